@@ -1,0 +1,1 @@
+"""The training pipeline, and the home of what all later levels share."""

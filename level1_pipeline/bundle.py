@@ -1,0 +1,158 @@
+"""The inference bundle of a version: a folder of data with checksums, which is all that serving needs.
+
+    bundle.json   what it is: problem, training window, digests, metrics, and the SHA-256 of each file
+    model.skops   the fitted pipeline (no pickle)
+    golden.json   records with the predictions that the trained pipeline gave for them
+    profile.parquet   day summaries of the data it was trained on, for drift and for switching back
+
+A file is read only after its checksum was verified, and only types that the cloner reviewed
+(`problem.TRUSTED_TYPES`) are built from it. scikit-learn and pandas are imported when one is loaded.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+from uuid import uuid4
+
+from level1_pipeline import problem, schema
+
+if TYPE_CHECKING:
+    import numpy as np
+    import pandas as pd
+    from sklearn.pipeline import Pipeline
+
+MANIFEST, MODEL, GOLDEN, PROFILE = "bundle.json", "model.skops", "golden.json", "profile.parquet"
+GOLDEN_TOLERANCE = 1e-12
+
+
+class BundleRefused(RuntimeError):
+    """The bundle is damaged, is for another problem, or holds what must not be loaded."""
+
+
+@dataclass(frozen=True)
+class Bundle:
+    """A verified model, ready to predict, with its manifest."""
+
+    manifest: dict[str, Any]
+    pipeline: Pipeline
+
+    def predict(self, records: list[dict[str, Any]]) -> np.ndarray:
+        """Probabilities (classification) or values (regression) of shape (n,), in the order given."""
+        return predict(self.pipeline, frame(records))
+
+
+def frame(records: list[dict[str, Any]]) -> pd.DataFrame:
+    """Records as the table that the pipeline was fitted on: the same columns, order and types."""
+    import pandas as pd
+
+    types = {column.name: "str" if column.text else "float64" for column in schema.columns()}
+    return pd.DataFrame(records, columns=schema.names()).astype(types)
+
+
+def records(rows: pd.DataFrame) -> list[dict[str, Any]]:
+    """Rows as JSON-ready records: only the Record's fields, None for what is missing."""
+    inputs = rows[schema.names()].astype(object)
+    return inputs.where(inputs.notna(), None).to_dict("records")
+
+
+def predict(pipeline: Pipeline, rows: pd.DataFrame) -> np.ndarray:
+    """What the pipeline says about rows: P(target = 1), or the value for a regression; shape (n,)."""
+    inputs = rows[schema.names()]
+    return pipeline.predict_proba(inputs)[:, 1] if problem.TASK == "classification" else pipeline.predict(inputs)
+
+
+def write(folder: Path, pipeline: Pipeline, golden: pd.DataFrame, info: dict[str, Any], profile: pd.DataFrame) -> str:
+    """Write a complete bundle or none (temporary folder, then rename). Returns its checksum."""
+    import skops.io
+
+    partial = folder.with_name(f".{folder.name}-{uuid4().hex}")
+    partial.mkdir(parents=True)
+    skops.io.dump(pipeline, partial / MODEL)
+    expected = {"records": records(golden), "predictions": predict(pipeline, golden).tolist()}
+    (partial / GOLDEN).write_text(json.dumps(expected))
+    profile.to_parquet(partial / PROFILE)
+    _write_manifest(partial, {"problem": problem.NAME, **info})
+    replace_folder(partial, folder)
+    return checksum(folder)
+
+
+def seal(folder: Path, target: Path, info: dict[str, Any]) -> Path:
+    """Copy a bundle to `target`, with more said in its manifest: what is known only after it was judged."""
+    manifest = verify(folder)
+    partial = target.with_name(f".{target.name}-{uuid4().hex}")
+    shutil.copytree(folder, partial)
+    _write_manifest(partial, {**manifest, **info})
+    replace_folder(partial, target)
+    return target
+
+
+def _write_manifest(folder: Path, info: dict[str, Any]) -> None:
+    files = {name: _sha256(folder / name) for name in (MODEL, GOLDEN, PROFILE)}
+    (folder / MANIFEST).write_text(json.dumps({**info, "files": files}, indent=2))
+
+
+def replace_folder(partial: Path, folder: Path) -> None:
+    """Put a finished folder in the place of an older one."""
+    shutil.rmtree(folder, ignore_errors=True)
+    os.replace(partial, folder)
+
+
+def checksum(folder: Path) -> str:
+    """SHA-256 of the manifest, and through it of every file of the bundle."""
+    return _sha256(folder / MANIFEST)
+
+
+def verify(folder: Path) -> dict[str, Any]:
+    """Compare every file with the manifest, without loading any. Returns the manifest.
+
+    Raises:
+        BundleRefused: a file is missing or altered, or the bundle belongs to another problem.
+    """
+    try:
+        manifest = json.loads((folder / MANIFEST).read_text())
+        actual = {name: _sha256(folder / name) for name in manifest["files"]}
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise BundleRefused(f"{folder} is not a complete bundle ({error}); publish the version again") from error
+    altered = [name for name in (MODEL, GOLDEN, PROFILE) if name not in actual or actual[name] != manifest["files"][name]]
+    if altered:
+        raise BundleRefused(f"{', '.join(altered)} in {folder} is not what was registered (SHA-256 differs); publish the version again")
+    if manifest["problem"] != problem.NAME:
+        raise BundleRefused(f"{folder} was made for '{manifest['problem']}', but this is '{problem.NAME}'")
+    return manifest
+
+
+def load(folder: Path) -> Bundle:
+    """Verify, load with the reviewed list of types, and repeat the golden predictions.
+
+    Raises:
+        BundleRefused: see `verify`; or a type that is not in TRUSTED_TYPES, or other numbers.
+    """
+    manifest = verify(folder)
+    bundle = Bundle(manifest, _load_pipeline(folder / MODEL))
+    golden = json.loads((folder / GOLDEN).read_text())
+    difference = abs(bundle.predict(golden["records"]) - golden["predictions"]).max()
+    if not difference <= GOLDEN_TOLERANCE:
+        raise BundleRefused(f"the model in {folder} predicts other numbers than when it was trained (off by {difference:.2g}); compare the environments")
+    return bundle
+
+
+def _load_pipeline(path: Path) -> Pipeline:
+    import skops.io
+    from skops.io.exceptions import UntrustedTypesFoundException
+
+    try:
+        return skops.io.load(path, trusted=list(problem.TRUSTED_TYPES))
+    except UntrustedTypesFoundException as error:
+        raise BundleRefused(f"{path} wants to build types that nobody reviewed: {error}; if they are yours, add them to TRUSTED_TYPES") from error
+    except Exception as error:  # whatever a hostile or broken file makes the reader raise, it is not loaded
+        raise BundleRefused(f"{path} is not a readable skops file ({type(error).__name__}: {error})") from error
+
+
+def _sha256(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()

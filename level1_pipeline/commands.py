@@ -1,0 +1,155 @@
+"""What the commands do: one function each, ending with one line that says what came out and where."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+from pydantic import ValidationError
+from rich.console import Console
+from rich.table import Table
+
+from level1_pipeline import bundle, problem
+from level1_pipeline.bundle import BundleRefused
+from level1_pipeline.launch import Request, day, launch, today
+from level1_pipeline.leases import LeaseHeld
+from level1_pipeline.registry import PromotionRefused, Registry
+from level1_pipeline.server import prefect_server, wait_until_ready
+from level1_pipeline.settings import Settings
+from level1_pipeline.steps import Facts, StepFileChanged
+from level1_pipeline.store import LeaseLost
+
+# Errors that say what to do by themselves: no traceback for them.
+EXPECTED = (BundleRefused, LeaseHeld, LeaseLost, PromotionRefused, StepFileChanged, LookupError, FileNotFoundError)
+
+console = Console(highlight=False, soft_wrap=True)
+
+
+def train(settings: Settings, asked: argparse.Namespace) -> int:
+    """One training, with progress."""
+    as_of = day(asked.as_of) if asked.as_of else None
+    return _train(settings, Request(as_of, asked.promote_to, asked.experiment, asked.until, asked.tune, reason=asked.reason))
+
+
+def _train(settings: Settings, request: Request) -> int:
+    with console.status("starting Prefect and loading the libraries") as status:
+
+        def done(name: str, facts: Facts) -> None:
+            console.print(f"  [green]done[/] {name:<9} {facts['seconds']:6.2f}s  {_in_words(name, facts)}")
+            status.update(f"after {name}")
+
+        result = launch(settings, request, done)
+    console.print(result.line, markup=False)
+    return result.code
+
+
+def _in_words(name: str, facts: Facts) -> str:
+    words = {
+        "extract": lambda: f"{facts['rows']:,} rows" + (f", impossible readings made missing: {facts['repaired']}" if facts["repaired"] else ""),
+        "validate": lambda: f"{facts['expectations']} expectations hold; value skew: {(facts['value_skew'] or {}).get('verdict', 'no champion yet')}",
+        "split": lambda: f"{facts['train']:,} rows to train on, {facts['holdout']:,} newer ones to judge with",
+        "evaluate": lambda: f"gate {facts['outcome']}",
+        "register": lambda: f"versions {facts['versions']}" if facts["versions"] else "no version",
+    }
+    return words.get(name, str)() if name in words else ""
+
+
+def watch(settings: Settings, asked: argparse.Namespace) -> int:
+    """Look for a new month of labelled rows; train when there is one."""
+    from level1_pipeline.watch import new_month
+
+    while True:
+        month = new_month(settings)
+        if month:
+            return_code = _train(settings, Request(trigger="new data", promote_to=asked.promote_to, reason=f"all of {month} has its outcomes"))
+        else:
+            return_code = 0
+            console.print(f"level 1 | {problem.NAME} | no new month of labelled rows as of {today(settings).tz_convert(problem.TIMEZONE):%Y-%m-%d}")
+        if asked.once:
+            return return_code
+        time.sleep(asked.every)
+
+
+def schedule(settings: Settings, asked: argparse.Namespace) -> int:
+    """Serve the scheduled deployment until it is stopped."""
+    log = settings.home / "prefect" / "server.log"
+    with prefect_server(log, complete=True) as api:
+        wait_until_ready(api, log)
+        from level1_pipeline.flow import serve_schedule
+
+        console.print(f"level 1 | {problem.NAME} | training on schedule '{asked.cron}' | Prefect {api.removesuffix('/api')} | stop with Ctrl-C")
+        serve_schedule(asked.cron, asked.promote_to)
+    return 0
+
+
+def score(settings: Settings, asked: argparse.Namespace) -> int:
+    """Score records through the champion, as the service would."""
+    registry = Registry(settings)
+    version = registry.route().champion
+    if version is None:
+        raise LookupError("there is no champion yet; train one: python -m level1_pipeline train --as-of 2013-04-01")
+    known = {}
+    if asked.id:
+        row = _row(settings, asked.id)
+        records, known = bundle.records(row), row.iloc[0].to_dict()
+    else:
+        records = _read_records(asked.json)
+    try:
+        checked = [problem.Record(**record).model_dump() for record in records]
+    except ValidationError as error:
+        raise LookupError(f"not a valid record: {error}") from error
+    for p in registry.load(version).predict(checked):
+        truth = f" | what happened: {problem.TARGET} = {known[problem.TARGET]:g}" if pd.notna(known.get(problem.TARGET)) else ""
+        console.print(f"score | {problem.NAME} | {asked.id or 'record'} | {p:.6f} -> {problem.decide(p)} | models:/{problem.NAME}/{version}{truth}")
+    return 0
+
+
+def _row(settings: Settings, wanted: str) -> pd.DataFrame:
+    rows = problem.load(pd.Timestamp.max.tz_localize("UTC").as_unit("us"), settings.source, settings.home / "cache")
+    row = rows[rows[problem.ID] == wanted]
+    if row.empty:
+        raise LookupError(f"there is no row with {problem.ID} = {wanted!r}; an example: {rows[problem.ID].iloc[-1]}")
+    return row
+
+
+def _read_records(where: str) -> list[dict[str, Any]]:
+    given = json.loads(sys.stdin.read() if where == "-" else Path(where).read_text())
+    return given if isinstance(given, list) else [given]
+
+
+def promote(settings: Settings, asked: argparse.Namespace) -> int:
+    """Change what is served, by hand."""
+    registry = Registry(settings)
+    if not registry.bundle_folder(asked.version).exists():
+        registry.publish(asked.version)
+    route = registry.promote(asked.version, asked.to, asked.reason)
+    console.print(f"promote | {problem.NAME} | champion {route.champion}, challenger {route.challenger}, previous {route.previous}")
+    return 0
+
+
+def rollback(settings: Settings, asked: argparse.Namespace) -> int:
+    """Serve the previous champion again."""
+    before = Registry(settings).route().champion
+    route = Registry(settings).rollback(asked.reason, asked.to)
+    console.print(f"rollback | {problem.NAME} | champion {before} -> {route.champion}")
+    return 0
+
+
+def history(settings: Settings, asked: argparse.Namespace) -> int:
+    """The audit log as a table."""
+    registry = Registry(settings)
+    table = Table("when", "who", "what", "from", "to", "why", "evidence")
+    lines = registry.store.history(problem.NAME)
+    for line in lines:
+        seen = line["evidence"].get("run_id", "")[:8]
+        versions = (line["from_version"] or "-", line["to_version"] or "-")
+        table.add_row(f"{line['at']:%Y-%m-%d %H:%M:%S}", line["actor"], line["action"], *versions, line["reason"], seen)
+    console.print(table)
+    route = registry.route()
+    console.print(f"history | {problem.NAME} | {len(lines)} entries | champion {route.champion}, challenger {route.challenger}, previous {route.previous}")
+    return 0

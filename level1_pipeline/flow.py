@@ -1,0 +1,85 @@
+"""The orchestrated pipeline: Prefect runs the steps in order and remembers which ones are done.
+
+The only file that imports prefect. A run that failed or was killed resumes from the step it was in:
+each step's result is cached under the run's key, which holds everything that could change it (as-of,
+data, our source, the lock, the request), and the cache is cleared when the run has ended.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from prefect import flow, task
+from prefect.client.orchestration import get_client
+from prefect.client.schemas.filters import FlowFilter, FlowFilterName, FlowRunFilter, FlowRunFilterState, FlowRunFilterStateName
+from prefect.settings import PREFECT_LOCAL_STORAGE_PATH
+from prefect.states import Crashed
+
+from level1_pipeline import problem, registration, steps
+from level1_pipeline.steps import Facts, Run
+
+STEPS: tuple[Callable[[Run, dict[str, Facts]], Facts], ...] = (
+    steps.extract,
+    steps.validate,
+    steps.split,
+    steps.train,
+    steps.evaluate,
+    steps.refit,
+    registration.register,
+    registration.publish,
+)
+FLOW = f"train {problem.NAME}"
+
+
+@flow(name=FLOW, validate_parameters=False, log_prints=False)
+def training(run: dict[str, Any], until: str | None = None, done: Callable[[str, Facts], None] | None = None) -> dict[str, Facts]:
+    """Run the steps up to `until` (or all), telling `done` about each. Returns their facts."""
+    request, facts = Run(**run), {}
+    for step in STEPS:
+        name = step.__name__
+        facts[name] = _task(step, request)(request, dict(facts))
+        if done:
+            done(name, facts[name])
+        if name == until:
+            return facts
+    _forget(request)
+    return facts
+
+
+def _task(step: Callable[[Run, dict[str, Facts]], Facts], run: Run) -> Callable[[Run, dict[str, Facts]], Facts]:
+    cache_key = f"{run.key}-{step.__name__}"
+    return task(step, name=step.__name__, persist_result=True, result_serializer="json", cache_key_fn=lambda context, parameters: cache_key)
+
+
+def _forget(run: Run) -> None:
+    for result in Path(PREFECT_LOCAL_STORAGE_PATH.value()).glob(f"{run.key}-*"):
+        result.unlink()
+
+
+def end_killed_runs() -> int:
+    """Runs that were killed stay RUNNING in Prefect; whoever holds the training lease knows that they
+    are dead and says so. Returns how many there were."""
+    with get_client(sync_client=True) as client:
+        running = FlowRunFilter(state=FlowRunFilterState(name=FlowRunFilterStateName(any_=["Running"])))
+        left = client.read_flow_runs(flow_filter=FlowFilter(name=FlowFilterName(any_=[FLOW])), flow_run_filter=running)
+        for run in left:
+            client.set_flow_run_state(run.id, Crashed(message="the process was killed"), force=True)
+    return len(left)
+
+
+@flow(name=f"retrain {problem.NAME}")
+def retrain(trigger: str = "schedule", promote_to: str = "champion") -> str:
+    """What a schedule starts: a training as of today on the clock, unless one is going on already."""
+    from level1_pipeline.launch import Request, launch
+    from level1_pipeline.settings import Settings
+
+    return launch(Settings().prepare(), Request(trigger=trigger, promote_to=promote_to)).line
+
+
+def serve_schedule(cron: str, promote_to: str) -> None:
+    """Serve a Prefect deployment that trains on a schedule. Blocks until it is stopped."""
+    retrain.serve(name="schedule", cron=cron, parameters={"trigger": "schedule", "promote_to": promote_to}, print_starting_message=False)
+

@@ -1,0 +1,145 @@
+"""Start a training: who may, under which identity, with which orchestrator, and what came out."""
+
+from __future__ import annotations
+
+import logging
+import os
+import shutil
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import pandas as pd
+
+from level1_pipeline import identity, leases, problem
+from level1_pipeline.leases import LeaseHeld
+from level1_pipeline.registry import CHAMPION, PromotionRefused, Registry
+from level1_pipeline.server import prefect_server, wait_until_ready
+from level1_pipeline.settings import Settings
+from level1_pipeline.steps import Facts, Run
+from level1_pipeline.store import Change
+from level1_pipeline.training import NotEnoughData
+from level1_pipeline.validation import DataCheckFailed
+
+PASSED, NOT_PASSED, DATA_FAULT = 0, 3, 4  # exit codes
+
+
+@dataclass(frozen=True)
+class Request:
+    """What somebody or something asks for."""
+
+    as_of: pd.Timestamp | None = None  # default: today on the clock
+    promote_to: str = CHAMPION
+    experiment: str | None = None
+    until: str | None = None
+    tune: int = 0
+    trigger: str = "on demand"
+    reason: str = ""
+
+
+@dataclass(frozen=True)
+class Result:
+    """How a request ended: the exit code, and the one line that says what came out and where it is."""
+
+    code: int
+    line: str
+    facts: dict[str, Facts]
+
+
+def day(text: str) -> pd.Timestamp:
+    """The beginning of a local day, `2013-04-01`, as aware UTC: what "as of" means."""
+    return pd.Timestamp(text).tz_localize(problem.TIMEZONE).tz_convert("UTC")
+
+
+def today(settings: Settings) -> pd.Timestamp:
+    """The beginning of the current local day on the clock."""
+    return pd.Timestamp(settings.now()).tz_convert(problem.TIMEZONE).normalize().tz_convert("UTC")
+
+
+def launch(settings: Settings, request: Request, done: Callable[[str, Facts], None] | None = None) -> Result:
+    """Train as asked, unless another training is going on, which is not an error but said."""
+    registry, watch = Registry(settings), time.perf_counter()
+    rollout = registry.route()
+    if request.promote_to == CHAMPION and rollout.mode:
+        raise PromotionRefused(f"version {rollout.challenger} is in {rollout.mode}: Level 1 does not change the champion during a rollout; train with --promote-to none")
+    run = _run(settings, request)
+    try:
+        with leases.hold(registry.store, f"train {problem.NAME}", settings.lease_seconds):
+            facts = _orchestrate(settings, run, request.until, done)
+            return _conclude(registry, run, request, facts, time.perf_counter() - watch)
+    except LeaseHeld as held:
+        return Result(PASSED, f"level 1 | {problem.NAME} | skipped: another training is going on ({held})", {})
+    except (DataCheckFailed, NotEnoughData) as fault:
+        _record(registry, run, "train: stopped", str(fault), {"as_of": run.as_of})
+        page = _keep_reports(settings, run)
+        return Result(DATA_FAULT, f"{fault}\nlevel 1 | {problem.NAME} | STOPPED before training: {type(fault).__name__} | {page}", {})
+
+
+def _run(settings: Settings, request: Request) -> Run:
+    as_of = (request.as_of if request.as_of is not None else today(settings)).isoformat()
+    who = identity.identity()
+    asked = (as_of, request.promote_to, request.experiment or "", str(request.tune))
+    key = identity.key(problem.NAME, problem.fingerprint(settings.source), who["source_digest"], who["lock_digest"], *asked)
+    return Run(
+        key=key,
+        folder=str(settings.home / "runs" / problem.NAME / key),
+        as_of=as_of,
+        promote_to=request.promote_to,
+        experiment=request.experiment,
+        tune=request.tune,
+        trigger=request.trigger,
+        reason=request.reason,
+        identity=who,
+        settings=settings.model_dump(mode="json"),
+    )
+
+
+def _orchestrate(settings: Settings, run: Run, until: str | None, done: Callable[[str, Facts], None] | None) -> dict[str, Facts]:
+    log = settings.home / "prefect" / "server.log"
+    with prefect_server(log) as api:
+        # The heavy imports take as long as the server's start, so they happen meanwhile.
+        import great_expectations  # noqa: F401
+        import mlflow.sklearn  # noqa: F401
+        import sklearn.ensemble  # noqa: F401
+
+        from level1_pipeline import flow
+
+        logging.getLogger("great_expectations").setLevel(logging.WARNING)
+        wait_until_ready(api, log)
+        flow.end_killed_runs()
+        return flow.training(asdict(run), until, done)
+
+
+def _conclude(registry: Registry, run: Run, request: Request, facts: dict[str, Facts], seconds: float) -> Result:
+    head = f"level 1 | {problem.NAME} | "
+    if request.until and "publish" not in facts:
+        return Result(PASSED, f"{head}stopped after {request.until}, as asked: look into {run.folder}", facts)
+    metrics = " ".join(f"{name}={value:.4f}" for name, value in facts["evaluate"]["metrics"].items())
+    register, alias = facts["register"], facts["publish"]["alias"]
+    evidence = {"as_of": run.as_of, "run_id": register["run_id"], "metrics": facts["evaluate"]["metrics"], "reasons": register["reasons"]}
+    version = register["versions"].get("refitted")
+    if not run.experiment:
+        _record(registry, run, f"train: gate {register['outcome']}", "; ".join(register["reasons"]) or run.reason or run.trigger, evidence, version)
+    page = _keep_reports(registry.settings, run)
+    shutil.rmtree(run.folder)
+    where = f"models:/{problem.NAME}/{version} -> {alias or 'no alias'}" if version else f"MLflow run {register['run_id'][:8]}, no version"
+    reasons = "".join(f"  {reason}\n" for reason in register["reasons"])
+    line = f"{reasons}{head}{metrics} | gate {register['outcome'].upper()} | {where} | card {page} | {seconds:.0f}s"
+    return Result(PASSED if register["outcome"] == "pass" else NOT_PASSED, line, facts)
+
+
+def _record(registry: Registry, run: Run, action: str, reason: str, evidence: dict[str, Any], version: str | None = None) -> None:
+    settings = registry.settings
+    change = Change(settings.who, action, reason, settings.now(), {"trigger": run.trigger, **evidence})
+    registry.store.record(problem.NAME, change, to_version=version)
+
+
+def _keep_reports(settings: Settings, run: Run) -> str:
+    """Keep the pages of a run beyond its folder; returns the one to open first, relative to here if possible."""
+    target = settings.home / "reports" / "level1" / problem.NAME / run.as_of[:10]
+    target.mkdir(parents=True, exist_ok=True)
+    kept = [name for name in ("checks.html", "model_card.md") if run.path(name).exists()]
+    for name in kept:
+        shutil.copyfile(run.path(name), target / name)
+    return os.path.relpath(target / kept[-1]) if kept else "no report"

@@ -1,0 +1,73 @@
+"""Leases: at most one process acts under a name, and a killed one blocks the others only for a while."""
+
+from __future__ import annotations
+
+import os
+import socket
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
+
+import sqlalchemy as sa
+
+from level1_pipeline.store import Lease, Store, leases
+
+
+class LeaseHeld(RuntimeError):
+    """Somebody else holds the lease."""
+
+
+def acquire(store: Store, name: str, seconds: float) -> Lease:
+    """Take a lease that is free or expired, with a token higher than any before it.
+
+    Raises:
+        LeaseHeld: it is held; the message says by whom and until when.
+    """
+    now = datetime.now(UTC)
+    values = {"holder": f"{socket.gethostname()}:{os.getpid()}", "expires_at": now + timedelta(seconds=seconds)}
+    with store.engine.begin() as connection:
+        held = connection.execute(sa.select(leases).where(leases.c.name == name).with_for_update()).first()
+        if held and held.expires_at > now:
+            until = f"{held.expires_at:%H:%M:%S} UTC"
+            raise LeaseHeld(f"'{name}' is held by {held.holder} until {until}; it is renewed while that process lives, and free after that")
+        token = held.token + 1 if held else 1
+        if held:
+            connection.execute(leases.update().where(leases.c.name == name).values(token=token, **values))
+            return Lease(name, token)
+        try:
+            connection.execute(leases.insert().values(name=name, token=token, **values))
+        except sa.exc.IntegrityError as race:
+            raise LeaseHeld(f"'{name}' was taken by another process at this moment; try again later") from race
+    return Lease(name, token)
+
+
+def renew(store: Store, lease: Lease, seconds: float) -> bool:
+    """Prolong the lease from now on (0 seconds release it). False when it is no longer ours."""
+    mine = (leases.c.name == lease.name) & (leases.c.token == lease.token)
+    with store.engine.begin() as connection:
+        until = datetime.now(UTC) + timedelta(seconds=seconds)
+        return connection.execute(leases.update().where(mine).values(expires_at=until)).rowcount == 1
+
+
+@contextmanager
+def hold(store: Store, name: str, seconds: float) -> Iterator[Lease]:
+    """Hold a lease for the duration of a block; a thread renews it every third of its time.
+
+    Raises:
+        LeaseHeld: somebody else holds it.
+    """
+    lease, done = acquire(store, name, seconds), threading.Event()
+
+    def heartbeat() -> None:
+        while not done.wait(seconds / 3):
+            renew(store, lease, seconds)
+
+    thread = threading.Thread(target=heartbeat, name=f"lease {name}", daemon=True)
+    thread.start()
+    try:
+        yield lease
+    finally:
+        done.set()
+        thread.join()
+        renew(store, lease, 0)

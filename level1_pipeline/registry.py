@@ -1,0 +1,170 @@
+"""Versions of the model: register, publish, promote, roll back. The only file that names MLflow aliases.
+
+MLflow keeps runs, versions and aliases for people. What is served stands in the `routes` row of the
+store; the aliases mirror it. A promotion or rollback writes the row under a lease, with its audit
+line, and works on published bundles, so it needs neither MLflow nor scikit-learn.
+"""
+
+from __future__ import annotations
+
+import shutil
+import sqlite3
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+from uuid import uuid4
+
+from level1_pipeline import bundle, leases, problem
+from level1_pipeline.bundle import BundleRefused
+from level1_pipeline.settings import Settings
+from level1_pipeline.store import Change, Lease, Route, Store
+
+if TYPE_CHECKING:
+    from mlflow.tracking import MlflowClient
+
+CHAMPION, CHALLENGER, PREVIOUS = "champion", "challenger", "previous"
+
+
+class PromotionRefused(RuntimeError):
+    """This version may not be served in this way now; the message says why."""
+
+
+@dataclass(frozen=True)
+class Registry:
+    """The model's versions in MLflow, on disk, and in the route."""
+
+    settings: Settings
+
+    @cached_property
+    def store(self) -> Store:
+        """The operations store."""
+        return Store(self.settings.operations)
+
+    @cached_property
+    def client(self) -> MlflowClient:
+        """MLflow, opened on the first use (it migrates a new database)."""
+        import mlflow
+
+        mlflow.set_tracking_uri(self.settings.tracking)
+        client = mlflow.MlflowClient()
+        database = Path(self.settings.tracking.removeprefix("sqlite:///"))
+        if self.settings.tracking.startswith("sqlite:///"):
+            client.search_experiments(max_results=1)
+            with sqlite3.connect(database) as connection:
+                connection.execute("PRAGMA journal_mode = WAL")
+        return client
+
+    def experiment(self, name: str) -> str:
+        """The id of an MLflow experiment, made when it is missing."""
+        found = self.client.get_experiment_by_name(name)
+        artifacts = (self.settings.home / "mlartifacts" / name).as_uri()
+        return found.experiment_id if found else self.client.create_experiment(name, artifact_location=artifacts)
+
+    def register(self, run_id: str, model_uri: str, folder: Path, tags: dict[str, str]) -> str:
+        """Make a version of a logged model, with the bundle in `folder` as its artifact. Returns the version."""
+        if not self.client.search_registered_models(f"name = '{problem.NAME}'"):
+            self.client.create_registered_model(problem.NAME, description=(problem.__doc__ or "").strip())
+        artifact = f"bundles/{folder.name}"
+        self.client.log_artifacts(run_id, str(folder), artifact)
+        tags = {**tags, "bundle": artifact, "bundle_sha256": bundle.checksum(folder)}
+        return str(self.client.create_model_version(problem.NAME, model_uri, run_id, tags=tags).version)
+
+    def bundle_folder(self, version: str) -> Path:
+        """Where a published version lies."""
+        return self.settings.home / "bundles" / problem.NAME / version
+
+    def publish(self, version: str) -> Path:
+        """Copy a version's bundle to where it is served from, whole or not at all.
+
+        Raises:
+            BundleRefused: the bytes are not those that were registered.
+        """
+        target = self.bundle_folder(version)
+        registered = self.client.get_model_version(problem.NAME, version)
+        partial = target.with_name(f".{version}-{uuid4().hex}")
+        partial.mkdir(parents=True)
+        try:
+            copied = Path(self.client.download_artifacts(registered.run_id, registered.tags["bundle"], str(partial)))
+            bundle.verify(copied)
+            if bundle.checksum(copied) != registered.tags["bundle_sha256"]:
+                raise BundleRefused(f"the manifest of version {version} is not the one that was registered; train again")
+            bundle.replace_folder(copied, target)
+        finally:
+            shutil.rmtree(partial, ignore_errors=True)
+        return target
+
+    def load(self, version: str) -> bundle.Bundle:
+        """A published version, verified; see `bundle.load`."""
+        return bundle.load(self.bundle_folder(version))
+
+    def route(self) -> Route:
+        """What is served now."""
+        return self.store.route(problem.NAME)
+
+    def promotion(self) -> Any:
+        """The lease under which routes change; use as `with registry.promotion() as lease`."""
+        return leases.hold(self.store, f"promote {problem.NAME}", self.settings.lease_seconds)
+
+    def promote(self, version: str, alias: str, reason: str, evidence: dict[str, Any] | None = None) -> Route:
+        """Make a published and blessed version champion, or name it challenger.
+
+        Raises:
+            PromotionRefused: it has not passed the gate, or a rollout is going on.
+            BundleRefused: its bundle is damaged or was never published.
+            LeaseHeld: another promotion is going on.
+        """
+        if bundle.verify(self.bundle_folder(version)).get("verdict") != "pass":
+            raise PromotionRefused(f"version {version} has not passed the gate, so it cannot become {alias}")
+        with self.promotion() as lease:
+            now = self.route()
+            if now.mode:
+                raise PromotionRefused(f"version {now.challenger} is in {now.mode}: finish or stop that rollout before you change what is served")
+            if alias == CHAMPION:
+                previous = now.previous if now.champion == version else now.champion
+                wanted = {CHAMPION: version, PREVIOUS: previous, CHALLENGER: None if now.challenger == version else now.challenger}
+            else:
+                wanted = {CHALLENGER: version}
+            return self._change(lease, f"promote to {alias}", reason, evidence, **wanted)
+
+    def rollback(self, reason: str, version: str | None = None) -> Route:
+        """Serve the previous champion again (or `version`), stopping any rollout. Needs no MLflow.
+
+        Raises:
+            PromotionRefused: there is nothing to go back to.
+            BundleRefused: the older bundle is damaged.
+        """
+        with self.promotion() as lease:
+            now = self.route()
+            target = version or now.previous
+            if target is None or target == now.champion:
+                raise PromotionRefused(f"there is no other version to go back to (champion: {now.champion}); name one with --to, see the history")
+            if bundle.verify(self.bundle_folder(target)).get("verdict") != "pass":
+                raise PromotionRefused(f"version {target} never passed the gate")
+            return self._change(lease, "roll back", reason, None, champion=target, previous=None, challenger=None, mode=None, share=0.0)
+
+    def _change(self, lease: Lease, action: str, reason: str, evidence: dict[str, Any] | None, **wanted: Any) -> Route:
+        change = Change(self.settings.who, action, reason, self.settings.now(), evidence or {})
+        route = self.store.change_route(problem.NAME, lease, change, **wanted)
+        self._mirror(route)
+        return route
+
+    def _mirror(self, route: Route) -> bool:
+        """Make MLflow's aliases say what the route says. False when MLflow cannot be reached: the next
+        change mends it, and nothing that is served depends on it."""
+        try:
+            have = self.client.get_registered_model(problem.NAME).aliases
+            for alias in (CHAMPION, CHALLENGER, PREVIOUS):
+                version = getattr(route, alias)
+                if version and str(have.get(alias)) != version:
+                    self.client.set_registered_model_alias(problem.NAME, alias, version)
+                elif not version and alias in have:
+                    self.client.delete_registered_model_alias(problem.NAME, alias)
+        except Exception as error:  # any failure of the registry must leave serving and rollback alone
+            print(f"note: MLflow's aliases could not be updated ({type(error).__name__}); what is served is not affected")
+            return False
+        return True
+
+    def reconcile(self) -> bool:
+        """Repair the aliases after a crash or an outage."""
+        return self._mirror(self.route())

@@ -1,0 +1,48 @@
+"""The columns of the problem's Record as plain data, for everything that is derived from it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cache
+from typing import Any
+
+from level1_pipeline import problem
+
+
+@dataclass(frozen=True)
+class Column:
+    """One input of the model: its type, whether it may be missing, and its bounds."""
+
+    name: str
+    text: bool
+    nullable: bool
+    low: float | None = None
+    high: float | None = None
+    pattern: str | None = None
+    allowed: tuple[Any, ...] | None = None
+
+
+@cache
+def columns() -> tuple[Column, ...]:
+    """The columns in the order of the Record, which is the order in which the model takes them."""
+    return tuple(_column(name, rule) for name, rule in problem.Record.model_json_schema()["properties"].items())
+
+
+def names() -> list[str]:
+    """The names of the model's inputs."""
+    return [column.name for column in columns()]
+
+
+def _column(name: str, rule: dict[str, Any]) -> Column:
+    choices = rule.get("anyOf", [rule])
+    value = next(choice for choice in choices if choice.get("type") != "null")
+    allowed = tuple(value["enum"]) if "enum" in value else (value["const"],) if "const" in value else None
+    return Column(
+        name=name,
+        text=value.get("type") == "string",
+        nullable=len(choices) > 1,
+        low=value.get("minimum", value.get("exclusiveMinimum")),
+        high=value.get("maximum", value.get("exclusiveMaximum")),
+        pattern=value.get("pattern"),
+        allowed=allowed,
+    )

@@ -1,0 +1,90 @@
+"""Every setting of the project (environment variables `MLOPS_…` or a `.env` file), and the clock.
+
+Settings are built at entry points only and handed down; nothing reads the environment elsewhere.
+"""
+
+from __future__ import annotations
+
+import getpass
+import os
+from datetime import UTC, datetime
+from pathlib import Path
+
+from pydantic import Field, field_validator
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+# Defaults of the tools' environment. Telemetry is off; nothing but the addresses in Settings is contacted.
+QUIET = {
+    "DO_NOT_TRACK": "true",
+    "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
+    "MLFLOW_DISABLE_TELEMETRY": "true",
+    "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
+    "GX_ANALYTICS_ENABLED": "false",
+    "RAY_USAGE_STATS_ENABLED": "0",
+    # Our own commands say what happens.
+    "PREFECT_LOGGING_LEVEL": "WARNING",
+    "MLFLOW_LOGGING_LEVEL": "ERROR",
+    "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
+    # Threads that wait must not spin: beside any other busy process that makes a fit five times slower.
+    "OMP_WAIT_POLICY": "PASSIVE",
+}
+
+
+class Settings(BaseSettings):
+    """Where state lives and how decisions get their time. Frozen; see docs/settings.md."""
+
+    model_config = SettingsConfigDict(env_prefix="MLOPS_", env_file=".env", extra="ignore", frozen=True)
+
+    home: Path = Field(Path(".mlops"), description="folder of all state: databases, artifacts, bundles, reports")
+    tracking_uri: str = Field("", description="MLflow's database; empty: SQLite at `<home>/mlflow.db`")
+    store_uri: str = Field("", description="operations database (routes, leases, audit); empty: SQLite at `<home>/operations.db`")
+    source: Path | None = Field(None, description="folder of the raw data files; empty: the installed data package")
+    clock: str = Field("wall", description="time of all decisions: `wall`, `replay` (kept in the store) or a fixed ISO time with offset")
+    lease_seconds: float = Field(30.0, gt=0, description="a lease not renewed for this long is free; a killed holder blocks no longer")
+    actor: str = Field("", description="who acts, for the audit log; empty: the user running the command")
+
+    @field_validator("home")
+    @classmethod
+    def _absolute(cls, home: Path) -> Path:
+        return home.expanduser().resolve()
+
+    @field_validator("clock")
+    @classmethod
+    def _known_clock(cls, clock: str) -> str:
+        if clock not in ("wall", "replay") and datetime.fromisoformat(clock).tzinfo is None:
+            raise ValueError(f"'{clock}' has no UTC offset; write for example 2013-04-01T00:00:00-04:00, 'wall' or 'replay'")
+        return clock
+
+    @property
+    def tracking(self) -> str:
+        """MLflow's tracking and registry URI."""
+        return self.tracking_uri or f"sqlite:///{self.home / 'mlflow.db'}"
+
+    @property
+    def operations(self) -> str:
+        """SQLAlchemy URL of the operations store."""
+        return self.store_uri or f"sqlite:///{self.home / 'operations.db'}"
+
+    @property
+    def who(self) -> str:
+        """The name that the audit log records."""
+        return self.actor or getpass.getuser()
+
+    def now(self) -> datetime:
+        """The time of decisions, aware UTC. Wall time is read apart from it, where data is ingested."""
+        if self.clock == "wall":
+            return datetime.now(UTC)
+        if self.clock == "replay":
+            from level1_pipeline.store import Store
+
+            return Store(self.operations).replay_time()
+        return datetime.fromisoformat(self.clock).astimezone(UTC)
+
+    def prepare(self) -> Settings:
+        """Make the home folder and silence the tools' telemetry. Call before importing them."""
+        self.home.mkdir(parents=True, exist_ok=True)
+        for name, value in QUIET.items():
+            os.environ.setdefault(name, value)
+        os.environ.setdefault("PREFECT_HOME", str(self.home / "prefect"))
+        os.environ.setdefault("PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS", "120")
+        return self

@@ -1,0 +1,199 @@
+"""The steps of a training run as plain functions: each reads files of the run's folder, and writes some.
+
+A step gets the facts of the steps before it and returns its own: small JSON values, and the SHA-256
+of each file that it wrote. Frames and models stay in files, so that a step can be resumed in another
+process and its inputs can be trusted. `flow.py` wires the steps together.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, field
+from functools import wraps
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from level1_pipeline import bundle, evaluation, gate, problem, report, training, validation
+from level1_pipeline.gate import Check, Verdict
+from level1_pipeline.registry import Registry
+from level1_pipeline.settings import Settings
+
+Facts = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Run:
+    """What a training run was asked to do. JSON-ready, as Prefect passes it to every step."""
+
+    key: str
+    folder: str
+    as_of: str
+    promote_to: str = "champion"
+    experiment: str | None = None
+    tune: int = 0
+    trigger: str = "on demand"
+    reason: str = ""
+    identity: dict[str, str] = field(default_factory=dict)  # code revision, digests: see identity.py
+    settings: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def time(self) -> pd.Timestamp:
+        """The time as of which the world is known, in UTC."""
+        return pd.Timestamp(self.as_of).tz_convert("UTC")
+
+    @property
+    def registry(self) -> Registry:
+        """The registry of the run's home."""
+        return Registry(Settings(**self.settings))
+
+    def path(self, name: str) -> Path:
+        """A file of this run."""
+        return Path(self.folder) / name
+
+
+class StepFileChanged(RuntimeError):
+    """A file is not what the step that wrote it had written."""
+
+
+def step(function: Callable[..., Facts]) -> Callable[[Run, dict[str, Facts]], Facts]:
+    """Time a step, check the files it depends on, and add the digests of those that it wrote."""
+
+    @wraps(function)
+    def timed(run: Run, facts: dict[str, Facts]) -> Facts:
+        started, watch = time.time(), time.perf_counter()
+        for before in facts.values():
+            for name, digest in before["files"].items():
+                if not run.path(name).exists() or _digest(run.path(name)) != digest:
+                    raise StepFileChanged(f"{run.path(name)} was changed or removed after it was written; delete {run.folder} and run again")
+        Path(run.folder).mkdir(parents=True, exist_ok=True)
+        result = function(run, facts)
+        files = {name: _digest(run.path(name)) for name in result.pop("files", [])}
+        return {**result, "files": files, "started": started, "seconds": round(time.perf_counter() - watch, 3)}
+
+    return timed
+
+
+def _digest(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+@step
+def extract(run: Run, facts: dict[str, Facts]) -> Facts:
+    """The rows of the problem as known at the run's time."""
+    settings = run.registry.settings
+    rows = problem.load(run.time, settings.source, settings.home / "cache")
+    rows.to_parquet(run.path("rows.parquet"), index=False)
+    return {"files": ["rows.parquet"], "rows": len(rows), "repaired": rows.attrs.get("glitches", {})}
+
+
+@step
+def validate(run: Run, facts: dict[str, Facts]) -> Facts:
+    """Schema skew stops here; value skew against the champion's data is written down."""
+    rows = pd.read_parquet(run.path("rows.parquet"))
+    newest = rows[rows[problem.EVENT_TIME] > run.time - pd.Timedelta(days=gate.rules().holdout_days)] if len(rows) else rows
+    broken, checked = validation.check(rows, newest)
+    champion = run.registry.route().champion
+    skew = None
+    if champion and not broken:
+        reference = pd.read_parquet(run.registry.bundle_folder(champion) / bundle.PROFILE)
+        skew = validation.value_skew(reference, validation.day_summaries(newest))
+    report.checks_page(run.path("checks.html"), broken, checked, len(rows), skew)
+    validation.stop(broken)
+    return {"files": ["checks.html"], "expectations": checked, "value_skew": asdict(skew) if skew else None}
+
+
+@step
+def split(run: Run, facts: dict[str, Facts]) -> Facts:
+    """Older matured rows to train on, the newest days to judge on."""
+    parts = training.split(pd.read_parquet(run.path("rows.parquet")), run.time)
+    parts.train.to_parquet(run.path("train.parquet"), index=False)
+    parts.holdout.to_parquet(run.path("holdout.parquet"), index=False)
+    times = {f"{name}_{end}": getattr(part[problem.EVENT_TIME], end)().isoformat() for name, part in parts._asdict().items() for end in ("min", "max")}
+    return {"files": ["train.parquet", "holdout.parquet"], "train": len(parts.train), "holdout": len(parts.holdout), **times}
+
+
+@step
+def train(run: Run, facts: dict[str, Facts]) -> Facts:
+    """Fit the recipe on the older rows (after a search, if asked for), and what it has to beat."""
+    rows, holdout = pd.read_parquet(run.path("train.parquet")), pd.read_parquet(run.path("holdout.parquet"))
+    parameters, searched = training.tune(rows, run.tune) if run.tune else ({}, pd.DataFrame())
+    searched.to_json(run.path("search.json"), orient="records")
+    judged = training.fit(rows, parameters)
+    models = {"judged": judged, **training.baselines(rows)}
+    predictions = pd.DataFrame({name: bundle.predict(model, holdout) for name, model in models.items()})
+    predictions.to_parquet(run.path("predictions.parquet"), index=False)
+    _write_bundle(run, facts, "judged", judged, holdout, rows)
+    return {"files": ["predictions.parquet", "search.json", "judged/bundle.json"], "parameters": parameters}
+
+
+@step
+def evaluate(run: Run, facts: dict[str, Facts]) -> Facts:
+    """The gate on the judged model: absolute, against baselines, against the champion, and as a bundle."""
+    holdout, predictions = (pd.read_parquet(run.path(f"{name}.parquet")) for name in ("holdout", "predictions"))
+    y, p = holdout[problem.TARGET].to_numpy(), predictions["judged"].to_numpy()
+    checks, comparison = [gate.enough_data(holdout), gate.sound_numbers(p), gate.no_leakage(holdout)], None
+    metrics = {}
+    if checks[1].outcome == "pass":
+        scores = {name: problem.evaluate(y, column.to_numpy()) for name, column in predictions.items()}
+        metrics = scores.pop("judged")
+        checks += [*gate.within_limits(metrics), *gate.beats(metrics, scores)]
+        relative, comparison = _against_champion(run, holdout, p, predictions["constant"].to_numpy())
+        checks += relative
+    checks += gate.fit_for_service(run.path("judged"), holdout, p)
+    verdict = Verdict(tuple(checks), comparison)
+    run.path("verdict.json").write_text(json.dumps(verdict.as_dict(), indent=2))
+    return {"files": ["verdict.json"], "metrics": metrics, "verdict": json.dumps(verdict.as_dict()), "outcome": verdict.outcome, "reasons": verdict.reasons}
+
+
+def _against_champion(run: Run, holdout: pd.DataFrame, p: np.ndarray, constant: np.ndarray) -> tuple[list[Check], Any]:
+    """Compare with the champion on days that it has not seen; if it saw too many, with its judged twin."""
+    registry = run.registry
+    version = registry.route().champion
+    if version is None:
+        return [gate.no_slice_harmed(holdout, p, constant, "a constant")], None
+    try:
+        champion, who = registry.load(version), f"champion {version}"
+        unseen = holdout[problem.EVENT_TIME] > pd.Timestamp(champion.manifest["trained_until"])
+        twin = champion.manifest.get("judged_version")
+        if len(np.unique(evaluation.days(holdout[unseen]))) < gate.MIN_DAYS and twin:
+            champion, who = registry.load(twin), f"champion {version}'s judged twin {twin} (the champion has seen these days)"
+            unseen = holdout[problem.EVENT_TIME] > pd.Timestamp(champion.manifest["trained_until"])
+    except bundle.BundleRefused as error:
+        return [Check("better than champion", "error", str(error))], None
+    fresh = holdout[unseen]
+    return gate.better_than_champion(fresh, bundle.predict(champion.pipeline, fresh), p[unseen.to_numpy()], who)
+
+
+@step
+def refit(run: Run, facts: dict[str, Facts]) -> Facts:
+    """Fit the judged recipe on all matured rows: this one will be served, and must agree with its twin."""
+    if facts["evaluate"]["outcome"] != "pass":
+        return {"outcome": "pass", "checks": []}
+    rows = pd.concat([pd.read_parquet(run.path(f"{part}.parquet")) for part in ("train", "holdout")])
+    holdout = pd.read_parquet(run.path("holdout.parquet"))
+    refitted = training.fit(rows, facts["train"]["parameters"])
+    predicted = bundle.predict(refitted, holdout)
+    judged = pd.read_parquet(run.path("predictions.parquet"))["judged"].to_numpy()
+    _write_bundle(run, facts, "refitted", refitted, holdout, rows)
+    checks = [*gate.agrees_with_twin(holdout, judged, predicted), *gate.fit_for_service(run.path("refitted"), holdout, predicted)]
+    return {"files": ["refitted/bundle.json"], "outcome": Verdict(tuple(checks)).outcome, "checks": [asdict(check) for check in checks]}
+
+
+def _write_bundle(run: Run, facts: dict[str, Facts], name: str, pipeline: Any, holdout: pd.DataFrame, rows: pd.DataFrame) -> None:
+    info = {
+        "kind": name,
+        "as_of": run.as_of,
+        "trained_from": rows[problem.EVENT_TIME].min().isoformat(),
+        "trained_until": rows[problem.EVENT_TIME].max().isoformat(),
+        "rows": len(rows),
+        "data_digest": facts["extract"]["files"]["rows.parquet"],
+        **run.identity,
+    }
+    golden = holdout.sample(min(50, len(holdout)), random_state=0)
+    bundle.write(run.path(name), pipeline, golden, info, validation.day_summaries(rows))

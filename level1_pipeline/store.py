@@ -1,0 +1,213 @@
+"""The operations store: what is served (routes), who may change it (leases), who did (audit).
+
+SQLAlchemy Core on SQLite (WAL) by default, PostgreSQL by URL. The row in `routes` is the only truth
+about what is served; it changes in one transaction with its line in the append-only `audit` table.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, replace
+from datetime import UTC, datetime
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy.schema import CreateTable
+
+
+class UtcTime(sa.TypeDecorator[datetime]):
+    """Aware times, kept as UTC. A naive time is refused: nobody can say what it means."""
+
+    impl = sa.DateTime(timezone=True)
+    cache_ok = True
+
+    def process_bind_param(self, value: datetime | None, dialect: Any) -> datetime | None:
+        if value is not None and value.tzinfo is None:
+            raise ValueError(f"the time {value} has no UTC offset; give an aware datetime")
+        return value.astimezone(UTC) if value else None
+
+    def process_result_value(self, value: datetime | None, dialect: Any) -> datetime | None:
+        return value and (value.astimezone(UTC) if value.tzinfo else value.replace(tzinfo=UTC))
+
+
+metadata = sa.MetaData()
+routes = sa.Table(
+    "routes",
+    metadata,
+    sa.Column("problem", sa.String, primary_key=True),
+    sa.Column("champion", sa.String),
+    sa.Column("challenger", sa.String),
+    sa.Column("mode", sa.String),  # of the challenger: shadow or canary
+    sa.Column("share", sa.Float, nullable=False),  # of the traffic that the challenger answers
+    sa.Column("previous", sa.String),  # where a rollback leads
+    sa.Column("changed_at", UtcTime),
+)
+leases = sa.Table(
+    "leases",
+    metadata,
+    sa.Column("name", sa.String, primary_key=True),
+    sa.Column("holder", sa.String, nullable=False),
+    sa.Column("token", sa.Integer, nullable=False),  # grows with every holder: an old one is fenced off
+    sa.Column("expires_at", UtcTime, nullable=False),  # wall time: a lease is about living processes
+)
+audit = sa.Table(
+    "audit",
+    metadata,
+    sa.Column("id", sa.Integer, primary_key=True),
+    sa.Column("problem", sa.String, nullable=False, index=True),
+    sa.Column("at", UtcTime, nullable=False),  # on the clock of decisions
+    sa.Column("recorded_at", UtcTime, nullable=False),  # wall time
+    sa.Column("actor", sa.String, nullable=False),
+    sa.Column("action", sa.String, nullable=False),
+    sa.Column("reason", sa.String, nullable=False),
+    sa.Column("from_version", sa.String),
+    sa.Column("to_version", sa.String),
+    sa.Column("evidence", sa.JSON, nullable=False),
+)
+replay = sa.Table("replay", metadata, sa.Column("id", sa.Integer, primary_key=True), sa.Column("now", UtcTime, nullable=False))
+
+APPEND_ONLY = {
+    "sqlite": [
+        f"CREATE TRIGGER IF NOT EXISTS audit_no_{verb} BEFORE {verb} ON audit BEGIN SELECT RAISE(ABORT, 'audit is append-only'); END"
+        for verb in ("UPDATE", "DELETE")
+    ],
+    "postgresql": [
+        "CREATE OR REPLACE FUNCTION audit_refuse() RETURNS trigger AS $$ BEGIN RAISE EXCEPTION 'audit is append-only'; END $$ LANGUAGE plpgsql",
+        "CREATE OR REPLACE TRIGGER audit_append_only BEFORE UPDATE OR DELETE ON audit FOR EACH ROW EXECUTE FUNCTION audit_refuse()",
+    ],
+}
+
+
+class LeaseLost(RuntimeError):
+    """The lease expired and went to somebody else, so this holder may not write any more."""
+
+
+@dataclass(frozen=True)
+class Lease:
+    """The right to act under a name, until it expires or is released. The token fences off old holders."""
+
+    name: str
+    token: int
+
+
+@dataclass(frozen=True)
+class Route:
+    """What is served: versions by arm, and the share of traffic that the challenger answers."""
+
+    champion: str | None = None
+    challenger: str | None = None
+    mode: str | None = None
+    share: float = 0.0
+    previous: str | None = None
+
+
+@dataclass(frozen=True)
+class Change:
+    """Why a route changes: one line of the audit log."""
+
+    actor: str
+    action: str
+    reason: str
+    at: datetime
+    evidence: dict[str, Any]
+
+
+class Store:
+    """The operations database behind one SQLAlchemy URL. Nothing is opened before the first use."""
+
+    def __init__(self, url: str):
+        self.url = url
+
+    @cached_property
+    def engine(self) -> sa.Engine:
+        """The engine, with the tables made when they are missing (safe for parallel starts)."""
+        url = sa.make_url(self.url)
+        if url.get_backend_name() == "sqlite":
+            Path(url.database or "").parent.mkdir(parents=True, exist_ok=True)
+            engine = sa.create_engine(url, connect_args={"timeout": 30})
+            sa.event.listen(engine, "connect", _configure_sqlite)
+            sa.event.listen(engine, "begin", _begin_immediate)
+        else:
+            engine = sa.create_engine(url)
+        with engine.begin() as connection:
+            if engine.dialect.name == "postgresql":
+                connection.execute(sa.text("SELECT pg_advisory_xact_lock(20130101)"))
+            for table in metadata.sorted_tables:
+                connection.execute(CreateTable(table, if_not_exists=True))
+            for statement in APPEND_ONLY[engine.dialect.name]:
+                connection.exec_driver_sql(statement)
+        return engine
+
+    def route(self, problem: str) -> Route:
+        """What is served now; an empty Route before the first promotion."""
+        with self.engine.begin() as connection:
+            return _route(connection, problem)
+
+    def change_route(self, problem: str, lease: Lease, change: Change, **values: Any) -> Route:
+        """Set columns of the route and write the audit line, in one transaction, fenced by the lease.
+
+        Raises:
+            LeaseLost: the lease went to another holder meanwhile; nothing was written.
+        """
+        with self.engine.begin() as connection:
+            holds = sa.select(leases.c.token).where(leases.c.name == lease.name, leases.c.expires_at > datetime.now(UTC))
+            if connection.scalar(holds) != lease.token:
+                raise LeaseLost(f"the lease '{lease.name}' went to another process, so nothing was changed; look at the history and try again")
+            before = _route(connection, problem)
+            after = replace(before, **values)
+            row = {"problem": problem, "changed_at": change.at, **asdict(after)}
+            known = connection.scalar(sa.select(sa.func.count()).where(routes.c.problem == problem))
+            connection.execute(routes.update().where(routes.c.problem == problem).values(row) if known else routes.insert().values(row))
+            _record(connection, problem, change, before.champion, after.champion)
+        return after
+
+    def record(self, problem: str, change: Change, from_version: str | None = None, to_version: str | None = None) -> None:
+        """Write an audit line about something that did not change the route."""
+        with self.engine.begin() as connection:
+            _record(connection, problem, change, from_version, to_version)
+
+    def history(self, problem: str) -> list[dict[str, Any]]:
+        """The audit log of a problem, oldest first."""
+        with self.engine.begin() as connection:
+            rows = connection.execute(sa.select(audit).where(audit.c.problem == problem).order_by(audit.c.id))
+            return [dict(row._mapping) for row in rows]
+
+    def replay_time(self) -> datetime:
+        """The time on the replay clock.
+
+        Raises:
+            LookupError: the clock was never set.
+        """
+        with self.engine.begin() as connection:
+            now = connection.scalar(sa.select(replay.c.now))
+        if now is None:
+            raise LookupError("the replay clock was never set; start a replay, or use MLOPS_CLOCK=wall")
+        return now
+
+    def set_replay_time(self, now: datetime) -> None:
+        """Move the replay clock."""
+        with self.engine.begin() as connection:
+            connection.execute(replay.delete())
+            connection.execute(replay.insert().values(id=1, now=now))
+
+
+def _route(connection: sa.Connection, problem: str) -> Route:
+    row = connection.execute(sa.select(routes).where(routes.c.problem == problem)).first()
+    return Route(row.champion, row.challenger, row.mode, row.share, row.previous) if row else Route()
+
+
+def _record(connection: sa.Connection, problem: str, change: Change, before: str | None, after: str | None) -> None:
+    line = asdict(change) | {"problem": problem, "recorded_at": datetime.now(UTC), "from_version": before, "to_version": after}
+    connection.execute(audit.insert().values(line))
+
+
+def _configure_sqlite(connection: Any, _: Any) -> None:
+    connection.isolation_level = None  # transactions are begun by `_begin_immediate`, not by the driver
+    connection.execute("PRAGMA busy_timeout = 30000")
+    connection.execute("PRAGMA journal_mode = WAL")
+
+
+def _begin_immediate(connection: sa.Connection) -> None:
+    # Take the write lock at the start: an upgrade in the middle of a transaction fails at once when raced.
+    connection.exec_driver_sql("BEGIN IMMEDIATE")
