@@ -17,11 +17,26 @@ def parser() -> argparse.ArgumentParser:
     commands = top.add_subparsers(dest="command", required=True)
 
     train = commands.add_parser("train", help="train, judge and, if the gate passes, register and promote")
-    train.add_argument("--as-of", metavar="DAY", help="use only what was known at 00:00 local time of this day (default: today on the clock)")
-    train.add_argument("--promote-to", choices=("champion", "challenger", "none"), default="champion", help="alias of the new version after the gate")
-    train.add_argument("--experiment", metavar="NAME", help="run everything under an experiment of this name; registers nothing, touches no alias")
+    train.add_argument(
+        "--as-of",
+        metavar="DAY",
+        help="use only what was known at 00:00 local time of this day (default: today on the clock)",
+    )
+    train.add_argument(
+        "--promote-to",
+        choices=("champion", "challenger", "none"),
+        default="champion",
+        help="alias of the new version after the gate",
+    )
+    train.add_argument(
+        "--experiment",
+        metavar="NAME",
+        help="run everything under an experiment of this name; registers nothing, touches no alias",
+    )
     train.add_argument("--until", choices=STEPS, help="stop after this step, for a person to look")
-    train.add_argument("--tune", type=int, default=0, metavar="N", help="first search N settings by time-ordered validation")
+    train.add_argument(
+        "--tune", type=int, default=0, metavar="N", help="first search N settings by time-ordered validation"
+    )
     train.add_argument("--reason", default="", help="why, for the audit log")
 
     watch = commands.add_parser("watch", help="train when a new month of labelled rows has arrived on the clock")

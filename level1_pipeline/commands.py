@@ -33,7 +33,9 @@ console = Console(highlight=False, soft_wrap=True)
 def train(settings: Settings, asked: argparse.Namespace) -> int:
     """One training, with progress."""
     as_of = day(asked.as_of) if asked.as_of else None
-    return _train(settings, Request(as_of, asked.promote_to, asked.experiment, asked.until, asked.tune, reason=asked.reason))
+    return _train(
+        settings, Request(as_of, asked.promote_to, asked.experiment, asked.until, asked.tune, reason=asked.reason)
+    )
 
 
 def _train(settings: Settings, request: Request) -> int:
@@ -50,8 +52,13 @@ def _train(settings: Settings, request: Request) -> int:
 
 def _in_words(name: str, facts: Facts) -> str:
     words = {
-        "extract": lambda: f"{facts['rows']:,} rows" + (f", impossible readings made missing: {facts['repaired']}" if facts["repaired"] else ""),
-        "validate": lambda: f"{facts['expectations']} expectations hold; value skew: {(facts['value_skew'] or {}).get('verdict', 'no champion yet')}",
+        "extract": lambda: (
+            f"{facts['rows']:,} rows"
+            + (f", impossible readings made missing: {facts['repaired']}" if facts["repaired"] else "")
+        ),
+        "validate": lambda: (
+            f"{facts['expectations']} expectations hold; value skew: {(facts['value_skew'] or {}).get('verdict', 'no champion yet')}"
+        ),
         "split": lambda: f"{facts['train']:,} rows to train on, {facts['holdout']:,} newer ones to judge with",
         "evaluate": lambda: f"gate {facts['outcome']}",
         "register": lambda: f"versions {facts['versions']}" if facts["versions"] else "no version",
@@ -66,10 +73,15 @@ def watch(settings: Settings, asked: argparse.Namespace) -> int:
     while True:
         month = new_month(settings)
         if month:
-            return_code = _train(settings, Request(trigger="new data", promote_to=asked.promote_to, reason=f"all of {month} has its outcomes"))
+            return_code = _train(
+                settings,
+                Request(trigger="new data", promote_to=asked.promote_to, reason=f"all of {month} has its outcomes"),
+            )
         else:
             return_code = 0
-            console.print(f"level 1 | {problem.NAME} | no new month of labelled rows as of {today(settings).tz_convert(problem.TIMEZONE):%Y-%m-%d}")
+            console.print(
+                f"level 1 | {problem.NAME} | no new month of labelled rows as of {today(settings).tz_convert(problem.TIMEZONE):%Y-%m-%d}"
+            )
         if asked.once:
             return return_code
         time.sleep(asked.every)
@@ -82,7 +94,9 @@ def schedule(settings: Settings, asked: argparse.Namespace) -> int:
         wait_until_ready(api, log)
         from level1_pipeline.flow import serve_schedule
 
-        console.print(f"level 1 | {problem.NAME} | training on schedule '{asked.cron}' | Prefect {api.removesuffix('/api')} | stop with Ctrl-C")
+        console.print(
+            f"level 1 | {problem.NAME} | training on schedule '{asked.cron}' | Prefect {api.removesuffix('/api')} | stop with Ctrl-C"
+        )
         serve_schedule(asked.cron, asked.promote_to)
     return 0
 
@@ -104,8 +118,14 @@ def score(settings: Settings, asked: argparse.Namespace) -> int:
     except ValidationError as error:
         raise LookupError(f"not a valid record: {error}") from error
     for p in registry.load(version).predict(checked):
-        truth = f" | what happened: {problem.TARGET} = {known[problem.TARGET]:g}" if pd.notna(known.get(problem.TARGET)) else ""
-        console.print(f"score | {problem.NAME} | {asked.id or 'record'} | {p:.6f} -> {problem.decide(p)} | models:/{problem.NAME}/{version}{truth}")
+        truth = (
+            f" | what happened: {problem.TARGET} = {known[problem.TARGET]:g}"
+            if pd.notna(known.get(problem.TARGET))
+            else ""
+        )
+        console.print(
+            f"score | {problem.NAME} | {asked.id or 'record'} | {p:.6f} -> {problem.decide(p)} | models:/{problem.NAME}/{version}{truth}"
+        )
     return 0
 
 
@@ -128,7 +148,9 @@ def promote(settings: Settings, asked: argparse.Namespace) -> int:
     if not registry.bundle_folder(asked.version).exists():
         registry.publish(asked.version)
     route = registry.promote(asked.version, asked.to, asked.reason)
-    console.print(f"promote | {problem.NAME} | champion {route.champion}, challenger {route.challenger}, previous {route.previous}")
+    console.print(
+        f"promote | {problem.NAME} | champion {route.champion}, challenger {route.challenger}, previous {route.previous}"
+    )
     return 0
 
 
@@ -151,5 +173,7 @@ def history(settings: Settings, asked: argparse.Namespace) -> int:
         table.add_row(f"{line['at']:%Y-%m-%d %H:%M:%S}", line["actor"], line["action"], *versions, line["reason"], seen)
     console.print(table)
     route = registry.route()
-    console.print(f"history | {problem.NAME} | {len(lines)} entries | champion {route.champion}, challenger {route.challenger}, previous {route.previous}")
+    console.print(
+        f"history | {problem.NAME} | {len(lines)} entries | champion {route.champion}, challenger {route.challenger}, previous {route.previous}"
+    )
     return 0

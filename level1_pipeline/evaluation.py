@@ -33,10 +33,12 @@ def with_intervals(y: np.ndarray, p: np.ndarray, day: np.ndarray) -> pd.DataFram
 
     value = pd.Series(problem.evaluate(y, p))
     blocks = np.unique(day)
+    if len(blocks) < 2:
+        return pd.DataFrame({"value": value, "low": np.nan, "high": np.nan})
     without = pd.DataFrame([problem.evaluate(y[day != block], p[day != block]) for block in blocks])
     n = len(blocks)
     error = np.sqrt((n - 1) / n * ((without - without.mean()) ** 2).sum())
-    half = t.ppf((1 + CONFIDENCE) / 2, n - 1) * error if n > 1 else error * np.nan
+    half = t.ppf((1 + CONFIDENCE) / 2, n - 1) * error
     return pd.DataFrame({"value": value, "low": value - half, "high": value + half})
 
 
@@ -62,7 +64,9 @@ def group_gaps(rows: pd.DataFrame, p: np.ndarray, min_rows: int) -> pd.DataFrame
     y, day, table = rows[problem.TARGET].to_numpy(), days(rows), []
     acted = np.array([problem.decide(value) != problem.decide(0.0) for value in p])
     for name in problem.SLICES:
-        groups = {v: i for v, i in rows.groupby(name, observed=True).indices.items() if len(i) >= min_rows and y[i].any()}
+        groups = {
+            v: i for v, i in rows.groupby(name, observed=True).indices.items() if len(i) >= min_rows and y[i].any()
+        }
         parts = {"miss rate": (y * ~acted, y), "calibration": (y, p)}
         for measure, (top, bottom) in parts.items():
             if len(groups) > 1:
@@ -81,7 +85,13 @@ def _widest_gap(groups: dict[Any, np.ndarray], top: np.ndarray, bottom: np.ndarr
         return (weights @ upper) / np.maximum(weights @ lower, 1e-12)
 
     low, high = np.percentile(resampled(groups[worst]) - resampled(groups[best]), [2.5, 97.5])
-    return {"highest": f"{worst} {ratio[worst]:.3f}", "lowest": f"{best} {ratio[best]:.3f}", "gap": ratio[worst] - ratio[best], "low": low, "high": high}
+    return {
+        "highest": f"{worst} {ratio[worst]:.3f}",
+        "lowest": f"{best} {ratio[best]:.3f}",
+        "gap": ratio[worst] - ratio[best],
+        "low": low,
+        "high": high,
+    }
 
 
 @dataclass(frozen=True)
@@ -103,13 +113,25 @@ def compare(rows: pd.DataFrame, champion: np.ndarray, challenger: np.ndarray) ->
     y, day = rows[problem.TARGET].to_numpy(), days(rows)
     gains = np.array(
         [
-            problem.evaluate(y[i], champion[i])[problem.PRIMARY_METRIC] - problem.evaluate(y[i], challenger[i])[problem.PRIMARY_METRIC]
+            problem.evaluate(y[i], champion[i])[problem.PRIMARY_METRIC]
+            - problem.evaluate(y[i], challenger[i])[problem.PRIMARY_METRIC]
             for i in (np.flatnonzero(day == block) for block in np.unique(day))
         ]
     )
     n = len(gains)
     slack = t.ppf(HARM_CONFIDENCE, n - 1) * gains.std(ddof=1) / np.sqrt(n) if n > 1 else np.inf
     flipped = np.array([problem.decide(a) != problem.decide(b) for a, b in zip(champion, challenger, strict=True)])
-    where = {f"{name}={value}": int(flipped[index].sum()) for name in problem.SLICES for value, index in rows.groupby(name, observed=True).indices.items()}
+    where = {
+        f"{name}={value}": int(flipped[index].sum())
+        for name in problem.SLICES
+        for value, index in rows.groupby(name, observed=True).indices.items()
+    }
     most = dict(sorted(((k, v) for k, v in where.items() if v), key=lambda item: -item[1])[:8])
-    return Comparison(n, float(gains.mean()), float(slack - gains.mean()), bool(np.array_equal(champion, challenger)), int(flipped.sum()), most)
+    return Comparison(
+        n,
+        float(gains.mean()),
+        float(slack - gains.mean()),
+        bool(np.array_equal(champion, challenger)),
+        int(flipped.sum()),
+        most,
+    )

@@ -14,6 +14,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import NamedTuple
 from uuid import uuid4
+from zipfile import BadZipFile
 
 import numpy as np
 import pandas as pd
@@ -42,6 +43,12 @@ GLITCH_SHARE = 0.01
 # airports.csv lacks these four destinations, all of them on Atlantic time without summer time.
 MISSING_ZONES = dict.fromkeys(("BQN", "PSE", "SJU", "STT"), "America/Puerto_Rico")
 SOURCE_FILES = ("flights.csv.zip", "weather.csv", "airports.csv")
+_FLIGHT = "year month day carrier flight origin dest distance sched_dep_time sched_arr_time minute time_hour"
+COLUMNS = {  # without which a file is not what it claims to be
+    "flights.csv.zip": {*_FLIGHT.split(), "dep_delay", "arr_delay", "air_time"},
+    "weather.csv": {"origin", "time_hour", *PLAUSIBLE},
+    "airports.csv": {"faa", "tzone"},
+}
 
 
 class Raw(NamedTuple):
@@ -74,11 +81,22 @@ def read(source: Path | None = None) -> Raw:
         FileNotFoundError: a file is missing from the source folder.
         ValueError: a file has lost columns, rows or its format.
     """
-    folder = source_folder(source)
-    flights, weather, airports = (pd.read_csv(folder / name, engine="pyarrow") for name in SOURCE_FILES)
-    for table in (flights, weather):
-        table["time_hour"] = pd.to_datetime(table["time_hour"], utc=True).astype("datetime64[us, UTC]")
-    return Raw(flights, weather, airports)
+    return Raw(*(_read_table(source_folder(source) / name) for name in SOURCE_FILES))
+
+
+def _read_table(path: Path) -> pd.DataFrame:
+    try:
+        table = pd.read_csv(path, engine="pyarrow")
+        needed = COLUMNS[path.name] - set(table.columns)
+        if needed:
+            raise ValueError(f"it has no column {', '.join(sorted(needed))}")
+        if "time_hour" in table:
+            table["time_hour"] = pd.to_datetime(table["time_hour"], utc=True).astype("datetime64[us, UTC]")
+    except (ValueError, BadZipFile) as error:
+        raise ValueError(
+            f"{path} cannot be read as it should be ({error}); get a fresh copy of the raw files"
+        ) from error
+    return table
 
 
 def schedule(raw: Raw) -> pd.DataFrame:
@@ -91,7 +109,13 @@ def schedule(raw: Raw) -> pd.DataFrame:
     number = flights["flight"].astype("str")
     return pd.DataFrame(
         {
-            "flight_id": flights["carrier"] + "-" + number + "-" + flights["origin"] + "-" + day.dt.strftime("%Y-%m-%d"),
+            "flight_id": flights["carrier"]
+            + "-"
+            + number
+            + "-"
+            + flights["origin"]
+            + "-"
+            + day.dt.strftime("%Y-%m-%d"),
             "entity_id": flights["carrier"] + number,
             "scheduled_departure": departure,
             "scheduled_arrival": arrival,
@@ -107,7 +131,9 @@ def schedule(raw: Raw) -> pd.DataFrame:
     )
 
 
-def _scheduled_arrival(flights: pd.DataFrame, airports: pd.DataFrame, day: pd.Series, departure: pd.Series) -> pd.Series:
+def _scheduled_arrival(
+    flights: pd.DataFrame, airports: pd.DataFrame, day: pd.Series, departure: pd.Series
+) -> pd.Series:
     zones = flights["dest"].map(airports.set_index("faa")["tzone"].to_dict() | MISSING_ZONES)
     local = day + pd.to_timedelta(flights["sched_arr_time"] // 100 * 60 + flights["sched_arr_time"] % 100, unit="min")
     arrival = pd.Series(pd.NaT, index=flights.index, dtype="datetime64[us, UTC]")
@@ -119,7 +145,9 @@ def _scheduled_arrival(flights: pd.DataFrame, airports: pd.DataFrame, day: pd.Se
 
 
 def _to_utc(local: pd.Series, zone: str) -> pd.Series:
-    return local.dt.tz_localize(zone, ambiguous=np.zeros(len(local), bool), nonexistent="shift_forward").dt.tz_convert("UTC")
+    return local.dt.tz_localize(zone, ambiguous=np.zeros(len(local), bool), nonexistent="shift_forward").dt.tz_convert(
+        "UTC"
+    )
 
 
 def outcomes(raw: Raw, scheduled: pd.DataFrame) -> pd.DataFrame:
@@ -138,7 +166,9 @@ def events(raw: Raw) -> Events:
     """What can be learned while time goes on: departures that happened, weather that was published."""
     flights = raw.flights[raw.flights["dep_delay"].notna()]
     departed = flights["time_hour"] + pd.to_timedelta(flights["minute"] + flights["dep_delay"], unit="min")
-    departures = pd.DataFrame({"origin": flights["origin"], "known_at": departed, "delay": flights["dep_delay"].clip(*DELAY_CLIP)})
+    departures = pd.DataFrame(
+        {"origin": flights["origin"], "known_at": departed, "delay": flights["dep_delay"].clip(*DELAY_CLIP)}
+    )
     weather = raw.weather[["origin", *PLAUSIBLE]].assign(known_at=raw.weather["time_hour"] + WEATHER_KNOWN_AFTER)
     return Events(
         departures.sort_values("known_at", kind="stable", ignore_index=True),

@@ -8,37 +8,36 @@ data, our source, the lock, the request), and the cache is cleared when the run 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from prefect import flow, task
 from prefect.client.orchestration import get_client
-from prefect.client.schemas.filters import FlowFilter, FlowFilterName, FlowRunFilter, FlowRunFilterState, FlowRunFilterStateName
+from prefect.client.schemas.filters import (
+    FlowFilter,
+    FlowFilterName,
+    FlowRunFilter,
+    FlowRunFilterState,
+    FlowRunFilterStateName,
+)
 from prefect.settings import PREFECT_LOCAL_STORAGE_PATH
 from prefect.states import Crashed
 
-from level1_pipeline import problem, registration, steps
+from level1_pipeline import problem
+from level1_pipeline.registration import PIPELINE
 from level1_pipeline.steps import Facts, Run
 
-STEPS: tuple[Callable[[Run, dict[str, Facts]], Facts], ...] = (
-    steps.extract,
-    steps.validate,
-    steps.split,
-    steps.train,
-    steps.evaluate,
-    steps.refit,
-    registration.register,
-    registration.publish,
-)
 FLOW = f"train {problem.NAME}"
 
 
 @flow(name=FLOW, validate_parameters=False, log_prints=False)
-def training(run: dict[str, Any], until: str | None = None, done: Callable[[str, Facts], None] | None = None) -> dict[str, Facts]:
+def training(
+    run: dict[str, Any], until: str | None = None, done: Callable[[str, Facts], None] | None = None
+) -> dict[str, Facts]:
     """Run the steps up to `until` (or all), telling `done` about each. Returns their facts."""
-    request, facts = Run(**run), {}
-    for step in STEPS:
+    request = Run(**run)
+    facts: dict[str, Facts] = {}
+    for step in PIPELINE:
         name = step.__name__
         facts[name] = _task(step, request)(request, dict(facts))
         if done:
@@ -51,7 +50,13 @@ def training(run: dict[str, Any], until: str | None = None, done: Callable[[str,
 
 def _task(step: Callable[[Run, dict[str, Facts]], Facts], run: Run) -> Callable[[Run, dict[str, Facts]], Facts]:
     cache_key = f"{run.key}-{step.__name__}"
-    return task(step, name=step.__name__, persist_result=True, result_serializer="json", cache_key_fn=lambda context, parameters: cache_key)
+    return task(
+        step,
+        name=step.__name__,
+        persist_result=True,
+        result_serializer="json",
+        cache_key_fn=lambda context, parameters: cache_key,
+    )
 
 
 def _forget(run: Run) -> None:
@@ -81,5 +86,9 @@ def retrain(trigger: str = "schedule", promote_to: str = "champion") -> str:
 
 def serve_schedule(cron: str, promote_to: str) -> None:
     """Serve a Prefect deployment that trains on a schedule. Blocks until it is stopped."""
-    retrain.serve(name="schedule", cron=cron, parameters={"trigger": "schedule", "promote_to": promote_to}, print_starting_message=False)
-
+    retrain.serve(
+        name="schedule",
+        cron=cron,
+        parameters={"trigger": "schedule", "promote_to": promote_to},
+        print_starting_message=False,
+    )

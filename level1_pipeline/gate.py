@@ -93,7 +93,11 @@ def sound_numbers(p: np.ndarray) -> Check:
     wrong = ~np.isfinite(p)
     if problem.TASK == "classification":
         wrong |= (p < 0) | (p > 1)
-    return _check("sound numbers", not wrong.any(), f"{wrong.sum():,} of {len(p):,} predictions are NaN, infinite or no probability")
+    return _check(
+        "sound numbers",
+        not wrong.any(),
+        f"{wrong.sum():,} of {len(p):,} predictions are NaN, infinite or no probability",
+    )
 
 
 def no_leakage(holdout: pd.DataFrame) -> Check:
@@ -110,7 +114,7 @@ def no_leakage(holdout: pd.DataFrame) -> Check:
             auc = roc_auc_score(y[known], holdout.loc[known, column])
             alone[column] = max(auc, 1 - auc)
     best = max(alone, key=alone.__getitem__)
-    words = f"the best single input, {best}, has an AUC of {alone[best]:.3f} (highest allowed: {rules().max_single_feature_auc}); more means that it has seen the outcome"
+    words = f"the best single input, {best}, has an AUC of {alone[best]:.3f} (allowed: {rules().max_single_feature_auc}); more has seen the outcome"
     return _check("no leakage", alone[best] <= rules().max_single_feature_auc, words)
 
 
@@ -118,8 +122,18 @@ def within_limits(metrics: dict[str, float]) -> list[Check]:
     """Absolute thresholds: the only ones on a first run, and therefore mandatory."""
     checks = []
     for name, (low, high) in rules().limits.items():
-        inside = np.isfinite(metrics[name]) and (low is None or metrics[name] >= low) and (high is None or metrics[name] <= high)
-        checks.append(_check(f"limit on {name}", bool(inside), f"{metrics[name]:.4f}, allowed {low if low is not None else '-'} to {high if high is not None else '-'}"))
+        inside = (
+            np.isfinite(metrics[name])
+            and (low is None or metrics[name] >= low)
+            and (high is None or metrics[name] <= high)
+        )
+        checks.append(
+            _check(
+                f"limit on {name}",
+                bool(inside),
+                f"{metrics[name]:.4f}, allowed {low if low is not None else '-'} to {high if high is not None else '-'}",
+            )
+        )
     return checks
 
 
@@ -143,11 +157,15 @@ def no_slice_harmed(holdout: pd.DataFrame, p: np.ndarray, reference: np.ndarray,
     if mine.empty:
         return Check(f"slices against {who}", "pass", "no slice is large enough to be judged")
     harm = (mine[metric] - theirs[metric]).set_axis(mine["slice"] + "=" + mine["value"]).sort_values(ascending=False)
-    words = f"worst of {len(harm)}: {harm.index[0]} is {harm.iloc[0]:+.4f} in {metric} (allowed: {rule.slice_max_harm:+})"
+    words = (
+        f"worst of {len(harm)}: {harm.index[0]} is {harm.iloc[0]:+.4f} in {metric} (allowed: {rule.slice_max_harm:+})"
+    )
     return _check(f"slices against {who}", harm.iloc[0] <= rule.slice_max_harm, words)
 
 
-def better_than_champion(holdout: pd.DataFrame, champion: np.ndarray, challenger: np.ndarray, who: str) -> tuple[list[Check], Comparison | None]:
+def better_than_champion(
+    holdout: pd.DataFrame, champion: np.ndarray, challenger: np.ndarray, who: str
+) -> tuple[list[Check], Comparison | None]:
     """The rule of promotion, on rows that neither model has seen.
 
     The mean paired daily gain is at least `min_gain`, and the one-sided 90 % t-bound on harm is below
@@ -155,13 +173,20 @@ def better_than_champion(holdout: pd.DataFrame, champion: np.ndarray, challenger
     """
     n = len(np.unique(days(holdout))) if len(holdout) else 0
     if n < MIN_DAYS:
-        return [Check("better than champion", "inconclusive", f"only {n} days that {who} has not seen (needed: {MIN_DAYS})")], None
+        return [
+            Check("better than champion", "inconclusive", f"only {n} days that {who} has not seen (needed: {MIN_DAYS})")
+        ], None
     seen = compare(holdout, champion, challenger)
-    words = f"mean daily gain {seen.gain:+.5f} over {who} on {seen.days} days (needed: {rules().min_gain:+}); {seen.flips:,} of {len(holdout):,} decisions flip"
+    flips = f"{seen.flips:,} of {len(holdout):,} decisions flip"
+    words = f"mean daily gain {seen.gain:+.5f} over {who} on {seen.days} days (needed: {rules().min_gain:+}); {flips}"
     if seen.identical:
         words = f"predictions are identical to those of {who}: no gain"
     gain = _check("better than champion", not seen.identical and seen.gain >= rules().min_gain, words)
-    harm = _check("harm is bounded", seen.harm_bound < rules().max_harm, f"with 90 % confidence at most {seen.harm_bound:+.5f} worse (allowed: {rules().max_harm:+})")
+    harm = _check(
+        "harm is bounded",
+        seen.harm_bound < rules().max_harm,
+        f"with 90 % confidence at most {seen.harm_bound:+.5f} worse (allowed: {rules().max_harm:+})",
+    )
     return [gain, harm, no_slice_harmed(holdout, challenger, champion, who)], seen
 
 
@@ -178,8 +203,16 @@ def fit_for_service(folder: Path, rows: pd.DataFrame, expected: np.ndarray) -> l
         return [Check("bundle", "error", f"{type(error).__name__}: {error}")]
     difference = float(np.abs(many - expected[: len(many)]).max())
     return [
-        _check("bundle", difference <= bundle.GOLDEN_TOLERANCE, f"largest difference to the trained model over {len(many):,} rows: {difference:.2g}"),
-        _check("speed", seconds <= rules().max_seconds_1000_rows, f"{seconds:.2f} s for {len(many):,} rows (allowed: {rules().max_seconds_1000_rows} s)"),
+        _check(
+            "bundle",
+            difference <= bundle.GOLDEN_TOLERANCE,
+            f"largest difference to the trained model over {len(many):,} rows: {difference:.2g}",
+        ),
+        _check(
+            "speed",
+            seconds <= rules().max_seconds_1000_rows,
+            f"{seconds:.2f} s for {len(many):,} rows (allowed: {rules().max_seconds_1000_rows} s)",
+        ),
     ]
 
 
@@ -191,5 +224,9 @@ def agrees_with_twin(holdout: pd.DataFrame, judged: np.ndarray, refitted: np.nda
     harm = problem.evaluate(y, refitted)[metric] - problem.evaluate(y, judged)[metric]
     return [
         _check("agrees with its twin", difference <= rule.max_twin_difference, words),
-        _check("no worse than its twin", harm <= rule.max_harm, f"{metric} {harm:+.4f} on the holdout, which it has seen (allowed: {rule.max_harm:+})"),
+        _check(
+            "no worse than its twin",
+            harm <= rule.max_harm,
+            f"{metric} {harm:+.4f} on the holdout, which it has seen (allowed: {rule.max_harm:+})",
+        ),
     ]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import os
 import shutil
 import time
@@ -62,8 +61,10 @@ def launch(settings: Settings, request: Request, done: Callable[[str, Facts], No
     registry, watch = Registry(settings), time.perf_counter()
     rollout = registry.route()
     if request.promote_to == CHAMPION and rollout.mode:
-        raise PromotionRefused(f"version {rollout.challenger} is in {rollout.mode}: Level 1 does not change the champion during a rollout; train with --promote-to none")
-    run = _run(settings, request)
+        raise PromotionRefused(
+            f"version {rollout.challenger} is in {rollout.mode}: Level 1 does not change the champion during a rollout; train with --promote-to none"
+        )
+    run = _run(settings, request, rollout.champion)
     try:
         with leases.hold(registry.store, f"train {problem.NAME}", settings.lease_seconds):
             facts = _orchestrate(settings, run, request.until, done)
@@ -73,14 +74,20 @@ def launch(settings: Settings, request: Request, done: Callable[[str, Facts], No
     except (DataCheckFailed, NotEnoughData) as fault:
         _record(registry, run, "train: stopped", str(fault), {"as_of": run.as_of})
         page = _keep_reports(settings, run)
-        return Result(DATA_FAULT, f"{fault}\nlevel 1 | {problem.NAME} | STOPPED before training: {type(fault).__name__} | {page}", {})
+        return Result(
+            DATA_FAULT,
+            f"{fault}\nlevel 1 | {problem.NAME} | STOPPED before training: {type(fault).__name__} | {page}",
+            {},
+        )
 
 
-def _run(settings: Settings, request: Request) -> Run:
+def _run(settings: Settings, request: Request, champion: str | None = None) -> Run:
     as_of = (request.as_of if request.as_of is not None else today(settings)).isoformat()
     who = identity.identity()
-    asked = (as_of, request.promote_to, request.experiment or "", str(request.tune))
-    key = identity.key(problem.NAME, problem.fingerprint(settings.source), who["source_digest"], who["lock_digest"], *asked)
+    asked = (as_of, request.promote_to, request.experiment or "", str(request.tune), champion or "")
+    key = identity.key(
+        problem.NAME, problem.fingerprint(settings.source), who["source_digest"], who["lock_digest"], *asked
+    )
     return Run(
         key=key,
         folder=str(settings.home / "runs" / problem.NAME / key),
@@ -95,7 +102,9 @@ def _run(settings: Settings, request: Request) -> Run:
     )
 
 
-def _orchestrate(settings: Settings, run: Run, until: str | None, done: Callable[[str, Facts], None] | None) -> dict[str, Facts]:
+def _orchestrate(
+    settings: Settings, run: Run, until: str | None, done: Callable[[str, Facts], None] | None
+) -> dict[str, Facts]:
     log = settings.home / "prefect" / "server.log"
     with prefect_server(log) as api:
         # The heavy imports take as long as the server's start, so they happen meanwhile.
@@ -105,7 +114,7 @@ def _orchestrate(settings: Settings, run: Run, until: str | None, done: Callable
 
         from level1_pipeline import flow
 
-        logging.getLogger("great_expectations").setLevel(logging.WARNING)
+        Registry(settings).experiment(problem.NAME)  # MLflow migrates a new database: seconds, also meanwhile
         wait_until_ready(api, log)
         flow.end_killed_runs()
         return flow.training(asdict(run), until, done)
@@ -117,19 +126,37 @@ def _conclude(registry: Registry, run: Run, request: Request, facts: dict[str, F
         return Result(PASSED, f"{head}stopped after {request.until}, as asked: look into {run.folder}", facts)
     metrics = " ".join(f"{name}={value:.4f}" for name, value in facts["evaluate"]["metrics"].items())
     register, alias = facts["register"], facts["publish"]["alias"]
-    evidence = {"as_of": run.as_of, "run_id": register["run_id"], "metrics": facts["evaluate"]["metrics"], "reasons": register["reasons"]}
+    evidence = {
+        "as_of": run.as_of,
+        "run_id": register["run_id"],
+        "metrics": facts["evaluate"]["metrics"],
+        "reasons": register["reasons"],
+    }
     version = register["versions"].get("refitted")
     if not run.experiment:
-        _record(registry, run, f"train: gate {register['outcome']}", "; ".join(register["reasons"]) or run.reason or run.trigger, evidence, version)
+        _record(
+            registry,
+            run,
+            f"train: gate {register['outcome']}",
+            "; ".join(register["reasons"]) or run.reason or run.trigger,
+            evidence,
+            version,
+        )
     page = _keep_reports(registry.settings, run)
     shutil.rmtree(run.folder)
-    where = f"models:/{problem.NAME}/{version} -> {alias or 'no alias'}" if version else f"MLflow run {register['run_id'][:8]}, no version"
+    where = (
+        f"models:/{problem.NAME}/{version} -> {alias or 'no alias'}"
+        if version
+        else f"MLflow run {register['run_id'][:8]}, no version"
+    )
     reasons = "".join(f"  {reason}\n" for reason in register["reasons"])
     line = f"{reasons}{head}{metrics} | gate {register['outcome'].upper()} | {where} | card {page} | {seconds:.0f}s"
     return Result(PASSED if register["outcome"] == "pass" else NOT_PASSED, line, facts)
 
 
-def _record(registry: Registry, run: Run, action: str, reason: str, evidence: dict[str, Any], version: str | None = None) -> None:
+def _record(
+    registry: Registry, run: Run, action: str, reason: str, evidence: dict[str, Any], version: str | None = None
+) -> None:
     settings = registry.settings
     change = Change(settings.who, action, reason, settings.now(), {"trigger": run.trigger, **evidence})
     registry.store.record(problem.NAME, change, to_version=version)

@@ -30,7 +30,9 @@ def acquire(store: Store, name: str, seconds: float) -> Lease:
         held = connection.execute(sa.select(leases).where(leases.c.name == name).with_for_update()).first()
         if held and held.expires_at > now:
             until = f"{held.expires_at:%H:%M:%S} UTC"
-            raise LeaseHeld(f"'{name}' is held by {held.holder} until {until}; it is renewed while that process lives, and free after that")
+            raise LeaseHeld(
+                f"'{name}' is held by {held.holder} until {until}; it is renewed while that process lives, and free after that"
+            )
         token = held.token + 1 if held else 1
         if held:
             connection.execute(leases.update().where(leases.c.name == name).values(token=token, **values))

@@ -22,7 +22,7 @@ A plain module: change the values and the bodies, keep the names. Joins and aggr
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -58,7 +58,9 @@ class Record(BaseModel):
     precip: float | None = Field(ge=0, le=10, description="inches in the hour")
     pressure: float | None = Field(ge=870, le=1085, description="hPa at sea level")
     visib: float | None = Field(ge=0, le=10, description="visibility, miles")
-    recent_delay: float | None = Field(ge=-10, le=180, description="mean delay of the last two hours' departures here, minutes")
+    recent_delay: float | None = Field(
+        ge=-10, le=180, description="mean delay of the last two hours' departures here, minutes"
+    )
     recent_departures: float = Field(ge=0, le=200, description="flights that left here in the last two hours")
 
 
@@ -70,7 +72,7 @@ LABEL_TIME = "label_time"  # when the outcome is known
 SLICES = ("origin", "carrier")
 
 PRIMARY_METRIC = "log_loss"  # lower is better
-GATE = {
+GATE: dict[str, Any] = {
     "holdout_days": 14,
     "maturity_hours": 37,  # from the decision; the largest lag of a label is 33.7 h
     "min_rows": 1000,
@@ -123,7 +125,11 @@ def build_model() -> Pipeline:
     return Pipeline([("encode", encode), ("model", trees)])
 
 
-SEARCH = {"model__max_iter": [60, 90, 120, 160], "model__learning_rate": [0.05, 0.08], "model__max_leaf_nodes": [15, 31]}
+SEARCH: dict[str, list[Any]] = {
+    "model__max_iter": [60, 90, 120, 160],
+    "model__learning_rate": [0.05, 0.08],
+    "model__max_leaf_nodes": [15, 31],
+}
 
 
 def evaluate(y: np.ndarray, p: np.ndarray) -> dict[str, float]:

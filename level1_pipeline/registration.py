@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from importlib import metadata
 from typing import Any
 
 import pandas as pd
 
-from level1_pipeline import bundle, evaluation, gate, problem, report, schema
+from level1_pipeline import bundle, evaluation, gate, problem, report, schema, steps
 from level1_pipeline.gate import Check, Verdict
 from level1_pipeline.steps import Facts, Run, step
 
@@ -38,12 +39,20 @@ def register(run: Run, facts: dict[str, Facts]) -> Facts:
         _log_numbers(facts, judged)
         _log_files(run, facts, verdict, judged, previous)
         versions = {} if run.experiment or verdict.outcome != "pass" else _register_both(run, facts, run_id, judged)
-    return {"run_id": run_id, "outcome": verdict.outcome, "reasons": verdict.reasons, "versions": versions, "previous": previous}
+    return {
+        "run_id": run_id,
+        "outcome": verdict.outcome,
+        "reasons": verdict.reasons,
+        "versions": versions,
+        "previous": previous,
+    }
 
 
 def _end_interrupted_runs(run: Run, registry: Any, experiment: str) -> None:
     """A killed run stays RUNNING in MLflow for ever; the one that resumes it says what happened."""
-    for left in registry.client.search_runs([experiment], f"tags.run_key = '{run.key}' and attributes.status = 'RUNNING'"):
+    for left in registry.client.search_runs(
+        [experiment], f"tags.run_key = '{run.key}' and attributes.status = 'RUNNING'"
+    ):
         registry.client.set_terminated(left.info.run_id, "KILLED")
 
 
@@ -77,7 +86,9 @@ def _log_numbers(facts: dict[str, Facts], judged: Any) -> None:
 def _log_files(run: Run, facts: dict[str, Facts], verdict: Verdict, judged: Any, previous: str | None) -> None:
     import mlflow
 
-    train, holdout, predictions = (pd.read_parquet(run.path(f"{name}.parquet")) for name in ("train", "holdout", "predictions"))
+    train, holdout, predictions = (
+        pd.read_parquet(run.path(f"{name}.parquet")) for name in ("train", "holdout", "predictions")
+    )
     for name, rows in (("train", train), ("holdout", holdout)):
         digest = facts["split"]["files"][f"{name}.parquet"][:36]
         mlflow.log_input(mlflow.data.from_pandas(rows.head(100), name=name, digest=digest), context=name)
@@ -90,7 +101,14 @@ def _log_files(run: Run, facts: dict[str, Facts], verdict: Verdict, judged: Any,
     mlflow.log_artifact(str(run.path("model_card.md")))
 
 
-def _card(run: Run, facts: dict[str, Facts], verdict: Verdict, holdout: pd.DataFrame, predictions: pd.DataFrame, previous: str | None) -> str:
+def _card(
+    run: Run,
+    facts: dict[str, Facts],
+    verdict: Verdict,
+    holdout: pd.DataFrame,
+    predictions: pd.DataFrame,
+    previous: str | None,
+) -> str:
     y, p = holdout[problem.TARGET].to_numpy(), predictions["judged"].to_numpy()
     tables = {}
     if facts["evaluate"]["metrics"]:
@@ -105,7 +123,7 @@ def _card(run: Run, facts: dict[str, Facts], verdict: Verdict, holdout: pd.DataF
         }
     dates = facts["split"]
     known = {
-        "as of": run.as_of,
+        "as of": f"{run.time.tz_convert(problem.TIMEZONE):%Y-%m-%d %H:%M} {problem.TIMEZONE}",
         "trained on": f"{dates['train']:,} rows from {dates['train_min'][:10]} to {dates['train_max'][:10]}",
         "judged on": f"{dates['holdout']:,} rows from {dates['holdout_min'][:10]} to {dates['holdout_max'][:10]}",
         "data digest": facts["extract"]["files"]["rows.parquet"],
@@ -157,9 +175,23 @@ def publish(run: Run, facts: dict[str, Facts]) -> Facts:
         registry.publish(version)
     if run.promote_to == "none":
         return {"alias": None}
-    evidence = {"run_id": facts["register"]["run_id"], "metrics": facts["evaluate"]["metrics"], "judged_version": versions["judged"]}
+    evidence = {
+        "run_id": facts["register"]["run_id"],
+        "metrics": facts["evaluate"]["metrics"],
+        "judged_version": versions["judged"],
+    }
     reason = run.reason or f"{run.trigger}: passed the gate as of {run.as_of[:10]}"
     registry.promote(versions["refitted"], run.promote_to, reason, evidence)
     return {"alias": run.promote_to}
 
 
+PIPELINE: tuple[Callable[[Run, dict[str, Facts]], Facts], ...] = (
+    steps.extract,
+    steps.validate,
+    steps.split,
+    steps.train,
+    steps.evaluate,
+    steps.refit,
+    register,
+    publish,
+)

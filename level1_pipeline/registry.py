@@ -88,7 +88,9 @@ class Registry:
             copied = Path(self.client.download_artifacts(registered.run_id, registered.tags["bundle"], str(partial)))
             bundle.verify(copied)
             if bundle.checksum(copied) != registered.tags["bundle_sha256"]:
-                raise BundleRefused(f"the manifest of version {version} is not the one that was registered; train again")
+                raise BundleRefused(
+                    f"the manifest of version {version} is not the one that was registered; train again"
+                )
             bundle.replace_folder(copied, target)
         finally:
             shutil.rmtree(partial, ignore_errors=True)
@@ -119,10 +121,16 @@ class Registry:
         with self.promotion() as lease:
             now = self.route()
             if now.mode:
-                raise PromotionRefused(f"version {now.challenger} is in {now.mode}: finish or stop that rollout before you change what is served")
+                raise PromotionRefused(
+                    f"version {now.challenger} is in {now.mode}: finish or stop that rollout before you change what is served"
+                )
             if alias == CHAMPION:
                 previous = now.previous if now.champion == version else now.champion
-                wanted = {CHAMPION: version, PREVIOUS: previous, CHALLENGER: None if now.challenger == version else now.challenger}
+                wanted = {
+                    CHAMPION: version,
+                    PREVIOUS: previous,
+                    CHALLENGER: None if now.challenger == version else now.challenger,
+                }
             else:
                 wanted = {CHALLENGER: version}
             return self._change(lease, f"promote to {alias}", reason, evidence, **wanted)
@@ -138,10 +146,14 @@ class Registry:
             now = self.route()
             target = version or now.previous
             if target is None or target == now.champion:
-                raise PromotionRefused(f"there is no other version to go back to (champion: {now.champion}); name one with --to, see the history")
+                raise PromotionRefused(
+                    f"there is no other version to go back to (champion: {now.champion}); name one with --to, see the history"
+                )
             if bundle.verify(self.bundle_folder(target)).get("verdict") != "pass":
                 raise PromotionRefused(f"version {target} never passed the gate")
-            return self._change(lease, "roll back", reason, None, champion=target, previous=None, challenger=None, mode=None, share=0.0)
+            return self._change(
+                lease, "roll back", reason, None, champion=target, previous=None, challenger=None, mode=None, share=0.0
+            )
 
     def _change(self, lease: Lease, action: str, reason: str, evidence: dict[str, Any] | None, **wanted: Any) -> Route:
         change = Change(self.settings.who, action, reason, self.settings.now(), evidence or {})
@@ -161,7 +173,9 @@ class Registry:
                 elif not version and alias in have:
                     self.client.delete_registered_model_alias(problem.NAME, alias)
         except Exception as error:  # any failure of the registry must leave serving and rollback alone
-            print(f"note: MLflow's aliases could not be updated ({type(error).__name__}); what is served is not affected")
+            print(
+                f"note: MLflow's aliases could not be updated ({type(error).__name__}); what is served is not affected"
+            )
             return False
         return True
 

@@ -27,7 +27,11 @@ table{border-collapse:collapse;margin:1rem 0}th,td{border-bottom:1px solid #ddd;
 
 def checks_page(path: Path, broken: list[Finding], checked: int, rows: int, skew: ValueSkew | None) -> None:
     """The result of the data checks as one HTML page."""
-    state = ("fail", f"{len(broken)} of {checked} expectations are broken") if broken else ("pass", f"all {checked} expectations hold")
+    state = (
+        ("fail", f"{len(broken)} of {checked} expectations are broken")
+        if broken
+        else ("pass", f"all {checked} expectations hold")
+    )
     findings = pd.DataFrame([vars(f) | {"examples": ", ".join(f.examples)} for f in broken])
     parts = [f"<h1>Data checks of {problem.NAME}</h1><p class={state[0]}><b>{state[1]}</b> on {rows:,} rows.</p>"]
     parts.append(findings.to_html(index=False, border=0) if broken else "")
@@ -35,12 +39,20 @@ def checks_page(path: Path, broken: list[Finding], checked: int, rows: int, skew
     if skew is None:
         parts.append("<p>There is no champion yet, so there is nothing to compare with.</p>")
     else:
-        parts.append(f"<p><b>{skew.verdict}</b>: {html.escape(skew.reason)}. Value skew stops nothing; it is a reason to train again.</p>")
-        ranked = pd.DataFrame(list(skew.columns.items()), columns=["day summary of an input", "effect (standard deviations between days)"])
+        parts.append(
+            f"<p><b>{skew.verdict}</b>: {html.escape(skew.reason)}. Value skew stops nothing; it is a reason to train again.</p>"
+        )
+        ranked = pd.DataFrame(
+            list(skew.columns.items()), columns=["day summary of an input", "effect (standard deviations between days)"]
+        )
         parts.append(ranked.to_html(index=False, border=0, float_format="{:.2f}".format))
     rules_table = pd.DataFrame([vars(c) for c in schema.columns()]).fillna("").astype(str)
-    parts.append("<h2>The Record, from which the expectations are made</h2>" + rules_table.to_html(index=False, border=0))
-    path.write_text(f"<!doctype html><meta charset=utf-8><title>Data checks</title><style>{STYLE}</style>{''.join(parts)}")
+    parts.append(
+        "<h2>The Record, from which the expectations are made</h2>" + rules_table.to_html(index=False, border=0)
+    )
+    path.write_text(
+        f"<!doctype html><meta charset=utf-8><title>Data checks</title><style>{STYLE}</style>{''.join(parts)}"
+    )
 
 
 def plots(folder: Path, holdout: pd.DataFrame, predictions: pd.DataFrame, pipeline: Any) -> list[Path]:
@@ -70,7 +82,9 @@ def _calibration(axes: Axes, holdout: pd.DataFrame, predictions: pd.DataFrame) -
     ends = [float(grouped.to_numpy().min()), float(grouped.to_numpy().max())]
     axes.plot(ends, ends, color="0.6", linestyle="--", label="perfect")
     axes.plot(grouped["p"], grouped["y"], marker="o", label="a tenth of the rows each")
-    axes.set(title="Do predictions mean what they say?", xlabel="mean prediction", ylabel=f"mean {problem.TARGET} observed")
+    axes.set(
+        title="Do predictions mean what they say?", xlabel="mean prediction", ylabel=f"mean {problem.TARGET} observed"
+    )
     axes.legend()
 
 
@@ -80,7 +94,11 @@ def _roc(axes: Axes, holdout: pd.DataFrame, predictions: pd.DataFrame) -> None:
     for name, p in predictions.items():
         wrong, right, _ = roc_curve(holdout[problem.TARGET], p)
         axes.plot(wrong, right, label=f"{name} (AUC {roc_auc_score(holdout[problem.TARGET], p):.3f})")
-    axes.set(title="How well are rows ranked?", xlabel="false alarms (share of negatives)", ylabel="hits (share of positives)")
+    axes.set(
+        title="How well are rows ranked?",
+        xlabel="false alarms (share of negatives)",
+        ylabel="hits (share of positives)",
+    )
     axes.legend(loc="lower right")
 
 
@@ -94,7 +112,10 @@ def _slices(axes: Axes, holdout: pd.DataFrame, predictions: pd.DataFrame) -> Non
     axes.set(title=f"{problem.PRIMARY_METRIC} by slice (lower is better)", xlabel=problem.PRIMARY_METRIC)
     if not table.empty:
         table = table.sort_values(problem.PRIMARY_METRIC)
-        axes.barh(table["slice"] + " " + table["value"] + " (n=" + table["rows"].astype(str) + ")", table[problem.PRIMARY_METRIC])
+        axes.barh(
+            table["slice"] + " " + table["value"] + " (n=" + table["rows"].astype(str) + ")",
+            table[problem.PRIMARY_METRIC],
+        )
 
 
 def _importance(axes: Axes, holdout: pd.DataFrame, pipeline: Any) -> None:
@@ -118,11 +139,18 @@ def model_card(facts: dict[str, Any], verdict: Verdict, tables: dict[str, pd.Dat
     lines += [f"- {check.outcome}: {check.name} — {check.words}" for check in verdict.checks]
     for title, table in tables.items():
         lines += ["", f"## {title}", "", _markdown(table) if len(table) else "not applicable, or too few rows"]
-    lines += ["", "Metrics are those of the judged model on days that it had not seen; the served one is the same recipe, fitted on all matured rows.", ""]
+    lines += [
+        "",
+        "Metrics are those of the judged model on days that it had not seen; the served one is the same recipe, fitted on all matured rows.",
+        "",
+    ]
     return "\n".join(lines)
 
 
 def _markdown(table: pd.DataFrame) -> str:
-    cells = [[f"{value:.4f}" if isinstance(value, float) else str(value) for value in row] for row in table.itertuples(index=False)]
+    cells = [
+        [f"{value:.4f}" if isinstance(value, float) else str(value) for value in row]
+        for row in table.itertuples(index=False)
+    ]
     rows = [list(map(str, table.columns)), ["---"] * len(table.columns), *cells]
     return "\n".join("| " + " | ".join(row) + " |" for row in rows)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import getpass
 import os
+import re
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -33,15 +34,53 @@ QUIET = {
 class Settings(BaseSettings):
     """Where state lives and how decisions get their time. Frozen; see docs/settings.md."""
 
-    model_config = SettingsConfigDict(env_prefix="MLOPS_", env_file=".env", extra="ignore", frozen=True)
+    model_config = SettingsConfigDict(
+        env_prefix="MLOPS_", env_file=".env", extra="ignore", frozen=True, hide_input_in_errors=True
+    )
 
     home: Path = Field(Path(".mlops"), description="folder of all state: databases, artifacts, bundles, reports")
     tracking_uri: str = Field("", description="MLflow's database; empty: SQLite at `<home>/mlflow.db`")
-    store_uri: str = Field("", description="operations database (routes, leases, audit); empty: SQLite at `<home>/operations.db`")
+    store_uri: str = Field(
+        "", description="operations database (routes, predictions, audit); empty: SQLite at `<home>/operations.db`"
+    )
     source: Path | None = Field(None, description="folder of the raw data files; empty: the installed data package")
-    clock: str = Field("wall", description="time of all decisions: `wall`, `replay` (kept in the store) or a fixed ISO time with offset")
-    lease_seconds: float = Field(30.0, gt=0, description="a lease not renewed for this long is free; a killed holder blocks no longer")
+    clock: str = Field(
+        "wall",
+        description="time of all decisions: `wall`, `replay` (kept in the store) or a fixed ISO time with offset",
+    )
+    lease_seconds: float = Field(
+        30.0, gt=0, description="a lease not renewed for this long is free; a killed holder blocks no longer"
+    )
     actor: str = Field("", description="who acts, for the audit log; empty: the user running the command")
+
+    serving_host: str = Field(
+        "127.0.0.1", description="address that the service binds; without an API key it stays 127.0.0.1"
+    )
+    serving_port: int = Field(8000, ge=0, le=65535, description="port of the service; 0: any free one")
+    predict_key_hash: str = Field(
+        "", description="SHA-256 of the keys that may predict, comma-separated (`python -m serving key`)"
+    )
+    admin_key_hash: str = Field(
+        "", description="SHA-256 of the keys that may post outcomes and read metrics, comma-separated"
+    )
+    max_body_bytes: int = Field(1_000_000, gt=0, description="a larger request body is refused (413)")
+    max_rows: int = Field(1000, gt=0, description="a request with more rows is refused (422)")
+    rate_limit: float = Field(
+        500.0, ge=0, description="requests a second for each client and worker, twice that at once (429); 0: no limit"
+    )
+    watch_seconds: float = Field(1.0, gt=0, description="how often the service looks for a new route")
+    flush_seconds: float = Field(
+        0.5, gt=0, description="how often predictions are written; what kill -9 may lose at most"
+    )
+    log_rows: int = Field(50_000, gt=0, description="predictions kept in memory while the store fails; more are lost")
+    shadow_rows: int = Field(2000, gt=0, description="copies that wait for the shadow model; more are dropped")
+
+    @field_validator("predict_key_hash", "admin_key_hash")
+    @classmethod
+    def _hashes_of_keys(cls, hashes: str) -> str:
+        if not all(re.fullmatch("[0-9a-f]{64}", one.strip()) for one in hashes.split(",") if hashes):
+            raise ValueError("this is no SHA-256 in hexadecimal; make a key and its hash with: python -m serving key")
+        return hashes
 
     @field_validator("home")
     @classmethod
@@ -51,8 +90,16 @@ class Settings(BaseSettings):
     @field_validator("clock")
     @classmethod
     def _known_clock(cls, clock: str) -> str:
-        if clock not in ("wall", "replay") and datetime.fromisoformat(clock).tzinfo is None:
-            raise ValueError(f"'{clock}' has no UTC offset; write for example 2013-04-01T00:00:00-04:00, 'wall' or 'replay'")
+        if clock in ("wall", "replay"):
+            return clock
+        try:
+            aware = datetime.fromisoformat(clock).tzinfo is not None
+        except ValueError:
+            aware = False
+        if not aware:
+            raise ValueError(
+                f"'{clock}' is no time with a UTC offset; write for example 2013-04-01T00:00:00-04:00, 'wall' or 'replay'"
+            )
         return clock
 
     @property

@@ -11,7 +11,7 @@ import hashlib
 import json
 import time
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from functools import wraps
 from pathlib import Path
 from typing import Any
@@ -70,7 +70,9 @@ def step(function: Callable[..., Facts]) -> Callable[[Run, dict[str, Facts]], Fa
         for before in facts.values():
             for name, digest in before["files"].items():
                 if not run.path(name).exists() or _digest(run.path(name)) != digest:
-                    raise StepFileChanged(f"{run.path(name)} was changed or removed after it was written; delete {run.folder} and run again")
+                    raise StepFileChanged(
+                        f"{run.path(name)} was changed or removed after it was written; delete {run.folder} and run again"
+                    )
         Path(run.folder).mkdir(parents=True, exist_ok=True)
         result = function(run, facts)
         files = {name: _digest(run.path(name)) for name in result.pop("files", [])}
@@ -87,7 +89,10 @@ def _digest(path: Path) -> str:
 def extract(run: Run, facts: dict[str, Facts]) -> Facts:
     """The rows of the problem as known at the run's time."""
     settings = run.registry.settings
-    rows = problem.load(run.time, settings.source, settings.home / "cache")
+    try:
+        rows = problem.load(run.time, settings.source, settings.home / "cache")
+    except (ValueError, OSError) as error:
+        raise validation.DataCheckFailed(f"the rows of {problem.NAME} cannot be loaded: {error}") from error
     rows.to_parquet(run.path("rows.parquet"), index=False)
     return {"files": ["rows.parquet"], "rows": len(rows), "repaired": rows.attrs.get("glitches", {})}
 
@@ -96,7 +101,9 @@ def extract(run: Run, facts: dict[str, Facts]) -> Facts:
 def validate(run: Run, facts: dict[str, Facts]) -> Facts:
     """Schema skew stops here; value skew against the champion's data is written down."""
     rows = pd.read_parquet(run.path("rows.parquet"))
-    newest = rows[rows[problem.EVENT_TIME] > run.time - pd.Timedelta(days=gate.rules().holdout_days)] if len(rows) else rows
+    newest = (
+        rows[rows[problem.EVENT_TIME] > run.time - pd.Timedelta(days=gate.rules().holdout_days)] if len(rows) else rows
+    )
     broken, checked = validation.check(rows, newest)
     champion = run.registry.route().champion
     skew = None
@@ -114,8 +121,17 @@ def split(run: Run, facts: dict[str, Facts]) -> Facts:
     parts = training.split(pd.read_parquet(run.path("rows.parquet")), run.time)
     parts.train.to_parquet(run.path("train.parquet"), index=False)
     parts.holdout.to_parquet(run.path("holdout.parquet"), index=False)
-    times = {f"{name}_{end}": getattr(part[problem.EVENT_TIME], end)().isoformat() for name, part in parts._asdict().items() for end in ("min", "max")}
-    return {"files": ["train.parquet", "holdout.parquet"], "train": len(parts.train), "holdout": len(parts.holdout), **times}
+    times = {
+        f"{name}_{end}": getattr(part[problem.EVENT_TIME], end)().isoformat()
+        for name, part in parts._asdict().items()
+        for end in ("min", "max")
+    }
+    return {
+        "files": ["train.parquet", "holdout.parquet"],
+        "train": len(parts.train),
+        "holdout": len(parts.holdout),
+        **times,
+    }
 
 
 @step
@@ -148,7 +164,13 @@ def evaluate(run: Run, facts: dict[str, Facts]) -> Facts:
     checks += gate.fit_for_service(run.path("judged"), holdout, p)
     verdict = Verdict(tuple(checks), comparison)
     run.path("verdict.json").write_text(json.dumps(verdict.as_dict(), indent=2))
-    return {"files": ["verdict.json"], "metrics": metrics, "verdict": json.dumps(verdict.as_dict()), "outcome": verdict.outcome, "reasons": verdict.reasons}
+    return {
+        "files": ["verdict.json"],
+        "metrics": metrics,
+        "verdict": json.dumps(verdict.as_dict()),
+        "outcome": verdict.outcome,
+        "reasons": verdict.reasons,
+    }
 
 
 def _against_champion(run: Run, holdout: pd.DataFrame, p: np.ndarray, constant: np.ndarray) -> tuple[list[Check], Any]:
@@ -162,7 +184,10 @@ def _against_champion(run: Run, holdout: pd.DataFrame, p: np.ndarray, constant: 
         unseen = holdout[problem.EVENT_TIME] > pd.Timestamp(champion.manifest["trained_until"])
         twin = champion.manifest.get("judged_version")
         if len(np.unique(evaluation.days(holdout[unseen]))) < gate.MIN_DAYS and twin:
-            champion, who = registry.load(twin), f"champion {version}'s judged twin {twin} (the champion has seen these days)"
+            champion, who = (
+                registry.load(twin),
+                f"champion {version}'s judged twin {twin} (the champion has seen these days)",
+            )
             unseen = holdout[problem.EVENT_TIME] > pd.Timestamp(champion.manifest["trained_until"])
     except bundle.BundleRefused as error:
         return [Check("better than champion", "error", str(error))], None
@@ -181,11 +206,21 @@ def refit(run: Run, facts: dict[str, Facts]) -> Facts:
     predicted = bundle.predict(refitted, holdout)
     judged = pd.read_parquet(run.path("predictions.parquet"))["judged"].to_numpy()
     _write_bundle(run, facts, "refitted", refitted, holdout, rows)
-    checks = [*gate.agrees_with_twin(holdout, judged, predicted), *gate.fit_for_service(run.path("refitted"), holdout, predicted)]
-    return {"files": ["refitted/bundle.json"], "outcome": Verdict(tuple(checks)).outcome, "checks": [asdict(check) for check in checks]}
+    checks = [
+        *gate.agrees_with_twin(holdout, judged, predicted),
+        *gate.fit_for_service(run.path("refitted"), holdout, predicted),
+    ]
+    checks = [replace(check, name=f"refitted: {check.name}") for check in checks]
+    return {
+        "files": ["refitted/bundle.json"],
+        "outcome": Verdict(tuple(checks)).outcome,
+        "checks": [asdict(check) for check in checks],
+    }
 
 
-def _write_bundle(run: Run, facts: dict[str, Facts], name: str, pipeline: Any, holdout: pd.DataFrame, rows: pd.DataFrame) -> None:
+def _write_bundle(
+    run: Run, facts: dict[str, Facts], name: str, pipeline: Any, holdout: pd.DataFrame, rows: pd.DataFrame
+) -> None:
     info = {
         "kind": name,
         "as_of": run.as_of,

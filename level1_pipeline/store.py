@@ -1,4 +1,5 @@
-"""The operations store: what is served (routes), who may change it (leases), who did (audit).
+"""The operations store: what is served (routes), who may change it (leases), who did (audit), what was
+predicted (predictions), and what really happened (outcomes).
 
 SQLAlchemy Core on SQLite (WAL) by default, PostgreSQL by URL. The row in `routes` is the only truth
 about what is served; it changes in one transaction with its line in the append-only `audit` table.
@@ -13,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import sqlalchemy as sa
-from sqlalchemy.schema import CreateTable
+from sqlalchemy.schema import CreateIndex, CreateTable
 
 
 class UtcTime(sa.TypeDecorator[datetime]):
@@ -23,11 +24,13 @@ class UtcTime(sa.TypeDecorator[datetime]):
     cache_ok = True
 
     def process_bind_param(self, value: datetime | None, dialect: Any) -> datetime | None:
+        """To the database: UTC."""
         if value is not None and value.tzinfo is None:
             raise ValueError(f"the time {value} has no UTC offset; give an aware datetime")
         return value.astimezone(UTC) if value else None
 
     def process_result_value(self, value: datetime | None, dialect: Any) -> datetime | None:
+        """From the database, which may have forgotten the zone."""
         return value and (value.astimezone(UTC) if value.tzinfo else value.replace(tzinfo=UTC))
 
 
@@ -65,16 +68,52 @@ audit = sa.Table(
     sa.Column("to_version", sa.String),
     sa.Column("evidence", sa.JSON, nullable=False),
 )
-replay = sa.Table("replay", metadata, sa.Column("id", sa.Integer, primary_key=True), sa.Column("now", UtcTime, nullable=False))
+predictions = sa.Table(
+    "predictions",
+    metadata,
+    sa.Column("problem", sa.String, primary_key=True),
+    sa.Column("id", sa.String, primary_key=True),
+    sa.Column("arm", sa.String, primary_key=True),  # champion, canary, or shadow (never returned to anybody)
+    sa.Column("entity_id", sa.String, nullable=False),
+    sa.Column("version", sa.String, nullable=False),
+    sa.Column("at", UtcTime, nullable=False),  # on the clock of decisions
+    sa.Column("recorded_at", UtcTime, nullable=False),  # wall time
+    sa.Column("record", sa.JSON, nullable=False),
+    sa.Column("score", sa.Float),  # missing when the model failed
+    sa.Column("error", sa.String),  # why it failed; the champion answered in its place
+    sa.Column("latency_ms", sa.Float, nullable=False),  # of the model, for the rows that it scored together
+    sa.Index("predictions_by_time", "problem", "at"),
+)
+outcomes = sa.Table(
+    "outcomes",
+    metadata,
+    sa.Column("problem", sa.String, primary_key=True),
+    sa.Column("id", sa.String, primary_key=True),  # of the prediction, which need not be known (yet)
+    sa.Column("value", sa.Float, nullable=False),
+    sa.Column("known_at", UtcTime, nullable=False),  # when it became known, on the clock of decisions
+    sa.Column("recorded_at", UtcTime, nullable=False),  # wall time of the first report
+    sa.Column("corrected_at", UtcTime),  # wall time of the last report that changed the value
+)
+replay = sa.Table(
+    "replay", metadata, sa.Column("id", sa.Integer, primary_key=True), sa.Column("now", UtcTime, nullable=False)
+)
 
+_REFUSE = "BEGIN SELECT RAISE(ABORT, 'audit is append-only'); END"
 APPEND_ONLY = {
     "sqlite": [
-        f"CREATE TRIGGER IF NOT EXISTS audit_no_{verb} BEFORE {verb} ON audit BEGIN SELECT RAISE(ABORT, 'audit is append-only'); END"
-        for verb in ("UPDATE", "DELETE")
+        f"CREATE TRIGGER IF NOT EXISTS audit_no_update BEFORE UPDATE ON audit {_REFUSE}",
+        f"CREATE TRIGGER IF NOT EXISTS audit_no_delete BEFORE DELETE ON audit {_REFUSE}",
+        # INSERT OR REPLACE fires no delete trigger, so an id that exists is refused here.
+        "CREATE TRIGGER IF NOT EXISTS audit_no_replace BEFORE INSERT ON audit "  # noqa: S608 (no input)
+        f"WHEN EXISTS (SELECT 1 FROM audit WHERE id = NEW.id) {_REFUSE}",
     ],
     "postgresql": [
-        "CREATE OR REPLACE FUNCTION audit_refuse() RETURNS trigger AS $$ BEGIN RAISE EXCEPTION 'audit is append-only'; END $$ LANGUAGE plpgsql",
-        "CREATE OR REPLACE TRIGGER audit_append_only BEFORE UPDATE OR DELETE ON audit FOR EACH ROW EXECUTE FUNCTION audit_refuse()",
+        "CREATE OR REPLACE FUNCTION audit_refuse() RETURNS trigger AS "
+        "$$ BEGIN RAISE EXCEPTION 'audit is append-only'; END $$ LANGUAGE plpgsql",
+        "CREATE OR REPLACE TRIGGER audit_append_only BEFORE UPDATE OR DELETE ON audit "
+        "FOR EACH ROW EXECUTE FUNCTION audit_refuse()",
+        "CREATE OR REPLACE TRIGGER audit_no_truncate BEFORE TRUNCATE ON audit "
+        "FOR EACH STATEMENT EXECUTE FUNCTION audit_refuse()",
     ],
 }
 
@@ -129,12 +168,15 @@ class Store:
             sa.event.listen(engine, "connect", _configure_sqlite)
             sa.event.listen(engine, "begin", _begin_immediate)
         else:
-            engine = sa.create_engine(url)
+            # A restarted or unreachable server must cost seconds, not a broken pool or a hanging thread.
+            engine = sa.create_engine(url, pool_pre_ping=True, connect_args={"connect_timeout": 5})
         with engine.begin() as connection:
             if engine.dialect.name == "postgresql":
                 connection.execute(sa.text("SELECT pg_advisory_xact_lock(20130101)"))
             for table in metadata.sorted_tables:
                 connection.execute(CreateTable(table, if_not_exists=True))
+                for index in table.indexes:
+                    connection.execute(CreateIndex(index, if_not_exists=True))
             for statement in APPEND_ONLY[engine.dialect.name]:
                 connection.exec_driver_sql(statement)
         return engine
@@ -151,18 +193,26 @@ class Store:
             LeaseLost: the lease went to another holder meanwhile; nothing was written.
         """
         with self.engine.begin() as connection:
-            holds = sa.select(leases.c.token).where(leases.c.name == lease.name, leases.c.expires_at > datetime.now(UTC))
+            holds = sa.select(leases.c.token).where(
+                leases.c.name == lease.name, leases.c.expires_at > datetime.now(UTC)
+            )
             if connection.scalar(holds) != lease.token:
-                raise LeaseLost(f"the lease '{lease.name}' went to another process, so nothing was changed; look at the history and try again")
+                raise LeaseLost(
+                    f"the lease '{lease.name}' expired or went to another process, so nothing was changed; look at the history and try again"
+                )
             before = _route(connection, problem)
             after = replace(before, **values)
             row = {"problem": problem, "changed_at": change.at, **asdict(after)}
             known = connection.scalar(sa.select(sa.func.count()).where(routes.c.problem == problem))
-            connection.execute(routes.update().where(routes.c.problem == problem).values(row) if known else routes.insert().values(row))
+            connection.execute(
+                routes.update().where(routes.c.problem == problem).values(row) if known else routes.insert().values(row)
+            )
             _record(connection, problem, change, before.champion, after.champion)
         return after
 
-    def record(self, problem: str, change: Change, from_version: str | None = None, to_version: str | None = None) -> None:
+    def record(
+        self, problem: str, change: Change, from_version: str | None = None, to_version: str | None = None
+    ) -> None:
         """Write an audit line about something that did not change the route."""
         with self.engine.begin() as connection:
             _record(connection, problem, change, from_version, to_version)
@@ -198,7 +248,12 @@ def _route(connection: sa.Connection, problem: str) -> Route:
 
 
 def _record(connection: sa.Connection, problem: str, change: Change, before: str | None, after: str | None) -> None:
-    line = asdict(change) | {"problem": problem, "recorded_at": datetime.now(UTC), "from_version": before, "to_version": after}
+    line = asdict(change) | {
+        "problem": problem,
+        "recorded_at": datetime.now(UTC),
+        "from_version": before,
+        "to_version": after,
+    }
     connection.execute(audit.insert().values(line))
 
 

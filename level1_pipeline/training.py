@@ -51,7 +51,9 @@ def split(rows: pd.DataFrame, as_of: pd.Timestamp) -> Split:
             f"{need:,} of each are needed: choose a later --as-of, or lower GATE['min_rows']"
         )
     if problem.TASK == "classification" and parts.train[problem.TARGET].nunique() < 2:
-        raise NotEnoughData(f"every row to train on has {problem.TARGET} = {parts.train[problem.TARGET].iloc[0]:g}: there is nothing to learn")
+        raise NotEnoughData(
+            f"every row to train on has {problem.TARGET} = {parts.train[problem.TARGET].iloc[0]:g}: there is nothing to learn"
+        )
     return parts
 
 
@@ -96,6 +98,10 @@ def tune(train: pd.DataFrame, tries: int) -> tuple[dict[str, Any], pd.DataFrame]
 
     cut = train[problem.EVENT_TIME].max() - pd.Timedelta(days=problem.GATE["holdout_days"])
     older, newer = train[train[problem.EVENT_TIME] <= cut], train[train[problem.EVENT_TIME] > cut]
+    if len(older) < problem.GATE["min_rows"]:
+        raise NotEnoughData(
+            f"a search fits on rows older than {cut:%Y-%m-%d} and there are {len(older):,}: choose a later --as-of, or leave out --tune"
+        )
     size = int(np.prod([len(values) for values in problem.SEARCH.values()]))
     drawn = list(ParameterSampler(problem.SEARCH, min(tries, size), random_state=0))
     rows = []

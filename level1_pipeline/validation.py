@@ -7,6 +7,7 @@ trained on) is a fact of life and a reason to retrain: it is reported and stops 
 
 from __future__ import annotations
 
+import logging
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -68,15 +69,19 @@ def expectations() -> list[Expectation]:
     suite = [
         gxe.ExpectTableColumnsToMatchSet(column_set=[*key_columns(), *schema.names()]),
         gxe.ExpectColumnValuesToBeUnique(column=problem.ID),
-        gxe.ExpectColumnValuesToNotBeNull(column=problem.EVENT_TIME),
+        *(gxe.ExpectColumnValuesToNotBeNull(column=key) for key in (problem.ID, problem.ENTITY, problem.EVENT_TIME)),
     ]
     if problem.TASK == "classification":
         suite.append(gxe.ExpectColumnValuesToBeInSet(column=problem.TARGET, value_set=[0, 1]))
     for column in schema.columns():
         suite.append(gxe.ExpectColumnValuesToBeOfType(column=column.name, type_="str" if column.text else "float64"))
-        suite.append(gxe.ExpectColumnValuesToNotBeNull(column=column.name, mostly=ALWAYS_MISSING if column.nullable else 1))
+        suite.append(
+            gxe.ExpectColumnValuesToNotBeNull(column=column.name, mostly=ALWAYS_MISSING if column.nullable else 1)
+        )
         if column.low is not None or column.high is not None:
-            suite.append(gxe.ExpectColumnValuesToBeBetween(column=column.name, min_value=column.low, max_value=column.high))
+            suite.append(
+                gxe.ExpectColumnValuesToBeBetween(column=column.name, min_value=column.low, max_value=column.high)
+            )
         if column.pattern:
             suite.append(gxe.ExpectColumnValuesToMatchRegex(column=column.name, regex=column.pattern))
         if column.allowed:
@@ -89,6 +94,8 @@ def findings(rows: pd.DataFrame, part: str = "all") -> tuple[list[Finding], int]
     import great_expectations as gx
     from great_expectations.data_context.types.base import ProgressBarsConfig
 
+    # This module announces every temporary folder, and sets its own level to do so.
+    logging.getLogger("great_expectations.data_context.types.base").setLevel(logging.WARNING)
     context = gx.get_context(mode="ephemeral")
     context.variables.progress_bars = ProgressBarsConfig(globally=False)
     asset = context.data_sources.add_pandas("rows").add_dataframe_asset("rows")
@@ -97,7 +104,11 @@ def findings(rows: pd.DataFrame, part: str = "all") -> tuple[list[Finding], int]
     results = batch.validate(suite, result_format={"result_format": "SUMMARY", "partial_unexpected_count": 3}).results
     missing = [name for name in (*key_columns(), *schema.names()) if name not in rows.columns]
     # What was expected of a missing column comes back as an error, not as a result: say it once.
-    broken = [_finding(r, part, len(rows)) for r in results if not r.success and r.expectation_config.kwargs.get("column") not in missing]
+    broken = [
+        _finding(r, part, len(rows))
+        for r in results
+        if not r.success and r.expectation_config.kwargs.get("column") not in missing
+    ]
     return broken, len(results)
 
 
@@ -107,10 +118,14 @@ def _finding(result: Any, part: str, rows: int) -> Finding:
     if "mismatched" in (seen.get("details") or {}):
         changes = [f"{kind} {', '.join(names)}" for kind, names in seen["details"]["mismatched"].items()]
         return Finding(part, "(columns)", f"columns {'; '.join(changes)}", rows, ())
-    limits = {key: value for key, value in wanted.items() if key not in ("column", "batch_id", "mostly") and value is not None}
+    limits = {
+        key: value for key, value in wanted.items() if key not in ("column", "batch_id", "mostly") and value is not None
+    }
     rule += f" {limits}" if limits else ""
     examples = seen.get("partial_unexpected_list") or [seen[key] for key in ("observed_value",) if key in seen]
-    return Finding(part, wanted.get("column", "?"), rule, seen.get("unexpected_count", rows), tuple(map(str, examples[:3])))
+    return Finding(
+        part, wanted.get("column", "?"), rule, seen.get("unexpected_count", rows), tuple(map(str, examples[:3]))
+    )
 
 
 def check(rows: pd.DataFrame, newest: pd.DataFrame) -> tuple[list[Finding], int]:
@@ -149,7 +164,9 @@ def day_summaries(rows: pd.DataFrame) -> pd.DataFrame:
     parts["missing"] = 1 - by_day.count().div(rows_a_day, axis=0)
     for name in (column.name for column in schema.columns() if column.text):
         common = rows[name].value_counts(normalize=True).loc[lambda share: share >= COMMON].index
-        counts = rows[name].groupby([days, rows[name].where(rows[name].isin(common), RARE)]).size().unstack(fill_value=0)
+        counts = (
+            rows[name].groupby([days, rows[name].where(rows[name].isin(common), RARE)]).size().unstack(fill_value=0)
+        )
         parts[name] = counts.drop(columns=RARE, errors="ignore").div(rows_a_day, axis=0)
     flat = [part.set_axis([f"{name}|{kind}" for name in part.columns], axis=1) for kind, part in parts.items()]
     return pd.concat(flat, axis=1).rename_axis("day")
@@ -177,7 +194,9 @@ def value_skew(reference: pd.DataFrame, current: pd.DataFrame, seed: int = 0) ->
     ranked = pd.Series(effect, both.columns).sort_values(ascending=False)
     moved = p_value <= ALPHA and effect[observed.argmax()] >= MIN_EFFECT
     words = f"largest difference {both.columns[observed.argmax()]}, p = {p_value:.3f} over {len(both)} days"
-    return ValueSkew("moved" if moved else "steady", p_value, {str(k): float(v) for k, v in ranked.head(10).items()}, words)
+    return ValueSkew(
+        "moved" if moved else "steady", p_value, {str(k): float(v) for k, v in ranked.head(10).items()}, words
+    )
 
 
 def _studentised(table: np.ndarray, current: np.ndarray) -> np.ndarray:

@@ -19,7 +19,11 @@ def new_month(settings: Settings) -> str | None:
     """
     now = today(settings)
     month = _complete_month(now)
-    trained = [line["evidence"]["as_of"] for line in Store(settings.operations).history(problem.NAME) if line["action"].startswith("train: gate")]
+    trained = [
+        line["evidence"]["as_of"]
+        for line in Store(settings.operations).history(problem.NAME)
+        if line["action"].startswith("train: gate")
+    ]
     if trained and _complete_month(pd.Timestamp(max(trained))) >= month:
         return None
     rows = problem.load(now, settings.source, settings.home / "cache")

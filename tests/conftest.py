@@ -1,0 +1,49 @@
+"""What the tests share: an own home for each, the prepared rows once, and what skips for another problem."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from level1_pipeline import problem
+from level1_pipeline.settings import Settings
+from level1_pipeline.store import Store
+
+END_OF_TIME = pd.Timestamp("2100-01-01", tz="UTC")  # by then every outcome of any problem is known
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    if problem.NAME == "flight_delay":
+        return
+    for item in items:
+        if item.get_closest_marker("flights"):
+            item.add_marker(pytest.mark.skip(reason=f"about flights, and this repository's problem is {problem.NAME}"))
+
+
+@pytest.fixture
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Settings:
+    """Settings with an empty home of their own, whatever the developer's environment says."""
+    for name in [name for name in os.environ if name.startswith("MLOPS_")]:
+        monkeypatch.delenv(name)
+    monkeypatch.chdir(tmp_path)  # no `.env` of the checkout is read
+    return Settings(home=tmp_path / "home", actor="tester")
+
+
+@pytest.fixture
+def store(home: Settings) -> Store:
+    return Store(home.operations)
+
+
+@pytest.fixture(scope="session")
+def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder in which `problem.load` keeps prepared rows during this test run."""
+    return tmp_path_factory.mktemp("cache")
+
+
+@pytest.fixture(scope="session")
+def rows(cache: Path) -> pd.DataFrame:
+    """All rows of the problem with all outcomes. Shared by every test: do not change it in place."""
+    return problem.load(END_OF_TIME, cache=cache)

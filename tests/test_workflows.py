@@ -1,0 +1,79 @@
+"""The workflows are valid, safe, and call nothing but Make targets; libraries that broke together work together."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+WORKFLOWS = sorted((ROOT / ".github/workflows").glob("*.yml"))
+BIN = Path(sys.executable).parent
+
+
+def test_the_workflows_follow_their_schema() -> None:
+    command = [BIN / "check-jsonschema", "--builtin-schema", "vendor.github-workflows", *WORKFLOWS]
+    checked = subprocess.run(command, capture_output=True, text=True)
+    assert checked.returncode == 0, checked.stdout + checked.stderr
+
+
+def test_zizmor_finds_nothing_in_the_workflows() -> None:
+    command = [BIN / "zizmor", "--offline", "--no-progress", "--persona", "pedantic", *WORKFLOWS]
+    checked = subprocess.run(command, capture_output=True, text=True)
+    assert checked.returncode == 0, checked.stdout + checked.stderr
+
+
+def test_zizmor_finds_an_action_that_is_not_pinned(tmp_path: Path) -> None:
+    workflow = tmp_path / ".github/workflows/ci.yml"
+    workflow.parent.mkdir(parents=True)
+    workflow.write_text(re.sub(r"@[0-9a-f]{40} # v", "@v", WORKFLOWS[0].read_text()))
+    command = [BIN / "zizmor", "--offline", "--no-progress", workflow]
+    assert subprocess.run(command, capture_output=True).returncode != 0
+
+
+@pytest.mark.parametrize("workflow", WORKFLOWS, ids=lambda path: path.name)
+def test_every_step_of_a_workflow_is_a_make_target(workflow: Path) -> None:
+    text = workflow.read_text()
+    targets = set(re.findall(r"^([a-z0-9-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
+    assert {run.removeprefix("make ") for run in re.findall(r"run: (.+)", text)} <= targets
+    assert "permissions: {}" in text
+    assert text.count("persist-credentials: false") == text.count("actions/checkout")
+
+
+def test_ci_calls_the_targets_of_the_readme() -> None:
+    script = (ROOT / ".ci/run").read_text()
+    called = re.findall(r"^make (\S+)", script, re.MULTILINE)
+    assert called[:2] == ["check", "test"]
+    assert "test-slow" in called
+
+
+PAIRS = {
+    "prefect and fastapi": "from prefect.server.api.server import create_app; create_app()",
+    "evidently and pandas": "import warnings; warnings.simplefilter('ignore'); from evidently import Report",
+    "mlflow and skops": "import mlflow.sklearn, skops.io",
+    "great_expectations and pandas": "import great_expectations as gx; gx.get_context(mode='ephemeral')",
+    "sqlalchemy and psycopg": "import sqlalchemy as sa; assert sa.create_engine('postgresql://u@h/d').driver == 'psycopg'",
+}
+
+
+@pytest.mark.parametrize("pair", PAIRS)
+def test_libraries_that_once_broke_together_work_together(pair: str, tmp_path: Path) -> None:
+    environment = {"PREFECT_HOME": str(tmp_path), "DO_NOT_TRACK": "true", "HOME": str(tmp_path), "PATH": str(BIN)}
+    done = subprocess.run([sys.executable, "-c", PAIRS[pair]], env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+
+
+def test_the_serving_lock_agrees_with_the_whole_lock() -> None:
+    locked = [
+        dict(
+            re.findall(
+                r"^([a-z0-9-]+(?:\[[a-z]+\])?)==(\S+)", (ROOT / f"requirements{part}.lock").read_text(), re.MULTILINE
+            )
+        )
+        for part in ("", "-serving")
+    ]
+    assert locked[1].items() <= locked[0].items()
+    assert not {"mlflow", "prefect", "great-expectations", "evidently"} & locked[1].keys()
