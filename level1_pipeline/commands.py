@@ -50,20 +50,22 @@ def _train(settings: Settings, request: Request) -> int:
     return result.code
 
 
-def _in_words(name: str, facts: Facts) -> str:
-    words = {
-        "extract": lambda: (
-            f"{facts['rows']:,} rows"
-            + (f", impossible readings made missing: {facts['repaired']}" if facts["repaired"] else "")
-        ),
-        "validate": lambda: (
-            f"{facts['expectations']} expectations hold; value skew: {(facts['value_skew'] or {}).get('verdict', 'no champion yet')}"
-        ),
-        "split": lambda: f"{facts['train']:,} rows to train on, {facts['holdout']:,} newer ones to judge with",
-        "evaluate": lambda: f"gate {facts['outcome']}",
-        "register": lambda: f"versions {facts['versions']}" if facts["versions"] else "no version",
-    }
-    return words.get(name, str)() if name in words else ""
+def _in_words(step: str, facts: Facts) -> str:
+    """What a step found, for the person who watches."""
+    match step:
+        case "extract":
+            repaired = f", impossible readings made missing: {facts['repaired']}" if facts["repaired"] else ""
+            return f"{facts['rows']:,} rows{repaired}"
+        case "validate":
+            skew = (facts["value_skew"] or {}).get("verdict", "no champion yet")
+            return f"{facts['expectations']} expectations hold; value skew: {skew}"
+        case "split":
+            return f"{facts['train']:,} rows to train on, {facts['holdout']:,} newer ones to judge with"
+        case "evaluate":
+            return f"gate {facts['outcome']}"
+        case "register":
+            return " and ".join(f"version {v} ({kind})" for kind, v in facts["versions"].items()) or "no version"
+    return ""
 
 
 def watch(settings: Settings, asked: argparse.Namespace) -> int:

@@ -13,7 +13,7 @@ from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field
 
 from level1_pipeline import bundle, problem, schema
 from level1_pipeline.evaluation import Comparison, by_slice, compare, days
@@ -31,7 +31,7 @@ class Gate(BaseModel):
     holdout_days: int  # the newest matured days, on which every model is judged
     maturity_hours: float  # from EVENT_TIME until all outcomes have arrived
     min_rows: int  # to train on, and to judge with
-    limits: dict[str, tuple[float | None, float | None]]  # metric -> (lowest, highest) allowed
+    limits: dict[str, tuple[float | None, float | None]] = Field(min_length=1)  # metric -> (lowest, highest) allowed
     min_gain: float  # mean daily gain over the champion
     max_harm: float  # the 90 % bound on harm must stay below
     slice_min_rows: int  # smaller slices are not judged

@@ -35,7 +35,7 @@ def register(run: Run, facts: dict[str, Facts]) -> Facts:
     with mlflow.start_run(experiment_id=experiment, run_name=f"as of {run.as_of[:10]}") as active:
         run_id = active.info.run_id
         mlflow.set_tags(_tags(run, facts, verdict, previous))
-        judged = bundle.load(run.path("judged")).pipeline
+        judged = _loaded(run)
         _log_numbers(facts, judged)
         _log_files(run, facts, verdict, judged, previous)
         versions = {} if run.experiment or verdict.outcome != "pass" else _register_both(run, facts, run_id, judged)
@@ -46,6 +46,14 @@ def register(run: Run, facts: dict[str, Facts]) -> Facts:
         "versions": versions,
         "previous": previous,
     }
+
+
+def _loaded(run: Run) -> Any:
+    """The judged pipeline; None when it cannot be loaded, which is written down as the gate's reason."""
+    try:
+        return bundle.load(run.path("judged")).pipeline
+    except bundle.BundleRefused:
+        return None
 
 
 def _end_interrupted_runs(run: Run, registry: Any, experiment: str) -> None:
@@ -75,7 +83,8 @@ def _tags(run: Run, facts: dict[str, Facts], verdict: Verdict, previous: str | N
 def _log_numbers(facts: dict[str, Facts], judged: Any) -> None:
     import mlflow
 
-    simple = {name: value for name, value in judged.get_params().items() if isinstance(value, int | float | str | bool)}
+    parameters = judged.get_params() if judged else facts["train"]["parameters"]
+    simple = {name: value for name, value in parameters.items() if isinstance(value, int | float | str | bool)}
     mlflow.log_params(simple)
     mlflow.log_params({f"rows_{part}": facts["split"][part] for part in ("train", "holdout")})
     mlflow.log_params({name: facts["split"][name] for name in ("train_min", "train_max", "holdout_min", "holdout_max")})
@@ -94,7 +103,7 @@ def _log_files(run: Run, facts: dict[str, Facts], verdict: Verdict, judged: Any,
         mlflow.log_input(mlflow.data.from_pandas(rows.head(100), name=name, digest=digest), context=name)
     for path in ("checks.html", "verdict.json", "search.json"):
         mlflow.log_artifact(str(run.path(path)))
-    if facts["evaluate"]["metrics"]:
+    if facts["evaluate"]["metrics"] and judged:
         for image in report.plots(run.path(""), holdout, predictions, judged):
             mlflow.log_artifact(str(image), "plots")
     run.path("model_card.md").write_text(_card(run, facts, verdict, holdout, predictions, previous))

@@ -192,7 +192,8 @@ def _against_champion(run: Run, holdout: pd.DataFrame, p: np.ndarray, constant: 
     except bundle.BundleRefused as error:
         return [Check("better than champion", "error", str(error))], None
     fresh = holdout[unseen]
-    return gate.better_than_champion(fresh, bundle.predict(champion.pipeline, fresh), p[unseen.to_numpy()], who)
+    theirs = bundle.predict(champion.pipeline, fresh) if len(fresh) else np.empty(0)
+    return gate.better_than_champion(fresh, theirs, p[unseen.to_numpy()], who)
 
 
 @step
