@@ -19,6 +19,7 @@ INSTALL := --require-hashes --build-constraints build-constraints.txt --only-bin
 
 # Threads that wait must not spin, or parallel tests slow each other down.
 export OMP_WAIT_POLICY ?= PASSIVE
+export OPENBLAS_NUM_THREADS ?= 1
 
 .PHONY: help setup demo level0 level1 schedule watch history test test-slow test-pythons check format bench bench-gate lock doctor clean
 

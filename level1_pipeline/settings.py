@@ -28,6 +28,7 @@ QUIET = {
     "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
     # Threads that wait must not spin: beside any other busy process that makes a fit five times slower.
     "OMP_WAIT_POLICY": "PASSIVE",
+    "OPENBLAS_NUM_THREADS": "1",  # OpenBLAS spins always, and our matrices are small
 }
 
 

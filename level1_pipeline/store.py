@@ -181,6 +181,11 @@ class Store:
                 connection.exec_driver_sql(statement)
         return engine
 
+    def close(self) -> None:
+        """Give the connections back; the next use opens new ones."""
+        if "engine" in vars(self):
+            self.engine.dispose()
+
     def route(self, problem: str) -> Route:
         """What is served now; an empty Route before the first promotion."""
         with self.engine.begin() as connection:

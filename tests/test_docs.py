@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import subprocess
 from pathlib import Path
@@ -13,6 +14,8 @@ from level1_pipeline.settings import Settings
 ROOT = Path(__file__).parents[1]
 PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md")])
 LINK = re.compile(r"\]\(([^)\s]+)\)")
+LINE_LINK = re.compile(r"\[`([^`]+)`\]\(([^)#\s]+\.py)#L(\d+)(?:-L\d+)?\)")  # [`name`](path.py#L12)
+CELL_LINK = re.compile(r"\[\*([^\]]+)\*\]\(([^)#\s]+\.ipynb)\)")  # [*heading of a cell*](path.ipynb)
 TARGET = re.compile(r"^([a-z0-9-]+):", re.MULTILINE)
 
 
@@ -40,6 +43,33 @@ def headings(page: Path) -> set[str]:
     return {re.sub(r"[^\w\- ]", "", title.lower()).strip().replace(" ", "-") for title in titles}
 
 
+def misplaced_names(page: Path, text: str) -> list[str]:
+    """Links [`name`](path.py#L12) whose line does not hold the last dotted part of the name, and which line does."""
+    wrong = []
+    for name, path, place in LINE_LINK.findall(text):
+        target = (page.parent / path).resolve()
+        lines = target.read_text().splitlines() if target.exists() else []
+        word = re.escape(name.split("(")[0].split(".")[-1])
+        uses = [n for n, line in enumerate(lines, 1) if re.search(rf"(?<!\w){word}(?!\w)", line)]
+        made = [n for n in uses if re.search(rf"(def|class) {word}\b|^\s*{word}\b.*=|\"{word}\"", lines[n - 1])]
+        if int(place) not in uses:
+            now = ", ".join(f"L{n}" for n in (made or uses)[:5])
+            wrong.append(f"{page.name}: {name} is not on {path}#L{place} but on {now or 'no line'}")
+    return wrong
+
+
+def missing_cells(page: Path, text: str) -> list[str]:
+    """Links [*heading*](path.ipynb) to a notebook that does not exist or has no cell with this heading."""
+    wrong = []
+    for heading, path in CELL_LINK.findall(text):
+        target = (page.parent / path).resolve()
+        cells = json.loads(target.read_text())["cells"] if target.exists() else []
+        titles = {line.strip("# \n") for cell in cells for line in cell["source"] if line.startswith("#")}
+        if heading not in titles:
+            wrong.append(f"{page.name}: {path} has no cell '{heading}' but: {'; '.join(sorted(titles)) or 'none'}")
+    return wrong
+
+
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_every_relative_link_of_a_page_resolves(page: Path) -> None:
     assert broken_links(page, page.read_text()) == []
@@ -48,6 +78,40 @@ def test_every_relative_link_of_a_page_resolves(page: Path) -> None:
 def test_a_broken_link_is_found() -> None:
     text = "[a](nowhere.md) [b](README.md#no-such-heading) [c](Makefile#L99999) [d](README.md)"
     assert broken_links(ROOT / "README.md", text) == ["nowhere.md", "README.md#no-such-heading", "Makefile#L99999"]
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_every_link_to_a_name_or_a_cell_leads_to_it(page: Path) -> None:
+    text = page.read_text()
+    assert misplaced_names(page, text) + missing_cells(page, text) == []
+
+
+def test_a_misplaced_name_is_found_and_the_message_says_where_it_stands() -> None:
+    lines = (ROOT / "level1_pipeline/bundle.py").read_text().splitlines()
+    here = next(n for n, line in enumerate(lines, 1) if line.startswith("def verify("))
+    link = "[`bundle.{}`](level1_pipeline/bundle.py#L{})"
+    right = link.format("verify", here)
+    assert misplaced_names(ROOT / "README.md", right) == []
+    planted = " ".join((link.format("verify", here - 1), link.format("verif", here), right))
+    found = misplaced_names(ROOT / "README.md", planted + link.format("no_such_name", 1))
+    assert found[0].endswith(f"but on L{here}")
+    assert "bundle.verif is not on" in found[1]
+    assert found[2].endswith("but on no line")
+    assert len(found) == 3
+
+
+def test_a_link_to_a_missing_cell_or_notebook_is_found() -> None:
+    text = "[*{}*](level0_notebooks/{}.ipynb)"
+    assert missing_cells(ROOT / "README.md", text.format("Fetch the file", "01_explore")) == []
+    for heading, notebook in (("No such cell", "01_explore"), ("Fetch the file", "09_nowhere")):
+        assert len(missing_cells(ROOT / "README.md", text.format(heading, notebook))) == 1
+
+
+def test_the_page_of_levels_shows_every_notebook_and_checkable_lines_only() -> None:
+    text = (ROOT / "docs/levels.md").read_text()
+    linked = {path.rsplit("/", 1)[-1] for _, path in CELL_LINK.findall(text)}
+    assert linked == {path.name for path in (ROOT / "level0_notebooks").glob("*.ipynb")}
+    assert len(LINE_LINK.findall(text)) == len(re.findall(r"\.py#L\d", text)), "a link to a line without its `name`"
 
 
 def test_make_help_prints_every_target_with_a_line() -> None:

@@ -47,8 +47,12 @@ def differences(rows0: pd.DataFrame, rows1: pd.DataFrame) -> list[str]:
 def level0(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """What the notebooks that train and hand over have written."""
     out = tmp_path_factory.mktemp("level0")
-    code = f"import sys; sys.path.insert(0, {str(ROOT / 'level0_notebooks')!r}); import run; run.NOTEBOOKS = ['02_train', '03_handoff']; sys.exit(run.main())"
-    places = os.environ | {"LEVEL0_OUT": str(out), "MLOPS_HOME": str(out / "home")}
+    code = "import run; run.NOTEBOOKS = ['02_train', '03_handoff']; raise SystemExit(run.main())"
+    places = os.environ | {
+        "LEVEL0_OUT": str(out),
+        "MLOPS_HOME": str(out / "home"),
+        "PYTHONPATH": str(ROOT / "level0_notebooks"),
+    }
     done = subprocess.run([sys.executable, "-c", code], env=places, capture_output=True, text=True, timeout=600)
     assert done.returncode == 0, done.stderr
     return out
