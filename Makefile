@@ -36,7 +36,7 @@ $(TOOLS)/bin/uv:
 $(VENV)/.installed: requirements.lock build-constraints.txt | $(UV)
 	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13) and "Python 3.11 to 3.13 is needed, this is " + sys.version.split()[0] + "; name another one: make setup PYTHON=python3.12")'
 	@test -x $(PY) || $(UV) venv --quiet --python $(PYTHON) $(VENV)
-	@$(UV) pip sync --python $(PY) $(INSTALL) requirements.lock
+	@$(UV) pip sync --quiet --python $(PY) $(INSTALL) requirements.lock
 	@touch $@
 	@echo "setup | $$($(PY) --version) in $(VENV) with $$(grep -c == requirements.lock) locked packages"
 

@@ -104,6 +104,7 @@ class Comparison:
     identical: bool
     flips: int  # decisions that would change
     flips_by_slice: dict[str, int]  # where, most first
+    clearly_worse: bool = False  # with 90 % confidence there is harm
 
 
 def compare(rows: pd.DataFrame, champion: np.ndarray, challenger: np.ndarray) -> Comparison:
@@ -128,10 +129,11 @@ def compare(rows: pd.DataFrame, champion: np.ndarray, challenger: np.ndarray) ->
     }
     most = dict(sorted(((k, v) for k, v in where.items() if v), key=lambda item: -item[1])[:8])
     return Comparison(
-        n,
-        float(gains.mean()),
-        float(slack - gains.mean()),
-        bool(np.array_equal(champion, challenger)),
-        int(flipped.sum()),
-        most,
+        days=n,
+        gain=float(gains.mean()),
+        harm_bound=float(slack - gains.mean()),
+        identical=bool(np.array_equal(champion, challenger)),
+        flips=int(flipped.sum()),
+        flips_by_slice=most,
+        clearly_worse=bool(gains.mean() + slack < 0),
     )

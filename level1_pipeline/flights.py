@@ -90,6 +90,8 @@ def _read_table(path: Path) -> pd.DataFrame:
         needed = COLUMNS[path.name] - set(table.columns)
         if needed:
             raise ValueError(f"it has no column {', '.join(sorted(needed))}")
+        if table.empty:
+            raise ValueError("it has no rows")
         if "time_hour" in table:
             table["time_hour"] = pd.to_datetime(table["time_hour"], utc=True).astype("datetime64[us, UTC]")
     except (ValueError, BadZipFile) as error:

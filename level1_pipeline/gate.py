@@ -137,16 +137,17 @@ def within_limits(metrics: dict[str, float]) -> list[Check]:
     return checks
 
 
-def beats(metrics: dict[str, float], baselines: dict[str, dict[str, float]]) -> list[Check]:
+def beats(holdout: pd.DataFrame, p: np.ndarray, baselines: dict[str, np.ndarray]) -> list[Check]:
     """Is the model better than a constant, and not clearly worse than a simpler model?
 
-    In a storm fortnight a linear model may be ahead by chance, so it gets the margin of `max_harm`.
+    In a storm fortnight a linear model may be ahead by chance; it has to be so with 90 % confidence.
     """
-    name, checks = problem.PRIMARY_METRIC, []
-    for baseline, scores in baselines.items():
-        margin = 0.0 if baseline == "constant" else rules().max_harm
-        words = f"{name} {metrics[name]:.4f} against {scores[name]:.4f} (margin {margin})"
-        checks.append(_check(f"beats {baseline}", metrics[name] < scores[name] + margin, words))
+    name, y, checks = problem.PRIMARY_METRIC, holdout[problem.TARGET].to_numpy(), []
+    mine = problem.evaluate(y, p)[name]
+    for baseline, predicted in baselines.items():
+        theirs = problem.evaluate(y, predicted)[name]
+        better = mine < theirs or (baseline != "constant" and not compare(holdout, predicted, p).clearly_worse)
+        checks.append(_check(f"beats {baseline}", better, f"{name} {mine:.4f} against {theirs:.4f}"))
     return checks
 
 

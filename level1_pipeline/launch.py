@@ -124,34 +124,27 @@ def _conclude(registry: Registry, run: Run, request: Request, facts: dict[str, F
     head = f"level 1 | {problem.NAME} | "
     if request.until and "publish" not in facts:
         return Result(PASSED, f"{head}stopped after {request.until}, as asked: look into {run.folder}", facts)
-    metrics = " ".join(f"{name}={value:.4f}" for name, value in facts["evaluate"]["metrics"].items())
-    register, alias = facts["register"], facts["publish"]["alias"]
-    evidence = {
-        "as_of": run.as_of,
-        "run_id": register["run_id"],
-        "metrics": facts["evaluate"]["metrics"],
-        "reasons": register["reasons"],
-    }
-    version = register["versions"].get("refitted")
+    register, metrics = facts["register"], facts["evaluate"]["metrics"]
+    version, outcome = register["versions"].get("refitted"), register["outcome"]
     if not run.experiment:
-        _record(
-            registry,
-            run,
-            f"train: gate {register['outcome']}",
-            "; ".join(register["reasons"]) or run.reason or run.trigger,
-            evidence,
-            version,
-        )
-    page = _keep_reports(registry.settings, run)
+        evidence = {
+            "as_of": run.as_of,
+            "run_id": register["run_id"],
+            "metrics": metrics,
+            "reasons": register["reasons"],
+        }
+        why = "; ".join(register["reasons"]) or run.reason or run.trigger
+        _record(registry, run, f"train: gate {outcome}", why, evidence, version)
+    before = "".join(f"  {reason}\n" for reason in register["reasons"])
+    before += f"  model card: {_keep_reports(registry.settings, run)}\n"
     shutil.rmtree(run.folder)
-    where = (
-        f"models:/{problem.NAME}/{version} -> {alias or 'no alias'}"
-        if version
-        else f"MLflow run {register['run_id'][:8]}, no version"
-    )
-    reasons = "".join(f"  {reason}\n" for reason in register["reasons"])
-    line = f"{reasons}{head}{metrics} | gate {register['outcome'].upper()} | {where} | card {page} | {seconds:.0f}s"
-    return Result(PASSED if register["outcome"] == "pass" else NOT_PASSED, line, facts)
+    where = f"MLflow run {register['run_id'][:8]}, no version"
+    if version:
+        where = f"models:/{problem.NAME}/{version} -> {facts['publish']['alias'] or 'no alias'}"
+    # The first three metrics fit on a line; all of them stand in the card.
+    scores = " ".join(f"{name}={value:.4f}" for name, value in list(metrics.items())[:3])
+    line = f"{before}{head}{scores} | gate {outcome.upper()} | {where} | {seconds:.0f}s"
+    return Result(PASSED if outcome == "pass" else NOT_PASSED, line, facts)
 
 
 def _record(

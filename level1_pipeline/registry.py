@@ -79,9 +79,15 @@ class Registry:
 
         Raises:
             BundleRefused: the bytes are not those that were registered.
+            LookupError: there is no such version.
         """
         target = self.bundle_folder(version)
-        registered = self.client.get_model_version(problem.NAME, version)
+        from mlflow.exceptions import RestException
+
+        try:
+            registered = self.client.get_model_version(problem.NAME, version)
+        except RestException as error:
+            raise LookupError(f"there is no version {version} of {problem.NAME}; see the history") from error
         partial = target.with_name(f".{version}-{uuid4().hex}")
         partial.mkdir(parents=True)
         try:

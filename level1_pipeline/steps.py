@@ -156,9 +156,9 @@ def evaluate(run: Run, facts: dict[str, Facts]) -> Facts:
     checks, comparison = [gate.enough_data(holdout), gate.sound_numbers(p), gate.no_leakage(holdout)], None
     metrics = {}
     if checks[1].outcome == "pass":
-        scores = {name: problem.evaluate(y, column.to_numpy()) for name, column in predictions.items()}
-        metrics = scores.pop("judged")
-        checks += [*gate.within_limits(metrics), *gate.beats(metrics, scores)]
+        metrics = problem.evaluate(y, p)
+        baselines = {str(name): predictions[name].to_numpy() for name in predictions if name != "judged"}
+        checks += [*gate.within_limits(metrics), *gate.beats(holdout, p, baselines)]
         relative, comparison = _against_champion(run, holdout, p, predictions["constant"].to_numpy())
         checks += relative
     checks += gate.fit_for_service(run.path("judged"), holdout, p)

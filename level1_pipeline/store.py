@@ -90,7 +90,8 @@ outcomes = sa.Table(
     sa.Column("problem", sa.String, primary_key=True),
     sa.Column("id", sa.String, primary_key=True),  # of the prediction, which need not be known (yet)
     sa.Column("value", sa.Float, nullable=False),
-    sa.Column("known_at", UtcTime, nullable=False),  # when it became known, on the clock of decisions
+    sa.Column("known_at", UtcTime, nullable=False),  # when this value became known, on the clock of decisions
+    sa.Column("confirmed_at", UtcTime, nullable=False),  # the latest known_at of any report: later ones count
     sa.Column("recorded_at", UtcTime, nullable=False),  # wall time of the first report
     sa.Column("corrected_at", UtcTime),  # wall time of the last report that changed the value
 )

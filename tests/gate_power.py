@@ -52,18 +52,22 @@ def as_known(year: pd.DataFrame, as_of: pd.Timestamp) -> training.Split:
     )
 
 
-def passes(holdout: pd.DataFrame, champion: np.ndarray, challenger: np.ndarray, constant: float) -> bool:
+def passes(
+    holdout: pd.DataFrame, champion: np.ndarray, challenger: np.ndarray, baselines: dict[str, np.ndarray]
+) -> bool:
     """Would the gate promote the challenger?"""
-    y = holdout[problem.TARGET].to_numpy()
-    metrics = problem.evaluate(y, challenger)
     checks = [
-        *gate.within_limits(metrics),
-        *gate.beats(metrics, {"constant": problem.evaluate(y, np.full(len(y), constant))}),
+        *gate.within_limits(problem.evaluate(holdout[problem.TARGET].to_numpy(), challenger)),
+        *gate.beats(holdout, challenger, baselines),
+        *gate.better_than_champion(holdout, champion, challenger, "champion")[0],
     ]
-    return (
-        gate.Verdict((*checks, *gate.better_than_champion(holdout, champion, challenger, "champion")[0])).outcome
-        == "pass"
-    )
+    return gate.Verdict(tuple(checks)).outcome == "pass"
+
+
+def judged(rows: pd.DataFrame, holdout: pd.DataFrame) -> tuple[np.ndarray, dict[str, np.ndarray]]:
+    """What a challenger trained on `rows` says of the holdout, and what the baselines say."""
+    simple = {name: bundle.predict(model, holdout) for name, model in training.baselines(rows).items()}
+    return bundle.predict(training.fit(rows), holdout), simple
 
 
 def main() -> None:
@@ -72,14 +76,12 @@ def main() -> None:
     results: dict[tuple[int, str], list[bool]] = {}
     for date in track(pd.date_range("2013-04-12", "2013-12-20", freq=EVERY), "dates of the year"):
         split = as_known(year, day(str(date.date())))
-        challengers = {
-            name: bundle.predict(training.fit(spoil(split.train)), split.holdout) for name, spoil in CHALLENGERS.items()
-        }
+        challengers = {name: judged(spoil(split.train), split.holdout) for name, spoil in CHALLENGERS.items()}
         for age in AGES:
             champion = training.fit(as_known(year, day(str((date - pd.Timedelta(days=age)).date()))).pool)
             served = bundle.predict(champion, split.holdout)
-            for name, predicted in challengers.items():
-                passed = passes(split.holdout, served, predicted, split.train[problem.TARGET].mean())
+            for name, (predicted, baselines) in challengers.items():
+                passed = passes(split.holdout, served, predicted, baselines)
                 results.setdefault((age, name), []).append(passed)
     table = Table("training data of the challenger", *[f"promoted, {age} days younger" for age in AGES])
     for name in CHALLENGERS:
