@@ -28,7 +28,10 @@ def main():
         if not found:
             missing.append(tool)
     for tool, why in OPTIONAL.items():
-        print("%s %s %s" % ("ok      " if shutil.which(tool) else "absent  ", tool, "" if shutil.which(tool) else "- " + why))
+        print(
+            "%s %s %s"
+            % ("ok      " if shutil.which(tool) else "absent  ", tool, "" if shutil.which(tool) else "- " + why)
+        )
     free = shutil.disk_usage(".").free / 2**30
     print("%s disk, %.1f GiB free (3 are needed)" % ("ok      " if free >= 3 else "MISSING ", free))
     if free < 3:

@@ -37,6 +37,7 @@ def parser() -> argparse.ArgumentParser:
     train.add_argument(
         "--tune", type=int, default=0, metavar="N", help="first search N settings by time-ordered validation"
     )
+    train.add_argument("--trigger", default="on demand", help="what started it, for the run's tags and the audit log")
     train.add_argument("--reason", default="", help="why, for the audit log")
 
     watch = commands.add_parser("watch", help="train when a new month of labelled rows has arrived on the clock")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import sys
 import time
 from pathlib import Path
@@ -32,10 +33,16 @@ console = Console(highlight=False, soft_wrap=True)
 
 def train(settings: Settings, asked: argparse.Namespace) -> int:
     """One training, with progress."""
-    as_of = day(asked.as_of) if asked.as_of else None
-    return _train(
-        settings, Request(as_of, asked.promote_to, asked.experiment, asked.until, asked.tune, reason=asked.reason)
+    request = Request(
+        as_of=day(asked.as_of) if asked.as_of else None,
+        promote_to=asked.promote_to,
+        experiment=asked.experiment,
+        until=asked.until,
+        tune=asked.tune,
+        trigger=asked.trigger,
+        reason=asked.reason,
     )
+    return _train(settings, request)
 
 
 def _train(settings: Settings, request: Request) -> int:
@@ -92,6 +99,7 @@ def watch(settings: Settings, asked: argparse.Namespace) -> int:
 def schedule(settings: Settings, asked: argparse.Namespace) -> int:
     """Serve the scheduled deployment until it is stopped."""
     log = settings.home / "prefect" / "server.log"
+    os.environ["MLOPS_HOME"] = str(settings.home)  # the trainings are child processes, wherever they start
     with prefect_server(log, complete=True) as api:
         wait_until_ready(api, log)
         from level1_pipeline.flow import serve_schedule

@@ -39,7 +39,7 @@ PLAUSIBLE = {
     "pressure": (870.0, 1085.0),
     "visib": (0.0, 10.0),
 }
-GLITCH_SHARE = 0.01
+GLITCHES = 10  # in a column; the year has a single impossible reading
 # airports.csv lacks these four destinations, all of them on Atlantic time without summer time.
 MISSING_ZONES = dict.fromkeys(("BQN", "PSE", "SJU", "STT"), "America/Puerto_Rico")
 SOURCE_FILES = ("flights.csv.zip", "weather.csv", "airports.csv")
@@ -183,7 +183,7 @@ def without_glitches(weather: pd.DataFrame) -> tuple[pd.DataFrame, dict[str, int
     weather, counts = weather.copy(), {}
     for column, (low, high) in PLAUSIBLE.items():
         impossible = (weather[column] < low) | (weather[column] > high)
-        if 0 < impossible.sum() <= GLITCH_SHARE * len(weather):
+        if 0 < impossible.sum() <= GLITCHES:
             weather.loc[impossible, column] = np.nan
             counts[column] = int(impossible.sum())
     return weather, counts

@@ -21,7 +21,7 @@ from level1_pipeline.store import Change
 from level1_pipeline.training import NotEnoughData
 from level1_pipeline.validation import DataCheckFailed
 
-PASSED, NOT_PASSED, DATA_FAULT = 0, 3, 4  # exit codes
+PASSED, NOT_PASSED, DATA_FAULT = 0, 3, 4  # exit codes, see docs/level1.md
 
 
 @dataclass(frozen=True)

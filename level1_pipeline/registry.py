@@ -82,12 +82,14 @@ class Registry:
             LookupError: there is no such version.
         """
         target = self.bundle_folder(version)
-        from mlflow.exceptions import RestException
+        from mlflow.exceptions import MlflowException
 
         try:
             registered = self.client.get_model_version(problem.NAME, version)
-        except RestException as error:
-            raise LookupError(f"there is no version {version} of {problem.NAME}; see the history") from error
+        except MlflowException as error:
+            raise LookupError(
+                f"version {version} of {problem.NAME} cannot be read from MLflow ({error}); see the history"
+            ) from error
         partial = target.with_name(f".{version}-{uuid4().hex}")
         partial.mkdir(parents=True)
         try:

@@ -23,7 +23,8 @@ QUIET = {
     "GX_ANALYTICS_ENABLED": "false",
     "RAY_USAGE_STATS_ENABLED": "0",
     # Our own commands say what happens.
-    "PREFECT_LOGGING_LEVEL": "WARNING",
+    "PREFECT_LOGGING_LEVEL": "CRITICAL",  # an error reaches the person as our message, without its traceback
+    "PREFECT_LOGGING_TO_API_ENABLED": "false",
     "MLFLOW_LOGGING_LEVEL": "ERROR",
     "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
     # Threads that wait must not spin: beside any other busy process that makes a fit five times slower.

@@ -105,14 +105,22 @@ def validate(run: Run, facts: dict[str, Facts]) -> Facts:
         rows[rows[problem.EVENT_TIME] > run.time - pd.Timedelta(days=gate.rules().holdout_days)] if len(rows) else rows
     )
     broken, checked = validation.check(rows, newest)
-    champion = run.registry.route().champion
-    skew = None
-    if champion and not broken:
-        reference = pd.read_parquet(run.registry.bundle_folder(champion) / bundle.PROFILE)
-        skew = validation.value_skew(reference, validation.day_summaries(newest))
+    skew = None if broken else _skew_against_champion(run, newest)
     report.checks_page(run.path("checks.html"), broken, checked, len(rows), skew)
     validation.stop(broken)
     return {"files": ["checks.html"], "expectations": checked, "value_skew": asdict(skew) if skew else None}
+
+
+def _skew_against_champion(run: Run, newest: pd.DataFrame) -> validation.ValueSkew | None:
+    champion = run.registry.route().champion
+    if champion is None:
+        return None
+    folder = run.registry.bundle_folder(champion)
+    try:
+        bundle.verify(folder)
+    except bundle.BundleRefused as error:
+        return validation.ValueSkew("inconclusive", None, {}, str(error))
+    return validation.value_skew(pd.read_parquet(folder / bundle.PROFILE), validation.day_summaries(newest))
 
 
 @step

@@ -170,6 +170,8 @@ class Store:
             sa.event.listen(engine, "begin", _begin_immediate)
         else:
             # A restarted or unreachable server must cost seconds, not a broken pool or a hanging thread.
+            if url.drivername == "postgresql":
+                url = url.set(drivername="postgresql+psycopg")
             engine = sa.create_engine(url, pool_pre_ping=True, connect_args={"connect_timeout": 5})
         with engine.begin() as connection:
             if engine.dialect.name == "postgresql":

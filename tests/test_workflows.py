@@ -55,7 +55,7 @@ PAIRS = {
     "evidently and pandas": "import warnings; warnings.simplefilter('ignore'); from evidently import Report",
     "mlflow and skops": "import mlflow.sklearn, skops.io",
     "great_expectations and pandas": "import great_expectations as gx; gx.get_context(mode='ephemeral')",
-    "sqlalchemy and psycopg": "import sqlalchemy as sa; assert sa.create_engine('postgresql://u@h/d').driver == 'psycopg'",
+    "sqlalchemy and psycopg": "import sqlalchemy as sa; sa.create_engine('postgresql+psycopg://u@h/d')",
 }
 
 

@@ -75,7 +75,8 @@ def test_a_lease_without_a_positive_duration_is_refused(
 @pytest.mark.parametrize("clock", ["2013-04-01", "2013-04-01T00:00:00"])
 def test_a_clock_without_an_offset_is_refused_with_an_example(home: Settings, clock: str) -> None:
     with pytest.raises(
-        ValidationError, match=r"no time with a UTC offset; write for example 2013-04-01T00:00:00-04:00, 'wall' or 'replay'"
+        ValidationError,
+        match=r"no time with a UTC offset; write for example 2013-04-01T00:00:00-04:00, 'wall' or 'replay'",
     ):
         Settings(clock=clock)
 
