@@ -21,7 +21,7 @@ INSTALL := --require-hashes --build-constraints build-constraints.txt --only-bin
 export OMP_WAIT_POLICY ?= PASSIVE
 export OPENBLAS_NUM_THREADS ?= 1
 
-.PHONY: help setup demo level0 level1 schedule watch history test test-slow test-pythons check format bench bench-gate lock doctor clean
+.PHONY: help setup demo level0 level1 serve schedule watch history test test-slow test-pythons check format bench bench-gate lock doctor clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z0-9-]+):.*## /\1\t/' | while IFS=$$'\t' read -r name words; do printf '  make %-14s %s\n' "$$name" "$$words"; done
@@ -40,8 +40,8 @@ $(VENV)/.installed: requirements.lock build-constraints.txt | $(UV)
 	@touch $@
 	@echo "setup | $$($(PY) --version) in $(VENV) with $$(grep -c == requirements.lock) locked packages"
 
-demo: setup level0 level1  ## the main job: every level, then one real flight scored through the champion
-	@$(PY) -m level1_pipeline score --id $(EXAMPLE)
+demo: setup level0 level1  ## the main job: every level, then one real flight scored over HTTP
+	@$(PY) -m serving score --id $(EXAMPLE)
 
 level0: setup  ## Level 0: run the notebooks in order and hand the model over as a file
 	@$(PY) level0_notebooks/run.py
@@ -57,6 +57,9 @@ watch: setup  ## Level 1: train whenever a new month of labelled rows has arrive
 
 history: setup  ## who changed what is served, when, why, from which version to which
 	@$(PY) -m level1_pipeline history
+
+serve: setup  ## the prediction service on 127.0.0.1:8000, with its page at /docs (WORKERS=1)
+	@$(PY) -m serving run --workers $(or $(WORKERS),1)
 
 test: setup  ## the tests (under 15 minutes on two cores)
 	@OMP_NUM_THREADS=1 $(PY) -m pytest -m "not slow" -n 2 --dist loadfile

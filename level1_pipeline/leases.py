@@ -14,6 +14,11 @@ import sqlalchemy as sa
 from level1_pipeline.store import Lease, Store, leases
 
 
+def promotion(problem: str) -> str:
+    """The name of the lease under which the route of a problem changes."""
+    return f"promote {problem}"
+
+
 class LeaseHeld(RuntimeError):
     """Somebody else holds the lease."""
 

@@ -1,4 +1,6 @@
-"""What we predict, from what, and how good is enough: THE ONE FILE A CLONER EDITS.
+"""Will this flight arrive 15 minutes late or more?  (THE ONE FILE THAT A CLONER EDITS.)
+
+What we predict, from what, and how good is enough.
 
 The canvas
 ----------

@@ -114,7 +114,7 @@ class Registry:
 
     def promotion(self) -> Any:
         """The lease under which routes change; use as `with registry.promotion() as lease`."""
-        return leases.hold(self.store, f"promote {problem.NAME}", self.settings.lease_seconds)
+        return leases.hold(self.store, leases.promotion(problem.NAME), self.settings.lease_seconds)
 
     def promote(self, version: str, alias: str, reason: str, evidence: dict[str, Any] | None = None) -> Route:
         """Make a published and blessed version champion, or name it challenger.

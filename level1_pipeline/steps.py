@@ -237,6 +237,8 @@ def _write_bundle(
         "trained_until": rows[problem.EVENT_TIME].max().isoformat(),
         "rows": len(rows),
         "data_digest": facts["extract"]["files"]["rows.parquet"],
+        "typical": training.typical(rows),
+        "categories": training.categories(rows),
         **run.identity,
     }
     golden = holdout.sample(min(50, len(holdout)), random_state=0)

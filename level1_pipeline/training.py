@@ -88,6 +88,27 @@ def baselines(rows: pd.DataFrame) -> dict[str, Any]:
     return {name: model.fit(rows[schema.names()], rows[problem.TARGET]) for name, model in models.items()}
 
 
+def typical(rows: pd.DataFrame) -> dict[str, str | float | None]:
+    """An ordinary value of each input: the median or the most frequent one, None if it is mostly missing.
+
+    An explanation asks what the model would say with it in an input's place.
+    """
+    values: dict[str, str | float | None] = {}
+    for column in schema.columns():
+        known = rows[column.name].dropna()
+        if 2 * len(known) < len(rows):
+            values[column.name] = None
+        else:
+            values[column.name] = str(known.mode().iloc[0]) if column.text else float(known.median())
+    return values
+
+
+def categories(rows: pd.DataFrame) -> dict[str, list[str]]:
+    """The values seen of each text input that the Record does not list: others are legal, but unknown."""
+    open_ended = [column.name for column in schema.columns() if column.text and column.allowed is None]
+    return {name: sorted(map(str, rows[name].dropna().unique())) for name in open_ended}
+
+
 def tune(train: pd.DataFrame, tries: int) -> tuple[dict[str, Any], pd.DataFrame]:
     """Try `tries` settings drawn from the problem's SEARCH, plus the recipe as it stands.
 

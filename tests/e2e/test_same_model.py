@@ -7,6 +7,7 @@ import os
 import shutil
 import subprocess
 import sys
+import urllib.request
 from pathlib import Path
 
 import joblib
@@ -15,6 +16,8 @@ import pandas as pd
 import pytest
 
 from level1_pipeline import bundle, problem, schema
+from level1_pipeline.settings import Settings
+from serving.server import temporary
 
 ROOT = Path(__file__).parents[2]
 AS_OF = "2013-04-01"
@@ -79,6 +82,13 @@ def test_both_levels_have_the_same_features_and_make_the_same_models(level0: Pat
         assert served.manifest["metrics"] == pytest.approx(json.loads((level0 / "metrics.json").read_text()), abs=1e-9)
     record = json.loads((level0 / "handoff/example.json").read_text())
     assert served.predict([record["record"]])[0] == pytest.approx(record["probability"], abs=1e-12)
+    with temporary(Settings(home=home)) as url:
+        body = json.dumps({"record": record["record"]}).encode()
+        asked = urllib.request.Request(f"{url}/predict", body, {"Content-Type": "application/json"})
+        with urllib.request.urlopen(asked, timeout=60) as answer:
+            said = json.load(answer)
+    assert said["score"] == pytest.approx(record["probability"], abs=1e-12)
+    assert said["version"] == "2"
 
 
 def test_a_feature_changed_in_level_1_is_found(level0: Path, tmp_path: Path) -> None:

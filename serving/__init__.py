@@ -1,0 +1,1 @@
+"""The prediction service: answers programs that must never wait or fail, and logs what it said."""

@@ -1,0 +1,64 @@
+"""The FastAPI application. Nothing is opened, loaded or started before the server runs it."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse
+from starlette.exceptions import HTTPException
+
+from level1_pipeline import problem
+from level1_pipeline.settings import Settings
+from serving import endpoints
+from serving.errors import Refusal, not_valid
+from serving.guard import Guard
+from serving.service import Service
+from serving.structured import REQUEST_ID, write_json_lines
+
+
+def create_app(settings: Settings) -> FastAPI:
+    """The application for these settings."""
+    service = Service(settings)
+
+    @asynccontextmanager
+    async def lifespan(_: FastAPI) -> AsyncIterator[None]:
+        service.start()
+        yield
+        service.stop()
+
+    app = FastAPI(
+        title=problem.NAME,
+        description=(problem.__doc__ or "").strip(),
+        lifespan=lifespan,
+        docs_url=None,
+        redoc_url=None,
+    )
+    app.state.service = service
+    app.include_router(endpoints.router)
+    app.include_router(endpoints.probes)
+    app.add_middleware(Guard, service=service)
+    app.add_exception_handler(RequestValidationError, _not_valid)
+    app.add_exception_handler(HTTPException, _http)
+    return app
+
+
+def from_environment() -> FastAPI:
+    """The application for the environment's settings: what each worker of the server calls."""
+    write_json_lines()
+    return create_app(Settings().prepare())
+
+
+async def _not_valid(_: Request, error: Exception) -> JSONResponse:
+    assert isinstance(error, RequestValidationError)
+    return not_valid(error.errors()).response(REQUEST_ID.get())
+
+
+async def _http(_: Request, error: Exception) -> JSONResponse:
+    """What the framework refuses by itself: an unknown address, another method, a body that cannot be read."""
+    assert isinstance(error, HTTPException)
+    words = {404: "there is no such address; see /docs", 405: "this address does not take that method; see /docs"}
+    refusal = Refusal(error.status_code, words.get(error.status_code, str(error.detail)), headers=error.headers)
+    return refusal.response(REQUEST_ID.get())

@@ -1,0 +1,150 @@
+"""What goes in and comes out. The record is the problem's `Record`; everything else here wraps it."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import AwareDatetime, BaseModel, ConfigDict, Discriminator, Field, FiniteFloat, Tag, create_model
+from pydantic.fields import FieldInfo
+
+from level1_pipeline import problem
+
+Identifier = Annotated[str, Field(pattern="^[!-~]{1,128}$")]  # printable ASCII: safe in every database and log
+STRICT = ConfigDict(extra="forbid", frozen=True)
+CLASSIFICATION = problem.TASK == "classification"
+Truth: Any = Literal[0, 1] if CLASSIFICATION else FiniteFloat
+SCORE = f"probability that {problem.TARGET} = 1" if CLASSIFICATION else f"predicted {problem.TARGET}"
+
+
+class Case(BaseModel):
+    """One thing to predict: its inputs and, if the caller has them, its ids."""
+
+    model_config = STRICT
+
+    record: problem.Record
+    id: Identifier | None = Field(None, description="of this prediction; the same id is logged once (default: made)")
+    entity_id: Identifier | None = Field(
+        None, description="what keeps its arm during a canary (default: the id of the prediction)"
+    )
+
+
+class Prediction(BaseModel):
+    """What the model says about one case, and which model said it."""
+
+    id: str = Field(description="send it back with the outcome")
+    score: float = Field(description=SCORE)
+    decision: str
+    version: str = Field(description="of the model")
+    arm: Literal["champion", "canary"]
+
+
+class Outcome(BaseModel):
+    """What really happened."""
+
+    model_config = STRICT
+
+    id: Identifier = Field(description="of the prediction")
+    value: Truth = Field(description=f"the true {problem.TARGET}")
+    known_at: AwareDatetime | None = Field(
+        None, description="when it became known, with UTC offset (default: now); of two values the later known counts"
+    )
+
+
+class Ingested(BaseModel):
+    """What became of posted outcomes."""
+
+    new: int
+    unchanged: int = Field(description="known before: the same value, or one that became known earlier")
+    corrected: int = Field(description="replaced an earlier value")
+    unknown: list[str] = Field(description="ids of no logged prediction (yet); kept, and joined when it appears")
+
+
+def _tag(body: Any) -> str:
+    return "many" if isinstance(body, list) else "one"
+
+
+def one_or_many(item: Any) -> Any:
+    """The type of a body that is one item or a list of them. A list stops at its first bad item, because
+    a megabyte of nonsense must not become a million errors."""
+    many = Annotated[list[item], Field(min_length=1, fail_fast=True), Tag("many")]
+    return Annotated[Annotated[item, Tag("one")] | many, Discriminator(_tag)]
+
+
+def _optional(field: FieldInfo) -> tuple[Any, FieldInfo]:
+    return field.annotation, FieldInfo.merge_field_infos(field, default_factory=lambda: None)
+
+
+# The Record with every field optional: what is left out stays as it is.
+Changes: type[BaseModel] = create_model(
+    "Changes",
+    __config__=problem.Record.model_config,
+    __doc__="Inputs to change.",
+    **{name: _optional(field) for name, field in problem.Record.model_fields.items()},  # type: ignore[call-overload]
+)
+
+
+class Question(BaseModel):
+    """A record to explain and, if wanted, changes to try on it."""
+
+    model_config = STRICT
+
+    record: problem.Record
+    changes: Changes | None = Field(None, description="what if these inputs were different?")
+
+
+class Contribution(BaseModel):
+    """How much one input moves the score away from what it would be with a typical value in its place."""
+
+    input: str
+    value: str | float | None
+    typical: str | float | None = Field(description="median (or most frequent value) of the training data")
+    score_if_typical: float
+    contribution: float = Field(description="score minus score_if_typical")
+
+
+class WhatIf(BaseModel):
+    """The same record with the changes."""
+
+    record: dict[str, str | float | None]
+    score: float
+    decision: str
+    difference: float = Field(description="of the scores: changed minus asked")
+
+
+class Explanation(BaseModel):
+    """Why this score, largest contribution first. Contributions need not add up: inputs act together."""
+
+    score: float = Field(description=SCORE)
+    decision: str
+    version: str
+    contributions: list[Contribution]
+    what_if: WhatIf | None
+
+
+class ModelCard(BaseModel):
+    """What is served, traceable to the data and the code that made it."""
+
+    problem: str
+    version: str
+    since: str | None = Field(description="when it became champion, on the clock of decisions")
+    checksum: str = Field(description="SHA-256 of the bundle's manifest")
+    trained_from: str | None
+    trained_until: str | None
+    rows: int | None
+    data_digest: str | None
+    code_revision: str | None
+    metrics: dict[str, float]
+    run_id: str | None
+    challenger: str | None
+    mode: str | None
+    share: float
+
+
+class Health(BaseModel):
+    """Whether this worker can answer. *degraded* answers with the last good model, and says what is wrong."""
+
+    state: Literal["ready", "degraded", "not ready"]
+    version: str | None
+    challenger: str | None = Field(description="loaded beside the champion")
+    reasons: list[str]
+    lost_predictions: int = Field(description="answers that could not be logged since this worker started")

@@ -1,0 +1,65 @@
+"""A published version, checked and warmed up: what must be true of a model before it gets any request."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+from level1_pipeline import bundle, problem
+from level1_pipeline.settings import Settings
+
+Record = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Model:
+    """A loaded version. Immutable: requests in flight keep the one that they began with."""
+
+    version: str
+    bundle: bundle.Bundle
+    checksum: str
+    typical: Record  # an ordinary value for each input
+    categories: dict[str, frozenset[str]]  # values that training saw, for the inputs of which that is known
+
+    @property
+    def manifest(self) -> dict[str, Any]:
+        """What the bundle says about itself."""
+        return self.bundle.manifest
+
+
+def folder(settings: Settings, version: str) -> Path:
+    """Where a published version lies."""
+    return settings.home / "bundles" / problem.NAME / version
+
+
+def load(settings: Settings, version: str) -> Model:
+    """Verify the checksums, load with the reviewed types, repeat the golden predictions, warm up.
+
+    Raises:
+        BundleRefused: any of it failed; this version must not be served.
+    """
+    place = folder(settings, version)
+    loaded = bundle.load(place)
+    golden = json.loads((place / bundle.GOLDEN).read_text())["records"]
+    for size in (1, len(golden)):
+        loaded.predict(golden[:size])
+    manifest = loaded.manifest
+    return Model(
+        version=version,
+        bundle=loaded,
+        checksum=bundle.checksum(place),
+        typical=manifest.get("typical") or {name: _typical([one[name] for one in golden]) for name in golden[0]},
+        categories={name: frozenset(values) for name, values in manifest.get("categories", {}).items()},
+    )
+
+
+def _typical(values: list[Any]) -> Any:
+    """Median or most frequent value; None where most are missing."""
+    present = [value for value in values if value is not None]
+    if len(present) <= len(values) / 2:
+        return None
+    return Counter(present).most_common(1)[0][0] if isinstance(present[0], str) else float(median(present))

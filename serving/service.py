@@ -1,0 +1,166 @@
+"""The service without HTTP: what is served, what is asked, and the threads behind it."""
+
+from __future__ import annotations
+
+import threading
+from uuid import uuid4
+
+from level1_pipeline import problem
+from level1_pipeline.settings import Settings
+from level1_pipeline.store import Store
+from serving import arms, outcomes
+from serving.arms import Asked, Scored, Serving
+from serving.bodies import Case, Explanation, Health, ModelCard, Outcome, Prediction, Question
+from serving.clock import Clock
+from serving.errors import Refusal
+from serving.explain import explain
+from serving.log import PredictionLog
+from serving.metrics import Metrics
+from serving.repeat import Repeat
+from serving.shadow import PAUSE_SECONDS, Shadow
+from serving.watcher import Watcher
+
+OUTCOMES_AT_ONCE = 4
+IDENTITY = ("trained_from", "trained_until", "rows", "data_digest", "code_revision", "run_id")
+
+
+class Service:
+    """Everything that one worker holds. Build it, `start` it, ask it, `stop` it."""
+
+    def __init__(self, settings: Settings):
+        self.settings, self.store, self.metrics = settings, Store(settings.operations), Metrics()
+        self.clock = Clock(settings, self.store)
+        self.watcher = Watcher(settings, self.store, self.clock, self.metrics)
+        self.log = PredictionLog(self.store, settings.log_rows, self.metrics)
+        self.shadow = Shadow(settings.shadow_rows, self.metrics, self._record)
+        # Outcomes wait for the store; they must never occupy all the threads that predict.
+        self._outcome_slots = threading.Semaphore(OUTCOMES_AT_ONCE)
+        self._threads = (
+            Repeat("watcher", settings.watch_seconds, self.watcher.look),
+            Repeat("shadow", PAUSE_SECONDS, self.shadow.work),
+            Repeat("prediction log", settings.flush_seconds, self.log.flush),
+        )
+
+    def start(self) -> None:
+        """Load what the route names, then begin to follow it. Returns when the first request may come."""
+        self.watcher.look()
+        for thread in self._threads:
+            thread.start()
+
+    def stop(self) -> None:
+        """Finish the copies, write the whole log. Call after the last request."""
+        for thread in self._threads:
+            thread.stop()
+        self.log.flush()  # what was answered comes before what was only copied
+        self.shadow.finish()
+        self.log.close()
+        self.store.close()
+
+    def predict(self, cases: list[Case]) -> list[Prediction]:
+        """Score cases with what is served now; logged behind the answer.
+
+        Raises:
+            Refusal: too many cases, no model yet, or a model that gives no number.
+        """
+        if len(cases) > self.settings.max_rows:
+            raise Refusal(
+                422, f"{len(cases)} rows in one request; at most {self.settings.max_rows} are taken, send several"
+            )
+        serving, asked = self.serving(), self._asked(cases)
+        answers, failures = arms.answer(serving, asked)
+        self._record([*(one for one in answers if one.score is not None), *failures])
+        if serving.shadow:
+            self.shadow.add(serving.shadow, asked)
+        self._count_unknown(serving, asked)
+        return [_said(one) for one in answers]
+
+    def explain(self, question: Question) -> Explanation:
+        """Why the champion gives its score, and what it would be after changes."""
+        return explain(self.serving().champion, question)
+
+    def ingest(self, posted: list[Outcome]) -> outcomes.Result:
+        """Keep outcomes. Raises a Refusal for one from the future, or while the store fails."""
+        if len(posted) > self.settings.max_rows:
+            raise Refusal(
+                422, f"{len(posted)} rows in one request; at most {self.settings.max_rows} are taken, send several"
+            )
+        if not self._outcome_slots.acquire(blocking=False):
+            raise Refusal(503, "too many outcomes arrive at once; send it again", headers={"Retry-After": "5"})
+        try:
+            result = outcomes.ingest(self.store, posted, self.clock.now())
+        finally:
+            self._outcome_slots.release()
+        for kind in ("new", "unchanged", "corrected"):
+            self.metrics.outcomes.labels(kind).inc(getattr(result, kind))
+        self.metrics.outcomes.labels("unknown").inc(len(result.unknown))
+        return result
+
+    def serving(self) -> Serving:
+        """What is served now; take it once for each request."""
+        serving = self.watcher.serving
+        if serving:
+            return serving
+        reasons = "; ".join(self.watcher.trouble.values())
+        raise Refusal(503, reasons or "there is no champion yet; train one: make level1", headers={"Retry-After": "5"})
+
+    def health(self) -> Health:
+        """Whether this worker can answer, and what is wrong."""
+        serving = self.watcher.serving
+        reasons = [*self.watcher.trouble.values(), *filter(None, [self.log.trouble])]
+        if not serving and not reasons:
+            reasons = ["there is no champion yet; train one: make level1"]
+        return Health(
+            state="not ready" if not serving else "degraded" if reasons else "ready",
+            version=serving.champion.version if serving else None,
+            challenger=serving.challenger.version if serving and serving.challenger else None,
+            reasons=reasons,
+            lost_predictions=self.log.lost,
+        )
+
+    def card(self) -> ModelCard:
+        """What is served, in full."""
+        serving = self.serving()
+        manifest, route = serving.champion.manifest, serving.route
+        return ModelCard(
+            problem=problem.NAME,
+            version=serving.champion.version,
+            since=serving.since,
+            checksum=serving.champion.checksum,
+            metrics=manifest.get("metrics", {}),
+            challenger=serving.challenger.version if serving.challenger else None,
+            mode=route.mode,
+            share=route.share,
+            **{name: manifest.get(name) for name in IDENTITY},
+        )
+
+    def _asked(self, cases: list[Case]) -> list[Asked]:
+        now, ids = self.clock.now(), [case.id or uuid4().hex for case in cases]
+        return [
+            Asked(made, case.entity_id or made, case.record.model_dump(), now)
+            for made, case in zip(ids, cases, strict=True)
+        ]
+
+    def _record(self, scored: list[Scored]) -> None:
+        for one in scored:
+            labels = (one.model.version, one.arm)
+            self.metrics.predictions.labels(*labels).inc()
+            if one.score is None:
+                self.metrics.model_errors.labels(*labels).inc()
+            else:
+                self.metrics.scores.labels(*labels).observe(one.score)
+        for version, arm, seconds in {(one.model.version, one.arm, one.latency_ms / 1000) for one in scored}:
+            self.metrics.model_seconds.labels(version, arm).observe(seconds)
+        self.log.add([one.row() for one in scored])
+
+    def _count_unknown(self, serving: Serving, asked: list[Asked]) -> None:
+        for name, known in serving.champion.categories.items():
+            new = sum(one.record[name] is not None and one.record[name] not in known for one in asked)
+            self.metrics.unknown.labels(name).inc(new)
+
+
+def _said(one: Scored) -> Prediction:
+    if one.score is None:
+        raise Refusal(500, f"the model gave no number for {one.asked.id} ({one.error}); look at the log")
+    return Prediction(
+        id=one.asked.id, score=one.score, decision=problem.decide(one.score), version=one.model.version, arm=one.arm
+    )

@@ -1,0 +1,246 @@
+"""The hot swap: what the route names is served within moments, after every check, or not at all."""
+
+from __future__ import annotations
+
+import json
+import pickle
+import shutil
+import sqlite3
+from pathlib import Path
+from typing import Any
+
+import httpx2
+import numpy as np
+import pytest
+
+from level1_pipeline import bundle, problem
+from level1_pipeline.settings import Settings
+from level1_pipeline.store import Store
+from serving.clock import Clock
+from serving.metrics import Metrics
+from serving.watcher import Watcher
+from tests.serving.conftest import NOW, Models, degraded, edit_manifest, eventually, in_process, set_route
+
+
+def version(client: httpx2.Client) -> str | None:
+    return client.get("/readyz").json()["version"]
+
+
+def folder(settings: Settings, name: str) -> Path:
+    return settings.home / "bundles" / problem.NAME / name
+
+
+def watcher(settings: Settings) -> Watcher:
+    store = Store(settings.operations)
+    return Watcher(settings, store, Clock(settings, store), Metrics())
+
+
+def test_a_new_champion_is_served_without_a_restart(client: httpx2.Client, served: Settings, models: Models) -> None:
+    body = {"record": models.records[0]}
+    assert client.post("/predict", json=body).json()["score"] == models.scores[0][0]
+    set_route(served, champion="2", previous="1")
+    eventually(lambda: version(client) == "2")
+    said = client.post("/predict", json=body).json()
+    assert (said["version"], said["score"]) == ("2", models.scores[1][0])
+    set_route(served, champion="1", previous=None)  # a rollback
+    eventually(lambda: version(client) == "1")
+    assert client.post("/predict", json=body).json()["score"] == models.scores[0][0]
+
+
+def test_the_first_champion_is_served_without_a_restart(home: Settings, models: Models) -> None:
+    with in_process(home.model_copy(update={"watch_seconds": 0.1})) as client:
+        assert client.get("/readyz").status_code == 503
+        models.publish(home.home, "1", 0)
+        set_route(home, champion="1")
+        eventually(lambda: client.get("/readyz").status_code == 200)
+        assert client.post("/predict", json={"record": models.records[0]}).status_code == 200
+
+
+def test_a_request_in_flight_finishes_on_the_model_it_began_with(served: Settings, models: Models) -> None:
+    one = watcher(served)
+    one.look()
+    began_with = one.serving
+    set_route(served, champion="2")
+    one.look()
+    assert began_with
+    assert one.serving
+    assert (began_with.champion.version, one.serving.champion.version) == ("1", "2")
+    assert np.array_equal(began_with.champion.bundle.predict(models.records), models.scores[0])
+
+
+def flip_a_bit(place: Path) -> None:
+    content = bytearray((place / bundle.MODEL).read_bytes())
+    content[len(content) // 2] ^= 1
+    (place / bundle.MODEL).write_bytes(content)
+
+
+def other_numbers(place: Path) -> None:
+    golden = json.loads((place / bundle.GOLDEN).read_text())
+    golden["predictions"][7] += 1e-6
+    (place / bundle.GOLDEN).write_text(json.dumps(golden))
+    edit_manifest(place)
+
+
+def no_golden_records(place: Path) -> None:
+    (place / bundle.GOLDEN).write_text('{"records": [], "predictions": []}')
+    edit_manifest(place)
+
+
+class Payload:
+    """Unpickled, it makes a file: the harmless stand-in for whatever an attacker would run."""
+
+    def __init__(self, proof: Path):
+        self.proof = proof
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Path.touch, (self.proof,)
+
+
+def pickle_payload(place: Path) -> None:
+    (place / bundle.MODEL).write_bytes(pickle.dumps(Payload(place / "it-ran")))
+    edit_manifest(place)
+
+
+SPOILT = [
+    flip_a_bit,
+    other_numbers,
+    no_golden_records,
+    pickle_payload,
+    lambda place: edit_manifest(place, problem="another"),
+    lambda place: (place / bundle.MANIFEST).unlink(),
+    lambda place: shutil.rmtree(place),
+]
+NAMES = ["a flipped bit", "other numbers", "no golden records", "a pickle", "another problem", "no manifest", "nothing"]
+
+
+@pytest.mark.parametrize("spoil", SPOILT, ids=NAMES)
+def test_a_bundle_that_fails_a_check_is_never_served_and_is_reported(
+    client: httpx2.Client, served: Settings, models: Models, spoil: Any
+) -> None:
+    spoil(folder(served, "2"))
+    set_route(served, champion="2", previous="1")
+    health = degraded(client)
+    assert "champion 2 is refused" in health["reasons"][0]
+    for _ in range(20):
+        said = client.post("/predict", json={"record": models.records[0]}).json()
+        assert (said["version"], said["score"]) == ("1", models.scores[0][0])
+    assert 'mlops_bundles_refused_total{version="2"}' in client.get("/metrics").text
+    assert "mlops_degraded 1.0" in client.get("/metrics").text
+    assert not list(served.home.rglob("it-ran"))
+
+
+def test_a_refused_version_is_served_once_it_was_published_again(
+    client: httpx2.Client, served: Settings, models: Models
+) -> None:
+    flip_a_bit(folder(served, "2"))
+    set_route(served, champion="2", previous="1")
+    degraded(client)
+    shutil.rmtree(folder(served, "2"))
+    models.publish(served.home, "2", 1)
+    eventually(lambda: client.get("/readyz").json()["state"] == "ready")
+    assert client.get("/readyz").json() == {
+        "state": "ready",
+        "version": "2",
+        "challenger": None,
+        "reasons": [],
+        "lost_predictions": 0,
+    }
+
+
+def test_a_restart_on_a_refused_champion_serves_the_previous_one(served: Settings) -> None:
+    flip_a_bit(folder(served, "2"))
+    set_route(served, champion="2", previous="1")
+    with in_process(served) as client:
+        health = client.get("/readyz").json()
+        assert (health["state"], health["version"]) == ("degraded", "1")
+
+
+def test_without_any_good_bundle_nothing_is_served_and_the_reason_is_said(
+    served: Settings, records: list[dict[str, Any]]
+) -> None:
+    flip_a_bit(folder(served, "1"))
+    with in_process(served) as client:
+        answer = client.post("/predict", json={"record": records[0]})
+        assert answer.status_code == 503
+        assert "champion 1 is refused" in answer.json()["error"]
+
+
+def test_a_refused_challenger_does_not_touch_the_champion(
+    client: httpx2.Client, served: Settings, models: Models
+) -> None:
+    flip_a_bit(folder(served, "2"))
+    set_route(served, challenger="2", mode="canary", share=1.0)
+    health = degraded(client)
+    assert health["challenger"] is None
+    said = client.post("/predict", json={"record": models.records[0]}).json()
+    assert (said["version"], said["arm"]) == ("1", "champion")
+
+
+def test_a_canary_that_the_route_ended_ends_even_if_the_new_champion_is_refused(served: Settings) -> None:
+    set_route(served, challenger="2", mode="canary", share=0.5)
+    one = watcher(served)
+    one.look()
+    assert one.serving
+    assert one.serving.canary
+    flip_a_bit(folder(served, "3"))
+    set_route(served, champion="3", previous="1", challenger=None, mode=None, share=0.0)
+    one.look()
+    assert (one.serving.champion.version, one.serving.canary) == ("1", None)
+
+
+def spoil_store(settings: Settings) -> bytes:
+    """Make the database unreadable; returns what it held."""
+    database = settings.home / "operations.db"
+    with sqlite3.connect(database) as connection:
+        connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+    connection.close()
+    content = database.read_bytes()
+    for rest in settings.home.glob("operations.db-*"):
+        rest.unlink()
+    database.write_bytes(b"this is no database" * 100)
+    return content
+
+
+def test_with_an_unreadable_store_the_last_model_answers_and_it_recovers(served: Settings, models: Models) -> None:
+    one = watcher(served)
+    one.look()
+    one.store.engine.dispose()
+    content = spoil_store(served)
+    one.look()
+    assert one.serving
+    assert one.serving.champion.version == "1"
+    assert "the store cannot be read" in one.trouble["store"]
+    one.store.engine.dispose()
+    (served.home / "operations.db").write_bytes(content)
+    set_route(served, champion="2")
+    one.look()
+    assert (one.serving.champion.version, one.trouble) == ("2", {})
+
+
+def test_a_restart_with_an_unreadable_store_serves_the_last_known_route(served: Settings, models: Models) -> None:
+    set_route(served, champion="2", challenger="3", mode="shadow")
+    first = watcher(served)
+    first.look()
+    first.store.engine.dispose()
+    spoil_store(served)
+    with in_process(served) as client:
+        health = client.get("/readyz").json()
+        assert (health["state"], health["version"], health["challenger"]) == ("degraded", "2", "3")
+        assert client.post("/predict", json={"record": models.records[0]}).json()["score"] == models.scores[1][0]
+        assert client.post("/outcomes", json={"id": "x", "value": 1}).status_code == 503
+
+
+def test_nothing_of_mlflow_is_needed(start: Any, served: Settings, models: Models) -> None:
+    service = start(served, tracking_uri="http://127.0.0.1:9")  # nobody answers there
+    answer = httpx2.post(f"{service.url}/predict", json={"record": models.records[0]}, timeout=30)
+    assert answer.json()["score"] == models.scores[0][0]
+
+
+def test_a_restart_lands_on_exactly_the_version_of_the_route(served: Settings, models: Models) -> None:
+    for champion in ("3", "2"):
+        set_route(served, champion=champion)
+        one = watcher(served)
+        one.look()
+        assert one.serving
+        assert one.serving.champion.version == champion
+        assert one.serving.since == NOW.isoformat()
