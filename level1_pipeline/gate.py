@@ -178,7 +178,8 @@ def better_than_champion(
             Check("better than champion", "inconclusive", f"only {n} days that {who} has not seen (needed: {MIN_DAYS})")
         ], None
     seen = compare(holdout, champion, challenger)
-    flips = f"{seen.flips:,} of {len(holdout):,} decisions flip"
+    where = ", ".join(f"{name}: {count}" for name, count in list(seen.flips_by_slice.items())[:3])
+    flips = f"{seen.flips:,} of {len(holdout):,} decisions flip{f' (most in {where})' if where else ''}"
     words = f"mean daily gain {seen.gain:+.5f} over {who} on {seen.days} days (needed: {rules().min_gain:+}); {flips}"
     if seen.identical:
         words = f"predictions are identical to those of {who}: no gain"

@@ -135,6 +135,7 @@ def _conclude(registry: Registry, run: Run, request: Request, facts: dict[str, F
         }
         why = "; ".join(register["reasons"]) or run.reason or run.trigger
         _record(registry, run, f"train: gate {outcome}", why, evidence, version)
+    _log_times(registry, register["run_id"], facts)
     before = "".join(f"  {reason}\n" for reason in register["reasons"])
     before += f"  model card: {_keep_reports(registry.settings, run)}\n"
     shutil.rmtree(run.folder)
@@ -145,6 +146,14 @@ def _conclude(registry: Registry, run: Run, request: Request, facts: dict[str, F
     scores = " ".join(f"{name}={value:.4f}" for name, value in list(metrics.items())[:3])
     line = f"{before}{head}{scores} | gate {outcome.upper()} | {where} | {seconds:.0f}s"
     return Result(PASSED if outcome == "pass" else NOT_PASSED, line, facts)
+
+
+def _log_times(registry: Registry, run_id: str, facts: dict[str, Facts]) -> None:
+    """Start and seconds of every step, which only now are known for the last ones."""
+    times = {name: {"started": done["started"], "seconds": done["seconds"]} for name, done in facts.items()}
+    registry.client.log_dict(run_id, times, "steps.json")
+    for name, timed in times.items():
+        registry.client.log_metric(run_id, f"seconds_{name}", timed["seconds"])
 
 
 def _record(

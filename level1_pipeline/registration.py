@@ -89,7 +89,6 @@ def _log_numbers(facts: dict[str, Facts], judged: Any) -> None:
     mlflow.log_params({f"rows_{part}": facts["split"][part] for part in ("train", "holdout")})
     mlflow.log_params({name: facts["split"][name] for name in ("train_min", "train_max", "holdout_min", "holdout_max")})
     mlflow.log_metrics({name: value for name, value in facts["evaluate"]["metrics"].items() if value == value})
-    mlflow.log_metrics({f"seconds_{name}": done["seconds"] for name, done in facts.items()})
 
 
 def _log_files(run: Run, facts: dict[str, Facts], verdict: Verdict, judged: Any, previous: str | None) -> None:

@@ -130,7 +130,7 @@ def test_the_mlflow_run_holds_everything_that_is_needed_to_repeat_it(trained: Tr
     assert metrics is not None
     for name, value in zip(("log_loss", "roc_auc", "brier"), metrics.groups(), strict=True):
         assert run.data.metrics[name] == pytest.approx(float(value), abs=5e-5)
-    for step in ("extract", "validate", "split", "train", "evaluate", "refit"):
+    for step in ("extract", "validate", "split", "train", "evaluate", "refit", "register", "publish"):
         assert run.data.metrics[f"seconds_{step}"] > 0
     assert run.data.params["model__max_iter"] == "120"
     assert int(run.data.params["rows_train"]) > int(run.data.params["rows_holdout"]) > 10_000
