@@ -80,6 +80,7 @@ def test_a_broken_link_is_found() -> None:
     assert broken_links(ROOT / "README.md", text) == ["nowhere.md", "README.md#no-such-heading", "Makefile#L99999"]
 
 
+@pytest.mark.flights  # the pages speak of this repository's problem.py
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_every_link_to_a_name_or_a_cell_leads_to_it(page: Path) -> None:
     text = page.read_text()
