@@ -70,6 +70,7 @@ def missing_cells(page: Path, text: str) -> list[str]:
     return wrong
 
 
+@pytest.mark.flights  # the pages speak of this repository's problem.py
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_every_relative_link_of_a_page_resolves(page: Path) -> None:
     assert broken_links(page, page.read_text()) == []

@@ -70,7 +70,7 @@ def load(until: pd.Timestamp, source: Path | None = None, cache: Path | None = N
     x, y = make_friedman1(n_samples=20_000, noise=1.0, random_state=0)
     number = np.arange(len(y))
     rows = pd.DataFrame(x, columns=[f"x{i}" for i in range(10)])
-    rows.insert(0, "region", np.where(number % 3 == 0, "south", "north"))
+    rows.insert(0, "region", np.where(number % 7 < 2, "south", "north"))
     rows["region"] = rows["region"].astype("str")
     rows.loc[number % 50 == 0, "x4"] = np.nan
     rows[ID] = [f"row-{i}" for i in number]
@@ -97,7 +97,8 @@ def build_model() -> Pipeline:
     from sklearn.pipeline import Pipeline
     from sklearn.preprocessing import OrdinalEncoder
 
-    encode = ColumnTransformer([("codes", OrdinalEncoder(), ["region"])], remainder="passthrough")
+    codes = OrdinalEncoder(handle_unknown="use_encoded_value", unknown_value=-1)
+    encode = ColumnTransformer([("codes", codes, ["region"])], remainder="passthrough")
     return Pipeline(
         [("encode", encode), ("model", HistGradientBoostingRegressor(early_stopping=False, random_state=0))]
     )

@@ -101,7 +101,13 @@ def test_too_early_a_day_is_refused_with_the_counts_and_what_to_do(rows: pd.Data
     local = f"{early:%Y-%m-%d}"
     assert all(
         part in str(refused.value)
-        for part in (local, "there are 0 rows to train on", "1,000 of each", "--as-of", "min_rows")
+        for part in (
+            local,
+            "there are 0 rows to train on",
+            f"{problem.GATE['min_rows']:,} of each",
+            "--as-of",
+            "min_rows",
+        )
     )
 
 
