@@ -7,6 +7,8 @@ about what is served; it changes in one transaction with its line in the append-
 
 from __future__ import annotations
 
+import sqlite3
+import time
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from functools import cached_property
@@ -268,7 +270,16 @@ def _record(connection: sa.Connection, problem: str, change: Change, before: str
 def _configure_sqlite(connection: Any, _: Any) -> None:
     connection.isolation_level = None  # transactions are begun by `_begin_immediate`, not by the driver
     connection.execute("PRAGMA busy_timeout = 30000")
-    connection.execute("PRAGMA journal_mode = WAL")
+    deadline = time.monotonic() + 30
+    while True:
+        try:
+            connection.execute("PRAGMA journal_mode = WAL")
+            return
+        except sqlite3.OperationalError:
+            # SQLite does not wait for the lock when several first openers switch the mode at once.
+            if time.monotonic() > deadline:
+                raise
+            time.sleep(0.02)
 
 
 def _begin_immediate(connection: sa.Connection) -> None:
