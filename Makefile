@@ -5,7 +5,6 @@ SHELL := bash
 
 PYTHON ?= python3
 UV_VERSION := 0.13.8
-HOME_DIR := $(or $(MLOPS_HOME),.mlops)
 AS_OF ?= 2013-04-01
 EXAMPLE := UA-1545-EWR-2013-04-01
 
@@ -93,7 +92,7 @@ lock: | $(UV)  ## resolve the dependencies again (after a change of pyproject.to
 doctor:  ## what is missing on this machine, and how to get it
 	@$(PYTHON) .ci/doctor.py
 
-clean:  ## remove .venv, .tools, caches and all state in MLOPS_HOME (asks nothing)
-	@rm -rf $(VENV) .venv-* $(TOOLS) $(HOME_DIR) .pytest_cache .ruff_cache .mypy_cache .hypothesis
+clean:  ## remove .venv, .tools, caches and the state in .mlops (never another MLOPS_HOME)
+	@rm -rf $(VENV) .venv-* $(TOOLS) .mlops .pytest_cache .ruff_cache .mypy_cache .hypothesis
 	@find . -name __pycache__ -type d -prune -exec rm -rf {} +
-	@echo "clean | environment, caches and $(HOME_DIR) are gone"
+	@echo "clean | environment, caches and .mlops are gone"

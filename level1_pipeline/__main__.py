@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import sys
+from datetime import date
 
 from level1_pipeline import problem
 from level1_pipeline.settings import Settings
@@ -20,6 +21,7 @@ def parser() -> argparse.ArgumentParser:
     train.add_argument(
         "--as-of",
         metavar="DAY",
+        type=local_day,
         help="use only what was known at 00:00 local time of this day (default: today on the clock)",
     )
     train.add_argument(
@@ -42,7 +44,7 @@ def parser() -> argparse.ArgumentParser:
 
     watch = commands.add_parser("watch", help="train when a new month of labelled rows has arrived on the clock")
     watch.add_argument("--once", action="store_true", help="look once and end")
-    watch.add_argument("--every", type=float, default=60.0, metavar="SECONDS", help="pause between two looks")
+    watch.add_argument("--every", type=float, default=3600.0, metavar="SECONDS", help="pause between two looks")
 
     schedule = commands.add_parser("schedule", help="serve a Prefect deployment that trains on a schedule")
     schedule.add_argument("--cron", default="0 6 * * 1", help="when (default: Mondays at 06:00)")
@@ -63,6 +65,14 @@ def parser() -> argparse.ArgumentParser:
         command.add_argument("--reason", required=True, help="why, for the audit log")
     commands.add_parser("history", help="who changed what is served, when, why, from what, to what")
     return top
+
+
+def local_day(text: str) -> str:
+    """A day like 2013-04-01. Raises ArgumentTypeError for anything else."""
+    try:
+        return date.fromisoformat(text).isoformat()
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"'{text}' is no day; write for example 2013-04-01") from None
 
 
 def main(arguments: list[str] | None = None) -> int:

@@ -26,7 +26,16 @@ from level1_pipeline.steps import Facts, StepFileChanged
 from level1_pipeline.store import LeaseLost
 
 # Errors that say what to do by themselves: no traceback for them.
-EXPECTED = (BundleRefused, LeaseHeld, LeaseLost, PromotionRefused, StepFileChanged, LookupError, FileNotFoundError)
+EXPECTED = (
+    BundleRefused,
+    LeaseHeld,
+    LeaseLost,
+    PromotionRefused,
+    StepFileChanged,
+    LookupError,
+    FileNotFoundError,
+    json.JSONDecodeError,
+)
 
 console = Console(highlight=False, soft_wrap=True)
 
@@ -82,17 +91,18 @@ def watch(settings: Settings, asked: argparse.Namespace) -> int:
     while True:
         month = new_month(settings)
         if month:
-            return_code = _train(
-                settings,
-                Request(trigger="new data", promote_to=asked.promote_to, reason=f"all of {month} has its outcomes"),
-            )
+            why = f"all of {month} has its outcomes"
+            try:
+                code = _train(settings, Request(trigger="new data", promote_to=asked.promote_to, reason=why))
+            except EXPECTED as error:  # a rollout that goes on, say: the watcher outlives it
+                code = 1
+                console.print(f"level 1 | {problem.NAME} | not trained: {error}", markup=False)
         else:
-            return_code = 0
-            console.print(
-                f"level 1 | {problem.NAME} | no new month of labelled rows as of {today(settings).tz_convert(problem.TIMEZONE):%Y-%m-%d}"
-            )
+            code = 0
+            day_ = f"{today(settings).tz_convert(problem.TIMEZONE):%Y-%m-%d}"
+            console.print(f"level 1 | {problem.NAME} | no new month of labelled rows as of {day_}")
         if asked.once:
-            return return_code
+            return code
         time.sleep(asked.every)
 
 
@@ -180,7 +190,12 @@ def history(settings: Settings, asked: argparse.Namespace) -> int:
     for line in lines:
         seen = line["evidence"].get("run_id", "")[:8]
         versions = (line["from_version"] or "-", line["to_version"] or "-")
-        table.add_row(f"{line['at']:%Y-%m-%d %H:%M:%S}", line["actor"], line["action"], *versions, line["reason"], seen)
+        after = line["evidence"].get("route_after", {})
+        beside = (
+            f" (challenger {after['challenger']}, {after['mode'] or 'no traffic'})" if after.get("challenger") else ""
+        )
+        when, what = f"{line['at']:%Y-%m-%d %H:%M:%S}", line["action"] + beside
+        table.add_row(when, line["actor"], what, *versions, line["reason"], seen)
     console.print(table)
     route = registry.route()
     console.print(

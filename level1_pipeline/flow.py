@@ -22,6 +22,7 @@ from prefect.client.schemas.filters import (
     FlowRunFilterState,
     FlowRunFilterStateName,
 )
+from prefect.schedules import Cron
 from prefect.settings import PREFECT_LOCAL_STORAGE_PATH
 from prefect.states import Crashed
 
@@ -40,6 +41,8 @@ def training(
     """Run the steps up to `until` (or all), telling `done` about each. Returns their facts."""
     request = Run(**run)
     facts: dict[str, Facts] = {}
+    if not Path(request.folder).exists():
+        _forget(request)  # results without their files lead nowhere
     for step in PIPELINE:
         name = step.__name__
         facts[name] = _task(step, request)(request, dict(facts))
@@ -67,12 +70,13 @@ def _forget(run: Run) -> None:
         result.unlink()
 
 
-def end_killed_runs() -> int:
-    """Runs that were killed stay RUNNING in Prefect; whoever holds the training lease knows that they
-    are dead and says so. Returns how many there were."""
+def end_killed_runs(home: Path) -> int:
+    """Runs that were killed stay RUNNING in Prefect; whoever holds the training lease of a home knows that
+    those of this home are dead and says so. Returns how many there were."""
     with get_client(sync_client=True) as client:
         running = FlowRunFilter(state=FlowRunFilterState(name=FlowRunFilterStateName(any_=["Running"])))
         left = client.read_flow_runs(flow_filter=FlowFilter(name=FlowFilterName(any_=[FLOW])), flow_run_filter=running)
+        left = [run for run in left if Path(run.parameters["run"]["folder"]).is_relative_to(home)]
         for run in left:
             client.set_flow_run_state(run.id, Crashed(message="the process was killed"), force=True)
     return len(left)
@@ -90,4 +94,5 @@ def retrain(promote_to: str) -> str:
 
 def serve_schedule(cron: str, promote_to: str) -> None:
     """Serve a Prefect deployment that trains on a schedule. Blocks until it is stopped."""
-    retrain.serve(name="schedule", cron=cron, parameters={"promote_to": promote_to}, print_starting_message=False)
+    when = Cron(cron, timezone=problem.TIMEZONE)
+    retrain.serve(name="schedule", schedule=when, parameters={"promote_to": promote_to}, print_starting_message=False)

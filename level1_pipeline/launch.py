@@ -6,6 +6,7 @@ import os
 import shutil
 import time
 from collections.abc import Callable
+from contextlib import ExitStack
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -65,15 +66,23 @@ def launch(settings: Settings, request: Request, done: Callable[[str, Facts], No
             f"version {rollout.challenger} is in {rollout.mode}: Level 1 does not change the champion during a rollout; train with --promote-to none"
         )
     run = _run(settings, request, rollout.champion)
+    with ExitStack() as stack:
+        try:
+            stack.enter_context(leases.hold(registry.store, f"train {problem.NAME}", settings.lease_seconds))
+        except LeaseHeld as held:
+            return Result(PASSED, f"level 1 | {problem.NAME} | skipped: another training is going on ({held})", {})
+        return _train(registry, run, request, done, watch)
+
+
+def _train(
+    registry: Registry, run: Run, request: Request, done: Callable[[str, Facts], None] | None, watch: float
+) -> Result:
     try:
-        with leases.hold(registry.store, f"train {problem.NAME}", settings.lease_seconds):
-            facts = _orchestrate(settings, run, request.until, done)
-            return _conclude(registry, run, request, facts, time.perf_counter() - watch)
-    except LeaseHeld as held:
-        return Result(PASSED, f"level 1 | {problem.NAME} | skipped: another training is going on ({held})", {})
+        facts = _orchestrate(registry.settings, run, request.until, done)
+        return _conclude(registry, run, request, facts, time.perf_counter() - watch)
     except (DataCheckFailed, NotEnoughData) as fault:
         _record(registry, run, "train: stopped", str(fault), {"as_of": run.as_of})
-        page = _keep_reports(settings, run)
+        page = _keep_reports(registry.settings, run)
         return Result(
             DATA_FAULT,
             f"{fault}\nlevel 1 | {problem.NAME} | STOPPED before training: {type(fault).__name__} | {page}",
@@ -98,7 +107,8 @@ def _run(settings: Settings, request: Request, champion: str | None = None) -> R
         trigger=request.trigger,
         reason=request.reason,
         identity=who,
-        settings=settings.model_dump(mode="json"),
+        # Prefect shows a flow's parameters to everybody: addresses with passwords, and keys, stay in the environment.
+        settings=settings.model_dump(mode="json", include={"home", "source", "clock", "lease_seconds", "actor"}),
     )
 
 
@@ -114,9 +124,12 @@ def _orchestrate(
 
         from level1_pipeline import flow
 
-        Registry(settings).experiment(problem.NAME)  # MLflow migrates a new database: seconds, also meanwhile
+        registry = Registry(settings)
+        registry.experiment(problem.NAME)  # MLflow migrates a new database: seconds, also meanwhile
+        if registry.route().champion:
+            registry.reconcile()
         wait_until_ready(api, log)
-        flow.end_killed_runs()
+        flow.end_killed_runs(settings.home)
         return flow.training(asdict(run), until, done)
 
 
@@ -166,7 +179,7 @@ def _record(
 
 def _keep_reports(settings: Settings, run: Run) -> str:
     """Keep the pages of a run beyond its folder; returns the one to open first, relative to here if possible."""
-    target = settings.home / "reports" / "level1" / problem.NAME / run.as_of[:10]
+    target = settings.home / "reports" / "level1" / problem.NAME / run.day
     target.mkdir(parents=True, exist_ok=True)
     kept = [name for name in ("checks.html", "model_card.md") if run.path(name).exists()]
     for name in kept:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import socket
 import threading
@@ -12,6 +13,8 @@ from datetime import UTC, datetime, timedelta
 import sqlalchemy as sa
 
 from level1_pipeline.store import Lease, Store, leases
+
+logger = logging.getLogger(__name__)
 
 
 def promotion(problem: str) -> str:
@@ -68,7 +71,10 @@ def hold(store: Store, name: str, seconds: float) -> Iterator[Lease]:
 
     def heartbeat() -> None:
         while not done.wait(seconds / 3):
-            renew(store, lease, seconds)
+            try:
+                renew(store, lease, seconds)
+            except sa.exc.SQLAlchemyError as error:  # try again; if it lasts, the lease ends and the fence holds
+                logger.warning("the lease '%s' could not be renewed: %s", name, error)
 
     thread = threading.Thread(target=heartbeat, name=f"lease {name}", daemon=True)
     thread.start()
@@ -77,4 +83,7 @@ def hold(store: Store, name: str, seconds: float) -> Iterator[Lease]:
     finally:
         done.set()
         thread.join()
-        renew(store, lease, 0)
+        try:
+            renew(store, lease, 0)
+        except sa.exc.SQLAlchemyError as error:  # it ends by itself; what happened in the block matters more
+            logger.warning("the lease '%s' could not be released: %s", name, error)

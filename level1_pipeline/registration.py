@@ -32,7 +32,7 @@ def register(run: Run, facts: dict[str, Facts]) -> Facts:
     experiment = registry.experiment(f"{problem.NAME}/{run.experiment}" if run.experiment else problem.NAME)
     _end_interrupted_runs(run, registry, experiment)
     previous = registry.route().champion
-    with mlflow.start_run(experiment_id=experiment, run_name=f"as of {run.as_of[:10]}") as active:
+    with mlflow.start_run(experiment_id=experiment, run_name=f"as of {run.day}") as active:
         run_id = active.info.run_id
         mlflow.set_tags(_tags(run, facts, verdict, previous))
         judged = _loaded(run)
@@ -100,8 +100,10 @@ def _log_files(run: Run, facts: dict[str, Facts], verdict: Verdict, judged: Any,
     for name, rows in (("train", train), ("holdout", holdout)):
         digest = facts["split"]["files"][f"{name}.parquet"][:36]
         mlflow.log_input(mlflow.data.from_pandas(rows.head(100), name=name, digest=digest), context=name)
-    for path in ("checks.html", "verdict.json", "search.json"):
+    for path in ("checks.html", "search.json"):
         mlflow.log_artifact(str(run.path(path)))
+    comparison = json.loads(facts["evaluate"]["verdict"])["comparison"]
+    mlflow.log_dict({**verdict.as_dict(), "comparison": comparison}, "verdict.json")
     if facts["evaluate"]["metrics"] and judged:
         for image in report.plots(run.path(""), holdout, predictions, judged):
             mlflow.log_artifact(str(image), "plots")
@@ -188,8 +190,10 @@ def publish(run: Run, facts: dict[str, Facts]) -> Facts:
         "metrics": facts["evaluate"]["metrics"],
         "judged_version": versions["judged"],
     }
-    reason = run.reason or f"{run.trigger}: passed the gate as of {run.as_of[:10]}"
-    registry.promote(versions["refitted"], run.promote_to, reason, evidence)
+    reason = run.reason or f"{run.trigger}: passed the gate as of {run.day}"
+    registry.promote(
+        versions["refitted"], run.promote_to, reason, evidence, judged_against=facts["evaluate"]["champion"]
+    )
     return {"alias": run.promote_to}
 
 

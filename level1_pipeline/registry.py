@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from mlflow.tracking import MlflowClient
 
 CHAMPION, CHALLENGER, PREVIOUS = "champion", "challenger", "previous"
+ANY = "any"  # a person promotes whatever serves now
 
 
 class PromotionRefused(RuntimeError):
@@ -116,11 +117,19 @@ class Registry:
         """The lease under which routes change; use as `with registry.promotion() as lease`."""
         return leases.hold(self.store, leases.promotion(problem.NAME), self.settings.lease_seconds)
 
-    def promote(self, version: str, alias: str, reason: str, evidence: dict[str, Any] | None = None) -> Route:
+    def promote(
+        self,
+        version: str,
+        alias: str,
+        reason: str,
+        evidence: dict[str, Any] | None = None,
+        judged_against: str | None = ANY,
+    ) -> Route:
         """Make a published and blessed version champion, or name it challenger.
 
         Raises:
-            PromotionRefused: it has not passed the gate, or a rollout is going on.
+            PromotionRefused: it has not passed the gate, a rollout is going on, or the champion is no
+                longer the one that it was judged against.
             BundleRefused: its bundle is damaged or was never published.
             LeaseHeld: another promotion is going on.
         """
@@ -131,6 +140,10 @@ class Registry:
             if now.mode:
                 raise PromotionRefused(
                     f"version {now.challenger} is in {now.mode}: finish or stop that rollout before you change what is served"
+                )
+            if judged_against not in (ANY, now.champion):
+                raise PromotionRefused(
+                    f"version {version} was judged against champion {judged_against}, but now {now.champion} serves: train again"
                 )
             if alias == CHAMPION:
                 previous = now.previous if now.champion == version else now.champion

@@ -48,6 +48,11 @@ class Run:
         return pd.Timestamp(self.as_of).tz_convert("UTC")
 
     @property
+    def day(self) -> str:
+        """The local day that begins at the run's time."""
+        return f"{self.time.tz_convert(problem.TIMEZONE):%Y-%m-%d}"
+
+    @property
     def registry(self) -> Registry:
         """The registry of the run's home."""
         return Registry(Settings(**self.settings))
@@ -120,7 +125,8 @@ def _skew_against_champion(run: Run, newest: pd.DataFrame) -> validation.ValueSk
         bundle.verify(folder)
     except bundle.BundleRefused as error:
         return validation.ValueSkew("inconclusive", None, {}, str(error))
-    return validation.value_skew(pd.read_parquet(folder / bundle.PROFILE), validation.day_summaries(newest))
+    reference = pd.read_parquet(folder / bundle.PROFILE)
+    return validation.value_skew(reference, validation.day_summaries(newest, like=reference))
 
 
 @step
@@ -176,6 +182,7 @@ def evaluate(run: Run, facts: dict[str, Facts]) -> Facts:
         "files": ["verdict.json"],
         "metrics": metrics,
         "verdict": json.dumps(verdict.as_dict()),
+        "champion": run.registry.route().champion,
         "outcome": verdict.outcome,
         "reasons": verdict.reasons,
     }

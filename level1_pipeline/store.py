@@ -203,8 +203,10 @@ class Store:
             LeaseLost: the lease went to another holder meanwhile; nothing was written.
         """
         with self.engine.begin() as connection:
-            holds = sa.select(leases.c.token).where(
-                leases.c.name == lease.name, leases.c.expires_at > datetime.now(UTC)
+            holds = (
+                sa.select(leases.c.token)
+                .where(leases.c.name == lease.name, leases.c.expires_at > datetime.now(UTC))
+                .with_for_update()
             )
             if connection.scalar(holds) != lease.token:
                 raise LeaseLost(
@@ -217,6 +219,8 @@ class Store:
             connection.execute(
                 routes.update().where(routes.c.problem == problem).values(row) if known else routes.insert().values(row)
             )
+            routes_ = {"route_before": asdict(before), "route_after": asdict(after)}
+            change = replace(change, evidence={**change.evidence, **routes_})
             _record(connection, problem, change, before.champion, after.champion)
         return after
 

@@ -151,8 +151,10 @@ def stop(broken: list[Finding]) -> None:
         raise DataCheckFailed(f"the data breaks {len(broken)} rule(s) of the Record:\n  {lines}\n{advice}")
 
 
-def day_summaries(rows: pd.DataFrame) -> pd.DataFrame:
+def day_summaries(rows: pd.DataFrame, like: pd.DataFrame | None = None) -> pd.DataFrame:
     """One row per local day: rows, and mean, spread and share of missing values of each input.
+
+    Of a text input it holds the shares of its common values, or of those that the summaries `like` hold.
 
     A day is the unit of comparison, because the flights of one day share their weather.
     """
@@ -163,11 +165,13 @@ def day_summaries(rows: pd.DataFrame) -> pd.DataFrame:
     parts = {"rows": rows_a_day.to_frame("rows"), "mean": by_day.mean(), "std": by_day.std()}
     parts["missing"] = 1 - by_day.count().div(rows_a_day, axis=0)
     for name in (column.name for column in schema.columns() if column.text):
-        common = rows[name].value_counts(normalize=True).loc[lambda share: share >= COMMON].index
+        common = list(rows[name].value_counts(normalize=True).loc[lambda share: share >= COMMON].index)
+        if like is not None:
+            common = [column.removesuffix(f"|{name}") for column in like if column.endswith(f"|{name}")]
         counts = (
             rows[name].groupby([days, rows[name].where(rows[name].isin(common), RARE)]).size().unstack(fill_value=0)
         )
-        parts[name] = counts.drop(columns=RARE, errors="ignore").div(rows_a_day, axis=0)
+        parts[name] = counts.reindex(columns=common, fill_value=0).div(rows_a_day, axis=0)
     flat = [part.set_axis([f"{name}|{kind}" for name in part.columns], axis=1) for kind, part in parts.items()]
     return pd.concat(flat, axis=1).rename_axis("day")
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import logging
 import math
 import time
 from dataclasses import dataclass
@@ -12,6 +13,8 @@ from typing import Any
 from level1_pipeline import problem
 from level1_pipeline.store import Route
 from serving.model import Model, Record
+
+logger = logging.getLogger(__name__)
 
 CHAMPION, CANARY, SHADOW = "champion", "canary", "shadow"
 
@@ -81,6 +84,7 @@ def ask(model: Model, arm: str, cases: list[Asked]) -> list[Scored]:
         scores = [score if math.isfinite(score) else None for score in found]
         error = "the score is not a finite number"
     except Exception as failure:  # whatever a model does wrong, the service answers
+        logger.exception("version %s failed on %d cases", model.version, len(cases))
         scores, error = [None] * len(cases), f"{type(failure).__name__}: {failure}"
     milliseconds = 1000 * (time.perf_counter() - started)
     return [

@@ -53,8 +53,8 @@ def route(settings: Settings, asked: argparse.Namespace) -> int:
     store = Store(settings.operations)
     with leases.hold(store, leases.promotion(problem.NAME), settings.lease_seconds) as lease:
         wanted = _wanted(settings, store.route(problem.NAME), asked)
-        evidence = {"challenger": wanted.challenger, "mode": wanted.mode, "share": wanted.share}
-        change = Change(settings.who, asked.mode, asked.reason, settings.now(), evidence)
+        action = f"route: {asked.mode if asked.mode != 'none' else 'no challenger'}"
+        change = Change(settings.who, action, asked.reason, settings.now(), {})
         values = {name: getattr(wanted, name) for name in ("challenger", "mode", "share")}
         now = store.change_route(problem.NAME, lease, change, **values)
     words = f"challenger {now.challenger}, mode {now.mode or 'none'}, share {now.share:g}"

@@ -44,6 +44,8 @@ def load(settings: Settings, version: str) -> Model:
     """
     place = folder(settings, version)
     loaded = bundle.load(place)
+    if loaded.manifest.get("verdict") != "pass":
+        raise bundle.BundleRefused(f"version {version} has not passed the gate, so it is not served")
     golden = json.loads((place / bundle.GOLDEN).read_text())["records"]
     for size in (1, len(golden)):
         loaded.predict(golden[:size])

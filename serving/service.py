@@ -160,7 +160,7 @@ class Service:
 
 def _said(one: Scored) -> Prediction:
     if one.score is None:
-        raise Refusal(500, f"the model gave no number for {one.asked.id} ({one.error}); look at the log")
+        raise Refusal(500, f"the model gave no number for {one.asked.id}; the log of the service says why")
     return Prediction(
         id=one.asked.id, score=one.score, decision=problem.decide(one.score), version=one.model.version, arm=one.arm
     )

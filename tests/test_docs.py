@@ -16,6 +16,7 @@ PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md")])
 LINK = re.compile(r"\]\(([^)\s]+)\)")
 LINE_LINK = re.compile(r"\[`([^`]+)`\]\(([^)#\s]+\.py)#L(\d+)(?:-L\d+)?\)")  # [`name`](path.py#L12)
 CELL_LINK = re.compile(r"\[\*([^\]]+)\*\]\(([^)#\s]+\.ipynb)\)")  # [*heading of a cell*](path.ipynb)
+MACHINE = re.compile(r"(?<![\w.])/(?:work|root|home|Users)/\w")
 TARGET = re.compile(r"^([a-z0-9-]+):", re.MULTILINE)
 
 
@@ -157,3 +158,5 @@ def test_no_file_names_an_address_in_a_lock_or_a_path_of_a_machine() -> None:
         path = ROOT / name
         if path.suffix in (".lock", ".txt"):
             assert "://" not in path.read_text(), name
+        if path.suffix not in (".lock", ".png"):
+            assert not MACHINE.search(path.read_text()), name

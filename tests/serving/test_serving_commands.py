@@ -43,11 +43,12 @@ def test_a_challenger_goes_through_shadow_and_canary_and_out_again(
     with opened(at_home) as store:
         lines = store.history(problem.NAME)[1:]
     assert [(one["action"], one["reason"], one["actor"]) for one in lines] == [
-        ("shadow", "look at it", "tester"),
-        ("canary", "it looks good", "tester"),
-        ("none", "enough", "tester"),
+        ("route: shadow", "look at it", "tester"),
+        ("route: canary", "it looks good", "tester"),
+        ("route: no challenger", "enough", "tester"),
     ]
-    assert lines[1]["evidence"] == {"challenger": "2", "mode": "canary", "share": 0.25}
+    after = lines[1]["evidence"]["route_after"]
+    assert (after["challenger"], after["mode"], after["share"]) == ("2", "canary", 0.25)
 
 
 @pytest.mark.parametrize(
