@@ -17,19 +17,20 @@ ROOT = Path(__file__).parents[2]
 def clone(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """What a cloner has after editing the one file."""
     folder = tmp_path_factory.mktemp("clone")
-    shutil.copytree(ROOT / "level1_pipeline", folder / "level1_pipeline", ignore=shutil.ignore_patterns("__pycache__"))
+    for package in ("level1_pipeline", "serving"):
+        shutil.copytree(ROOT / package, folder / package, ignore=shutil.ignore_patterns("__pycache__"))
     shutil.copyfile(ROOT / "tests/problems/friedman.py", folder / "level1_pipeline/problem.py")
     return folder
 
 
-def call(clone: Path, *words: str) -> subprocess.CompletedProcess[str]:
+def call(clone: Path, *words: str, package: str = "level1_pipeline") -> subprocess.CompletedProcess[str]:
     environment = {name: value for name, value in os.environ.items() if not name.startswith("MLOPS_")}
-    command = [sys.executable, "-m", "level1_pipeline", *words]
+    command = [sys.executable, "-m", package, *words]
     return subprocess.run(command, cwd=clone, env=environment, capture_output=True, text=True, timeout=600)
 
 
 @pytest.mark.slow
-def test_a_regression_trains_passes_the_gate_is_registered_and_scores(clone: Path) -> None:
+def test_a_regression_trains_passes_the_gate_is_registered_and_served(clone: Path) -> None:
     trained = call(clone, "train", "--as-of", "2024-03-01")
     assert trained.returncode == 0, trained.stdout + trained.stderr
     line = trained.stdout.strip().splitlines()[-1]
@@ -39,6 +40,10 @@ def test_a_regression_trains_passes_the_gate_is_registered_and_scores(clone: Pat
     scored = call(clone, "score", "--id", "row-10000")
     assert scored.returncode == 0, scored.stderr
     assert "models:/friedman/2" in scored.stdout
+
+    served = call(clone, "score", "--id", "row-10000", package="serving")
+    assert served.returncode == 0, served.stderr
+    assert scored.stdout.split(" | ")[3] == served.stdout.split(" | ")[3], "the service says another number"
 
     again = call(clone, "train", "--as-of", "2024-03-01")
     assert again.returncode == 3, "the same model once more is no gain"

@@ -293,6 +293,10 @@ def test_a_changed_file_between_two_steps_is_noticed(trained: Trained, unchanged
         file.write(b"one more byte")
     with pytest.raises(StepFileChanged, match=r"holdout\.parquet was changed or removed .* delete .* and run again"):
         ask(trained, promote_to="none", tune=2)
+    shutil.rmtree(folder)  # as the message says
+    again = ask(trained, until="split", promote_to="none", tune=2)
+    assert list(again.facts) == ["extract", "validate", "split"]
+    assert (folder / "holdout.parquet").exists()
     shutil.rmtree(folder)
 
 

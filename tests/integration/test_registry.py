@@ -64,6 +64,10 @@ def test_promotions_rollback_and_history_tell_one_story(three: tuple[Models, lis
     assert (last["actor"], last["reason"]) == ("tester", "the desk complains")
     with pytest.raises(PromotionRefused, match="no other version to go back to"):
         registry.rollback("again")
+    with pytest.raises(PromotionRefused, match=f"judged against champion {two}, but now {one} serves"):
+        registry.promote(two, CHAMPION, "it was trained before the rollback", judged_against=two)
+    named = registry.store.history(problem.NAME)[1]["evidence"]
+    assert (named["route_before"]["challenger"], named["route_after"]["challenger"]) == (None, two)
 
 
 def test_the_commands_promote_roll_back_and_show_the_history(three: tuple[Models, list[str]]) -> None:

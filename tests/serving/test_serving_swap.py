@@ -107,10 +107,20 @@ SPOILT = [
     no_golden_records,
     pickle_payload,
     lambda place: edit_manifest(place, problem="another"),
+    lambda place: edit_manifest(place, verdict="fail"),
     lambda place: (place / bundle.MANIFEST).unlink(),
     lambda place: shutil.rmtree(place),
 ]
-NAMES = ["a flipped bit", "other numbers", "no golden records", "a pickle", "another problem", "no manifest", "nothing"]
+NAMES = [
+    "a flipped bit",
+    "other numbers",
+    "no golden records",
+    "a pickle",
+    "another problem",
+    "never passed the gate",
+    "no manifest",
+    "nothing",
+]
 
 
 @pytest.mark.parametrize("spoil", SPOILT, ids=NAMES)

@@ -283,6 +283,15 @@ def test_too_few_days_or_rows_are_inconclusive(summaries: pd.DataFrame) -> None:
 
 
 @pytest.mark.flights
+def test_a_category_that_disappears_has_moved(month: tuple[pd.DataFrame, pd.DataFrame]) -> None:
+    name = next(column.name for column in schema.columns() if column.text)
+    reference = validation.day_summaries(month[0])
+    renamed = month[1].assign(**{name: "Z9"})
+    skew = validation.value_skew(reference, validation.day_summaries(renamed, like=reference))
+    assert skew.verdict == "moved"
+    assert next(iter(skew.columns)).endswith(f"|{name}")
+
+
 def test_schema_skew_and_value_skew_are_two_distinct_outcomes(month: tuple[pd.DataFrame, pd.DataFrame]) -> None:
     """A shift within the bounds is told and stops nothing; a fault beyond them stops, whatever the values."""
     reference, current = (part.iloc[::20] for part in month)
