@@ -169,7 +169,7 @@ class Store:
             Path(url.database or "").parent.mkdir(parents=True, exist_ok=True)
             engine = sa.create_engine(url, connect_args={"timeout": 30})
             sa.event.listen(engine, "connect", _configure_sqlite)
-            sa.event.listen(engine, "begin", _begin_immediate)
+            sa.event.listen(engine, "begin", _begin)
         else:
             # A restarted or unreachable server must cost seconds, not a broken pool or a hanging thread.
             if url.drivername == "postgresql":
@@ -191,9 +191,13 @@ class Store:
         if "engine" in vars(self):
             self.engine.dispose()
 
+    def _reading(self) -> sa.Connection:
+        """A connection that only reads, and waits for no writer."""
+        return self.engine.connect().execution_options(reads_only=True)
+
     def route(self, problem: str) -> Route:
         """What is served now; an empty Route before the first promotion."""
-        with self.engine.begin() as connection:
+        with self._reading() as connection:
             return _route(connection, problem)
 
     def change_route(self, problem: str, lease: Lease, change: Change, **values: Any) -> Route:
@@ -233,7 +237,7 @@ class Store:
 
     def history(self, problem: str) -> list[dict[str, Any]]:
         """The audit log of a problem, oldest first."""
-        with self.engine.begin() as connection:
+        with self._reading() as connection:
             rows = connection.execute(sa.select(audit).where(audit.c.problem == problem).order_by(audit.c.id))
             return [dict(row._mapping) for row in rows]
 
@@ -243,7 +247,7 @@ class Store:
         Raises:
             LookupError: the clock was never set.
         """
-        with self.engine.begin() as connection:
+        with self._reading() as connection:
             now = connection.scalar(sa.select(replay.c.now))
         if now is None:
             raise LookupError("the replay clock was never set; start a replay, or use MLOPS_CLOCK=wall")
@@ -272,7 +276,7 @@ def _record(connection: sa.Connection, problem: str, change: Change, before: str
 
 
 def _configure_sqlite(connection: Any, _: Any) -> None:
-    connection.isolation_level = None  # transactions are begun by `_begin_immediate`, not by the driver
+    connection.isolation_level = None  # transactions are begun by `_begin`, not by the driver
     connection.execute("PRAGMA busy_timeout = 30000")
     deadline = time.monotonic() + 30
     while True:
@@ -286,6 +290,7 @@ def _configure_sqlite(connection: Any, _: Any) -> None:
             time.sleep(0.02)
 
 
-def _begin_immediate(connection: sa.Connection) -> None:
+def _begin(connection: sa.Connection) -> None:
     # Take the write lock at the start: an upgrade in the middle of a transaction fails at once when raced.
-    connection.exec_driver_sql("BEGIN IMMEDIATE")
+    reads_only = connection.get_execution_options().get("reads_only")
+    connection.exec_driver_sql("BEGIN" if reads_only else "BEGIN IMMEDIATE")

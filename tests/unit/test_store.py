@@ -236,3 +236,14 @@ Store(sys.argv[1]).record("flights", Change("tester", "open", "test", datetime.n
         child.stdin.flush()
     assert [child.communicate(timeout=60) and child.returncode for child in children] == [0] * 8
     assert len(Store(home.operations).history("flights")) == 8
+
+
+def test_reading_waits_for_no_writer(store: Store, home: Settings) -> None:
+    store.record("flights", change())
+    writer = sqlite3.connect(home.operations.removeprefix("sqlite:///"), isolation_level=None)
+    writer.execute("BEGIN IMMEDIATE")  # as long as it lasts, a second writer would give up after 30 s
+    try:
+        assert store.route("flights") == Route()
+        assert len(store.history("flights")) == 1
+    finally:
+        writer.close()
