@@ -178,15 +178,19 @@ def events(raw: Raw) -> Events:
     )
 
 
-def without_glitches(weather: pd.DataFrame) -> tuple[pd.DataFrame, dict[str, int]]:
-    """Set isolated impossible readings to missing and count them; leave mass ones for validation to stop."""
-    weather, counts = weather.copy(), {}
+def without_glitches(weather: pd.DataFrame) -> tuple[pd.DataFrame, dict[str, list[str]]]:
+    """Set isolated impossible readings to missing; leave mass ones for validation to stop.
+
+    Returns the mended readings, and for each column when its impossible ones became known (ISO times).
+    """
+    weather, found = weather.copy(), {}
     for column, (low, high) in PLAUSIBLE.items():
         impossible = (weather[column] < low) | (weather[column] > high)
         if 0 < impossible.sum() <= GLITCHES:
             weather.loc[impossible, column] = np.nan
-            counts[column] = int(impossible.sum())
-    return weather, counts
+            known_at = weather.loc[impossible, "time_hour"] + WEATHER_KNOWN_AFTER
+            found[column] = [time.isoformat() for time in known_at]
+    return weather, found
 
 
 def features_at(known: Events, flights: pd.DataFrame, time: pd.Series | pd.Timestamp) -> pd.DataFrame:
@@ -229,7 +233,7 @@ def _recent_delay_at(departures: pd.DataFrame, at: pd.Series) -> np.ndarray:
 
 
 def prepare(source: Path | None = None) -> pd.DataFrame:
-    """All flights with their features, label and times. `attrs["glitches"]` counts impossible readings."""
+    """All flights with their features, label and times. `attrs["glitches"]`: see `without_glitches`."""
     raw = read(source)
     weather, glitches = without_glitches(raw.weather)
     raw = raw._replace(weather=weather)
@@ -251,14 +255,17 @@ def digest(source: Path | None = None) -> str:
 
 
 def load(until: pd.Timestamp, source: Path | None = None, cache: Path | None = None) -> pd.DataFrame:
-    """The flights whose decision time lies before `until`, with the labels known before `until`."""
+    """The flights whose decision time lies before `until`, with the labels known before `until`.
+
+    `attrs["glitches"]` counts the impossible readings that were known by then, for each column.
+    """
     rows = _cached(source, cache) if cache else prepare(source)
-    glitches = rows.attrs.get("glitches", {})
+    known = {name: sum(pd.Timestamp(time) < until for time in times) for name, times in rows.attrs["glitches"].items()}
     rows = rows[rows["decision_time"] < until].reset_index(drop=True)
     open_ = ~(rows["label_time"] < until)
     rows.loc[open_, "late"] = np.nan
     rows.loc[open_, "label_time"] = pd.NaT
-    rows.attrs["glitches"] = glitches
+    rows.attrs["glitches"] = {name: count for name, count in known.items() if count}
     return rows
 
 

@@ -215,9 +215,9 @@ def _against_champion(run: Run, holdout: pd.DataFrame, p: np.ndarray, constant: 
 def refit(run: Run, facts: dict[str, Facts]) -> Facts:
     """Fit the judged recipe on all matured rows: this one will be served, and must agree with its twin."""
     if facts["evaluate"]["outcome"] != "pass":
-        return {"outcome": "pass", "checks": []}
-    rows = pd.concat([pd.read_parquet(run.path(f"{part}.parquet")) for part in ("train", "holdout")])
-    holdout = pd.read_parquet(run.path("holdout.parquet"))
+        return {"checks": []}
+    parts = training.Split(*(pd.read_parquet(run.path(f"{part}.parquet")) for part in training.Split._fields))
+    rows, holdout = parts.pool, parts.holdout
     refitted = training.fit(rows, facts["train"]["parameters"])
     predicted = bundle.predict(refitted, holdout)
     judged = pd.read_parquet(run.path("predictions.parquet"))["judged"].to_numpy()
@@ -229,7 +229,6 @@ def refit(run: Run, facts: dict[str, Facts]) -> Facts:
     checks = [replace(check, name=f"refitted: {check.name}") for check in checks]
     return {
         "files": ["refitted/bundle.json"],
-        "outcome": Verdict(tuple(checks)).outcome,
         "checks": [asdict(check) for check in checks],
     }
 

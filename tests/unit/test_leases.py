@@ -158,3 +158,20 @@ def test_of_two_processes_that_race_for_a_lease_exactly_one_wins(store: Store, h
     wins = Counter(re.findall(rf"won (\d+) {token}$", "".join(said), flags=re.MULTILINE))
     losses = Counter(re.findall(r"lost (\d+)$", "".join(said), flags=re.MULTILINE))
     assert wins == losses == Counter({str(number): 1 for number in range(40)})
+
+
+def test_the_heartbeat_survives_a_store_that_fails_for_a_moment(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    renew, failures = leases.renew, []
+
+    def fails_once(store: Store, lease: Lease, seconds: float) -> bool:
+        if not failures:
+            failures.append(lease)
+            raise sa.exc.OperationalError("the store is away", None, Exception())
+        return renew(store, lease, seconds)
+
+    monkeypatch.setattr(leases, "renew", fails_once)
+    with leases.hold(store, "a", 3):
+        time.sleep(4.5)  # beyond its time, if nobody renewed it after the failure
+        with pytest.raises(LeaseHeld):
+            leases.acquire(store, "a", 3)
+    assert len(failures) == 1
