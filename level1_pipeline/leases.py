@@ -12,7 +12,8 @@ from datetime import UTC, datetime, timedelta
 
 import sqlalchemy as sa
 
-from level1_pipeline.store import Lease, Store, leases
+from level1_pipeline.store import Lease, Store
+from level1_pipeline.tables import leases
 
 logger = logging.getLogger(__name__)
 

@@ -16,7 +16,8 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql, sqlite
 
-from level1_pipeline.store import Store, predictions
+from level1_pipeline.store import Store
+from level1_pipeline.tables import predictions
 from serving.metrics import Metrics
 
 logger = logging.getLogger(__name__)

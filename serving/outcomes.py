@@ -9,7 +9,8 @@ from typing import Any
 import sqlalchemy as sa
 
 from level1_pipeline import problem
-from level1_pipeline.store import Store, outcomes, predictions
+from level1_pipeline.store import Store
+from level1_pipeline.tables import outcomes, predictions
 from serving.bodies import Outcome
 from serving.errors import Detail, Refusal
 from serving.log import INSERT

@@ -11,8 +11,8 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 FOLDERS = ("level0_notebooks", "level1_pipeline", "serving", "monitoring", "level2_cicd")
-# `leases` belongs to the store: who may change a route.
-SHARED = {f"level1_pipeline.{name}" for name in ("problem", "settings", "store", "leases", "bundle")}
+# `tables` and `leases` belong to the store: what it holds, and who may change a route.
+SHARED = {f"level1_pipeline.{name}" for name in ("problem", "settings", "store", "tables", "leases", "bundle")}
 JUDGING = {f"level1_pipeline.{name}" for name in ("flights", "validation", "evaluation")}
 MAY_IMPORT = {  # besides itself; a folder stands for all its modules
     "level0_notebooks": set(),

@@ -27,7 +27,8 @@ import sqlalchemy as sa
 
 from level1_pipeline import bundle, leases, problem, training
 from level1_pipeline.settings import Settings
-from level1_pipeline.store import Change, Route, Store, outcomes, predictions
+from level1_pipeline.store import Change, Route, Store
+from level1_pipeline.tables import outcomes, predictions
 
 POSTGRES = os.environ.get("MLOPS_TEST_POSTGRES", "")  # read now: the fixture `home` clears the environment
 ROOT = Path(__file__).parents[2]

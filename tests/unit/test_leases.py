@@ -19,7 +19,7 @@ from level1_pipeline import leases
 from level1_pipeline.leases import LeaseHeld
 from level1_pipeline.settings import Settings
 from level1_pipeline.store import Lease, Store
-from level1_pipeline.store import leases as table
+from level1_pipeline.tables import leases as table
 
 ROOT = Path(__file__).parents[2]
 
