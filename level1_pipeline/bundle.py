@@ -1,12 +1,13 @@
 """The inference bundle of a version: a folder of data with checksums, which is all that serving needs.
 
     bundle.json   what it is: problem, training window, digests, metrics, and the SHA-256 of each file
-    model.skops   the fitted pipeline (no pickle)
+    compiled.json the pipeline as plain numbers, if it could be proved equal (see `compiled`, `exactness`)
+    model.skops   the fitted pipeline (no pickle): the source of the numbers, and served if there are none
     golden.json   records with the predictions that the trained pipeline gave for them
     profile.parquet   day summaries of the data it was trained on, for drift and for switching back
 
 A file is read only after its checksum was verified, and only types that the cloner reviewed
-(`problem.TRUSTED_TYPES`) are built from it. scikit-learn and pandas are imported when one is loaded.
+(`problem.TRUSTED_TYPES`) are built from it. A compiled one needs neither scikit-learn nor pandas.
 """
 
 from __future__ import annotations
@@ -15,12 +16,15 @@ import hashlib
 import json
 import os
 import shutil
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
 from level1_pipeline import problem, schema
+from level1_pipeline.compiled import NotCompilable, Scorer, compile_pipeline
 
 if TYPE_CHECKING:
     import numpy as np
@@ -28,7 +32,9 @@ if TYPE_CHECKING:
     from sklearn.pipeline import Pipeline
 
 MANIFEST, MODEL, GOLDEN, PROFILE = "bundle.json", "model.skops", "golden.json", "profile.parquet"
+COMPILED = "compiled.json"
 GOLDEN_TOLERANCE = 1e-12
+GOLDEN_ROWS = 50
 
 
 class BundleRefused(RuntimeError):
@@ -40,19 +46,36 @@ class Bundle:
     """A verified model, ready to predict, with its manifest."""
 
     manifest: dict[str, Any]
-    pipeline: Pipeline
+    folder: Path
+    scorer: Scorer | None  # the compiled model; None if scikit-learn has to serve
+
+    @cached_property
+    def pipeline(self) -> Pipeline:
+        """The pipeline as it was trained, loaded with the reviewed list of types.
+
+        Raises:
+            BundleRefused: its file is damaged, holds other types, or predicts other numbers.
+        """
+        if _sha256(self.folder / MODEL) != self.manifest["files"][MODEL]:
+            raise BundleRefused(f"{self.folder / MODEL} was changed after it was verified; publish the version again")
+        loaded = _load_pipeline(self.folder / MODEL)
+        _repeat_golden(self.folder, lambda records: predict(loaded, frame(records)))
+        return loaded
 
     def predict(self, records: list[dict[str, Any]]) -> np.ndarray:
         """Probabilities (classification) or values (regression) of shape (n,), in the order given."""
-        return predict(self.pipeline, frame(records))
+        return self.scorer.predict(records) if self.scorer else predict(self.pipeline, frame(records))
+
+    def predict_frame(self, rows: pd.DataFrame) -> np.ndarray:
+        """The same for the rows of a table, which may have more columns than the inputs."""
+        return self.scorer.predict_frame(rows) if self.scorer else predict(self.pipeline, rows)
 
 
 def frame(records: list[dict[str, Any]]) -> pd.DataFrame:
     """Records as the table that the pipeline was fitted on: the same columns, order and types."""
     import pandas as pd
 
-    types = {column.name: "str" if column.text else "float64" for column in schema.columns()}
-    return pd.DataFrame(records, columns=schema.names()).astype(types)
+    return pd.DataFrame(records, columns=schema.names()).astype(schema.dtypes())
 
 
 def records(rows: pd.DataFrame) -> list[dict[str, Any]]:
@@ -67,19 +90,37 @@ def predict(pipeline: Pipeline, rows: pd.DataFrame) -> np.ndarray:
     return pipeline.predict_proba(inputs)[:, 1] if problem.TASK == "classification" else pipeline.predict(inputs)
 
 
-def write(folder: Path, pipeline: Pipeline, golden: pd.DataFrame, info: dict[str, Any], profile: pd.DataFrame) -> str:
-    """Write a complete bundle or none (temporary folder, then rename). Returns its checksum."""
+def write(folder: Path, pipeline: Pipeline, holdout: pd.DataFrame, info: dict[str, Any], profile: pd.DataFrame) -> str:
+    """Write a complete bundle or none (temporary folder, then rename). Returns its checksum.
+
+    The rows of `holdout` are those on which the compiled model must equal the pipeline; some become golden.
+    """
     import skops.io
 
     partial = folder.with_name(f".{folder.name}-{uuid4().hex}")
     partial.mkdir(parents=True)
     skops.io.dump(pipeline, partial / MODEL)
+    golden = holdout.sample(min(GOLDEN_ROWS, len(holdout)), random_state=0)
     expected = {"records": records(golden), "predictions": predict(pipeline, golden).tolist()}
     (partial / GOLDEN).write_text(json.dumps(expected))
     profile.to_parquet(partial / PROFILE)
-    _write_manifest(partial, {"problem": problem.NAME, **info})
+    engine = _compile(partial / COMPILED, pipeline, holdout)
+    _write_manifest(partial, {"problem": problem.NAME, **info, "engine": engine})
     replace_folder(partial, folder)
     return checksum(folder)
+
+
+def _compile(path: Path, pipeline: Pipeline, rows: pd.DataFrame) -> dict[str, Any]:
+    """Write the compiled model if it is proved equal. Says what serves, and why."""
+    from level1_pipeline.exactness import prove
+
+    try:
+        compiled = compile_pipeline(pipeline)
+        proof = prove(Scorer(compiled), pipeline, rows)
+    except NotCompilable as reason:
+        return {"name": "scikit-learn", "why": str(reason)}
+    path.write_text(json.dumps(compiled, allow_nan=False))
+    return {"name": "compiled", **proof}
 
 
 def seal(folder: Path, target: Path, info: dict[str, Any]) -> Path:
@@ -93,7 +134,8 @@ def seal(folder: Path, target: Path, info: dict[str, Any]) -> Path:
 
 
 def _write_manifest(folder: Path, info: dict[str, Any]) -> None:
-    files = {name: _sha256(folder / name) for name in (MODEL, GOLDEN, PROFILE)}
+    present = (name for name in (COMPILED, MODEL, GOLDEN, PROFILE) if (folder / name).exists())
+    files = {name: _sha256(folder / name) for name in present}
     (folder / MANIFEST).write_text(json.dumps({**info, "files": files}, indent=2))
 
 
@@ -117,7 +159,8 @@ def verify(folder: Path) -> dict[str, Any]:
     try:
         manifest = json.loads((folder / MANIFEST).read_text())
         owner, registered = manifest["problem"], manifest["files"]
-        altered = [name for name in (MODEL, GOLDEN, PROFILE) if registered[name] != _sha256(folder / name)]
+        needed = {MODEL, GOLDEN, PROFILE, *registered}
+        altered = [name for name in sorted(needed) if registered[name] != _sha256(folder / name)]
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise BundleRefused(f"{folder} is not a complete bundle ({error}); publish the version again") from error
     if altered:
@@ -130,16 +173,24 @@ def verify(folder: Path) -> dict[str, Any]:
 
 
 def load(folder: Path) -> Bundle:
-    """Verify, load with the reviewed list of types, and repeat the golden predictions.
+    """Verify, load the compiled model (or else the pipeline), and repeat the golden predictions.
 
     Raises:
         BundleRefused: see `verify`; or a type that is not in TRUSTED_TYPES, or other numbers.
     """
     manifest = verify(folder)
-    bundle = Bundle(manifest, _load_pipeline(folder / MODEL))
+    bundle = Bundle(manifest, folder, _scorer(folder, manifest))
+    if bundle.scorer:
+        _repeat_golden(folder, bundle.predict)
+    else:
+        bundle.pipeline  # noqa: B018  (what must not be loaded is refused now, not at the first request)
+    return bundle
+
+
+def _repeat_golden(folder: Path, predict: Callable[[list[dict[str, Any]]], np.ndarray]) -> None:
     try:
         golden = json.loads((folder / GOLDEN).read_text())
-        difference = abs(bundle.predict(golden["records"]) - golden["predictions"]).max()
+        difference = abs(predict(golden["records"]) - golden["predictions"]).max()
     except Exception as error:  # a model that cannot answer its own golden records is not served, whatever it raises
         raise BundleRefused(
             f"the model in {folder} cannot repeat its golden predictions ({error!r}); train again"
@@ -148,7 +199,15 @@ def load(folder: Path) -> Bundle:
         raise BundleRefused(
             f"the model in {folder} predicts other numbers than when it was trained (off by {difference:.2g}); compare the environments"
         )
-    return bundle
+
+
+def _scorer(folder: Path, manifest: dict[str, Any]) -> Scorer | None:
+    if COMPILED not in manifest["files"]:
+        return None
+    try:
+        return Scorer(json.loads((folder / COMPILED).read_text()))
+    except Exception as error:  # whatever a hostile or broken file makes the reader raise, it is not loaded
+        raise BundleRefused(f"{folder / COMPILED} cannot be read ({error!r}); publish the version again") from error
 
 
 def _load_pipeline(path: Path) -> Pipeline:

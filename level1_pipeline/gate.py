@@ -198,6 +198,7 @@ def fit_for_service(folder: Path, rows: pd.DataFrame, expected: np.ndarray) -> l
     """The infrastructure blessing: the bundle loads in the serving code and gives the trained model's numbers."""
     try:
         served = bundle.load(folder)
+        served.pipeline  # noqa: B018  (the compiled numbers serve, but their source must be readable, too)
         records = bundle.records(rows.head(1000))
         served.predict(records[:1])
         start = time.perf_counter()
@@ -210,7 +211,7 @@ def fit_for_service(folder: Path, rows: pd.DataFrame, expected: np.ndarray) -> l
         _check(
             "bundle",
             difference <= bundle.GOLDEN_TOLERANCE,
-            f"largest difference to the trained model over {len(many):,} rows: {difference:.2g}",
+            f"largest difference to the trained model over {len(many):,} rows: {difference:.2g}; {_engine(served)}",
         ),
         _check(
             "speed",
@@ -218,6 +219,11 @@ def fit_for_service(folder: Path, rows: pd.DataFrame, expected: np.ndarray) -> l
             f"{seconds:.2f} s for {len(many):,} rows (allowed: {rules().max_seconds_1000_rows} s)",
         ),
     ]
+
+
+def _engine(served: bundle.Bundle) -> str:
+    engine = served.manifest["engine"]
+    return "compiled" if served.scorer else f"served by scikit-learn, because {engine['why']}"
 
 
 def agrees_with_twin(holdout: pd.DataFrame, judged: np.ndarray, refitted: np.ndarray) -> list[Check]:

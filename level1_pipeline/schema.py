@@ -33,6 +33,11 @@ def names() -> list[str]:
     return [column.name for column in columns()]
 
 
+def dtypes() -> dict[str, str]:
+    """The pandas type of each input, on purpose the same for every table that a model sees."""
+    return {column.name: "str" if column.text else "float64" for column in columns()}
+
+
 def _column(name: str, rule: dict[str, Any]) -> Column:
     choices = rule.get("anyOf", [rule])
     value = next(choice for choice in choices if choice.get("type") != "null")

@@ -247,5 +247,4 @@ def _write_bundle(
         "categories": training.categories(rows),
         **run.identity,
     }
-    golden = holdout.sample(min(50, len(holdout)), random_state=0)
-    bundle.write(run.path(name), pipeline, golden, info, validation.day_summaries(rows))
+    bundle.write(run.path(name), pipeline, holdout, info, validation.day_summaries(rows))

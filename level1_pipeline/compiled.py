@@ -1,0 +1,263 @@
+"""A fitted tree pipeline as plain numbers, and the one kernel that scores with them.
+
+scikit-learn needs milliseconds for one row, because it builds a table and checks it; the trees
+themselves need microseconds. `compile_pipeline` reads the encoder's categories and, through treelite's
+public interface, the trees; `Scorer` needs nothing but numpy to give the same probabilities.
+
+The kernel is QuickScorer (Lucchese et al., 2015). The leaves of each tree are bits, left to right. A
+comparison that fails rules out the leaves on its left, so for every input the position of its value
+among the sorted thresholds picks a ready mask; the lowest bit that survives all masks is the leaf.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_left
+from collections.abc import Mapping, Sequence
+from sys import float_info
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from level1_pipeline import problem, schema
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+LESS_OR_EQUAL = 3  # treelite's code of the comparison `value <= threshold`
+MOST_LEAVES = 64  # of a tree: one bit each
+READABLE = ("sklearn", "xgboost", "lightgbm")  # whose estimators treelite knows, but not their subclasses
+BLOCK = 128  # rows scored together: what fits into the processor's cache
+
+
+class NotCompilable(RuntimeError):
+    """The pipeline is none that this module understands; it is served by scikit-learn itself."""
+
+
+def compile_pipeline(pipeline: Any) -> dict[str, Any]:
+    """A fitted `Pipeline` of an encoder (a ColumnTransformer of OrdinalEncoder and passthrough) and trees, as
+    JSON-ready data: the inputs in the order of the trees' features, the trees, the base score and the link.
+
+    Raises:
+        NotCompilable: with the part that is not understood.
+    """
+    steps = [step for _, step in getattr(pipeline, "steps", ())]
+    if not 1 <= len(steps) <= 2:
+        raise NotCompilable(f"a {type(pipeline).__name__} of {len(steps)} steps is no encoder and model")
+    inputs = _encoded_inputs(steps[0]) if len(steps) == 2 else [{"name": name} for name in schema.names()]
+    return {"inputs": inputs, **_trees(steps[-1])}
+
+
+def _encoded_inputs(encoder: Any) -> list[dict[str, Any]]:
+    from sklearn.compose import ColumnTransformer
+
+    if type(encoder) is not ColumnTransformer:
+        raise NotCompilable(f"the encoder is a {type(encoder).__name__}, not a ColumnTransformer")
+    inputs: list[dict[str, Any]] = []
+    for _, transformer, columns in encoder.transformers_:
+        if transformer == "drop" or not len(columns):
+            continue
+        names = [schema.names()[one] if isinstance(one, int) else str(one) for one in columns]
+        inputs += _inputs_of(transformer, names)
+    return inputs
+
+
+def _inputs_of(transformer: Any, names: list[str]) -> list[dict[str, Any]]:
+    from sklearn.preprocessing import FunctionTransformer, OrdinalEncoder
+
+    if transformer == "passthrough" or (isinstance(transformer, FunctionTransformer) and transformer.func is None):
+        return [{"name": name} for name in names]
+    if type(transformer) is not OrdinalEncoder:
+        raise NotCompilable(f"{', '.join(names)} pass through a {type(transformer).__name__}, not an OrdinalEncoder")
+    grouped = transformer.min_frequency is not None or transformer.max_categories is not None
+    if transformer.handle_unknown != "use_encoded_value" or grouped:
+        raise NotCompilable("the OrdinalEncoder has no code for unknown values, or groups rare ones")
+    return [_codes(name, list(known), transformer) for name, known in zip(names, transformer.categories_, strict=True)]
+
+
+def _codes(name: str, known: list[Any], encoder: Any) -> dict[str, Any]:
+    unknown = _json_number(encoder.unknown_value)
+    missing = [value for value in known if not isinstance(value, str)]
+    if any(value is not None and value == value for value in missing):
+        raise NotCompilable(f"{name} has categories that are no text")
+    codes = {value: float(code) for code, value in enumerate(known) if isinstance(value, str)}
+    return {
+        "name": name,
+        "codes": codes,
+        "unknown": unknown,
+        "missing": _json_number(encoder.encoded_missing_value) if missing else unknown,
+    }
+
+
+def _json_number(value: float) -> float | None:
+    """JSON has no NaN: None stands for it."""
+    return None if value != value else float(value)
+
+
+def _trees(model: Any) -> dict[str, Any]:
+    if type(model).__module__.partition(".")[0] not in READABLE:
+        raise NotCompilable(f"a {type(model).__name__} is a type of its own, which may do more than its trees say")
+    try:
+        import treelite
+
+        read = treelite.sklearn.import_model(model)
+    except Exception as error:  # treelite raises many kinds, for estimators that it does not know
+        raise NotCompilable(f"treelite cannot read a {type(model).__name__} ({error})") from error
+    header = read.get_header_accessor()
+    link = str(header.get_field("postprocessor"))
+    wanted = "sigmoid" if problem.TASK == "classification" else "identity"
+    if link != wanted or int(header.get_field("num_class")[0]) > 1:
+        raise NotCompilable(f"a {type(model).__name__} ends in '{link}' here, where '{wanted}' is known")
+    if header.get_field("average_tree_output")[0] or str(header.get_field("sigmoid_alpha")[0]) != "1.0":
+        raise NotCompilable(f"a {type(model).__name__} averages or scales its trees, which is not known here")
+    return {
+        "base": float(header.get_field("base_scores")[0]),
+        "link": link,
+        "trees": [_tree(read.get_tree_accessor(number)) for number in range(read.num_tree)],
+    }
+
+
+def _tree(tree: Any) -> dict[str, list[Any]]:
+    inner = tree.get_field("cleft") >= 0
+    if tree.get_field("has_categorical_split")[0] or (tree.get_field("cmp")[inner] != LESS_OR_EQUAL).any():
+        raise NotCompilable("a tree asks something else than 'value <= threshold'")
+    names = {
+        "feature": "split_index",
+        "threshold": "threshold",
+        "left": "cleft",
+        "right": "cright",
+        "missing_left": "default_left",
+        "value": "leaf_value",
+    }
+    fields = {ours: tree.get_field(theirs).tolist() for ours, theirs in names.items()}
+    # A split off of the missing values alone has an infinite threshold, which JSON cannot say.
+    fields["threshold"] = [min(threshold, float_info.max) for threshold in fields["threshold"]]
+    return fields
+
+
+class Scorer:
+    """Compiled trees, ready to predict. Immutable, and safe to share between threads."""
+
+    def __init__(self, compiled: Mapping[str, Any]):
+        self.link, self.base = compiled["link"], compiled["base"]
+        trees = compiled["trees"]
+        leaves = [_leaves_of_each_node(tree) for tree in trees]
+        most = max(len(found[0]) for found in leaves)
+        if most > MOST_LEAVES:
+            raise NotCompilable(f"a tree has {most} leaves; at most {MOST_LEAVES} are possible")
+        self._word = np.uint32 if most <= 32 else np.uint64
+        self._leaf_values = np.zeros((len(trees), most))
+        for number, (tree, found) in enumerate(zip(trees, leaves, strict=True)):
+            ordered = found[0]
+            self._leaf_values[number, : len(ordered)] = [tree["value"][leaf] for leaf in ordered]
+        self._first_leaf = np.arange(len(trees)) * most
+        self._masks, self._inputs = self._tables(compiled["inputs"], trees, leaves)
+
+    def _tables(self, inputs: list[dict[str, Any]], trees: list[dict[str, Any]], leaves: list[Any]) -> tuple[Any, Any]:
+        """One row of masks for each interval between thresholds and one for missing, of each input in use."""
+        tables: list[np.ndarray] = []
+        prepared, height = [], 0
+        for feature, one in enumerate(inputs):
+            thresholds, masks = self._masks_of(feature, trees, leaves)
+            if not thresholds:
+                continue
+            prepared.append(_Input(one, thresholds, height))
+            tables.append(masks)
+            height += len(masks)
+        return np.concatenate(tables or [np.full((1, len(trees)), -1).astype(self._word)]), prepared
+
+    def _masks_of(self, feature: int, trees: list[dict[str, Any]], leaves: list[Any]) -> tuple[list[float], np.ndarray]:
+        nodes = [
+            (tree["threshold"][node], number, node)
+            for number, tree in enumerate(trees)
+            for node, left in enumerate(tree["left"])
+            if left >= 0 and tree["feature"][node] == feature
+        ]
+        thresholds = sorted({threshold for threshold, _, _ in nodes})
+        masks = np.full((len(thresholds) + 2, len(trees)), -1, np.int64).astype(self._word)
+        for threshold, number, node in nodes:
+            keep = ~self._word(leaves[number][1][node])
+            masks[bisect_left(thresholds, threshold) + 1, number] &= keep
+            if not trees[number]["missing_left"][node]:
+                masks[-1, number] &= keep
+        masks[:-1] = np.bitwise_and.accumulate(masks[:-1], axis=0)
+        return thresholds, masks
+
+    def predict(self, records: Sequence[Mapping[str, Any]]) -> np.ndarray:
+        """P(target = 1), or the value for a regression, of records; shape (n,)."""
+        rows = [[one.row(record[one.name]) for one in self._inputs] for record in records]
+        return self._score(np.array(rows, np.intp))
+
+    def predict_frame(self, rows: pd.DataFrame) -> np.ndarray:
+        """The same numbers for the rows of a table; shape (n,)."""
+        places = np.empty((len(rows), len(self._inputs)), np.intp)
+        for position, one in enumerate(self._inputs):
+            places[:, position] = one.rows(rows[one.name].to_numpy())
+        return self._score(places)
+
+    def edges(self) -> dict[str, list[Any]]:
+        """Where predictions change: the thresholds of each number, the categories of each text."""
+        return {one.name: one.edges for one in self._inputs}
+
+    def _score(self, rows: np.ndarray) -> np.ndarray:
+        raw = np.empty(len(rows))
+        for start in range(0, len(rows), BLOCK):
+            alive = np.bitwise_and.reduce(self._masks[rows[start : start + BLOCK]], axis=1)
+            leaf = np.bitwise_count((alive & (~alive + self._word(1))) - self._word(1))
+            raw[start : start + BLOCK] = self._leaf_values.take(leaf + self._first_leaf).sum(axis=1)
+        raw += self.base
+        return 1 / (1 + np.exp(-raw)) if self.link == "sigmoid" else raw
+
+
+class _Input:
+    """Where a value of one input lies among the trees' thresholds, as a row of the masks."""
+
+    def __init__(self, described: Mapping[str, Any], thresholds: list[float], first: int):
+        self.name: str = described["name"]
+        self._thresholds, self._first, self._missing = thresholds, first, first + len(thresholds) + 1
+        self._codes: dict[str | None, int] | None = None
+        if "codes" in described:
+            known = {**described["codes"], None: described["missing"]}
+            self._codes = {value: self._place(code) for value, code in known.items()}
+            self._unknown = self._place(described["unknown"])
+
+    @property
+    def edges(self) -> list[Any]:
+        """The thresholds of a number that lie in the range of numbers, or the categories of a text."""
+        if self._codes is not None:
+            return [value for value in self._codes if value is not None]
+        return [threshold for threshold in self._thresholds if threshold < float_info.max]
+
+    def row(self, value: Any) -> int:
+        """Of one value; None is missing."""
+        return self._place(value) if self._codes is None else self._codes.get(value, self._unknown)
+
+    def rows(self, values: Any) -> np.ndarray:
+        """Of an array of values; NaN is missing."""
+        if self._codes is not None:
+            import pandas as pd
+
+            places, known = pd.factorize(values)
+            return np.array([*map(self.row, known), self.row(None)])[places]
+        places = self._first + np.searchsorted(self._thresholds, values)
+        return np.where(np.isnan(values), self._missing, places)
+
+    def _place(self, number: float | None) -> int:
+        if number is None or number != number:
+            return self._missing
+        return self._first + bisect_left(self._thresholds, number)
+
+
+def _leaves_of_each_node(tree: Mapping[str, list[Any]]) -> tuple[list[int], list[int]]:
+    """The leaves of a tree from left to right, and for each node the bits of the leaves below its left child."""
+    order: list[int] = []
+    left_bits = [0] * len(tree["left"])
+
+    def below(node: int) -> int:
+        if tree["left"][node] < 0:
+            order.append(node)
+            return 1 << (len(order) - 1)
+        left_bits[node] = below(tree["left"][node])
+        return left_bits[node] | below(tree["right"][node])
+
+    below(0)
+    return order, left_bits
