@@ -16,7 +16,7 @@ import hashlib
 import json
 import os
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -62,7 +62,7 @@ class Bundle:
         _repeat_golden(self.folder, lambda records: predict(loaded, frame(records)))
         return loaded
 
-    def predict(self, records: list[dict[str, Any]]) -> np.ndarray:
+    def predict(self, records: Sequence[Mapping[str, Any]]) -> np.ndarray:
         """Probabilities (classification) or values (regression) of shape (n,), in the order given."""
         return self.scorer.predict(records) if self.scorer else predict(self.pipeline, frame(records))
 
@@ -71,7 +71,7 @@ class Bundle:
         return self.scorer.predict_frame(rows) if self.scorer else predict(self.pipeline, rows)
 
 
-def frame(records: list[dict[str, Any]]) -> pd.DataFrame:
+def frame(records: Sequence[Mapping[str, Any]]) -> pd.DataFrame:
     """Records as the table that the pipeline was fitted on: the same columns, order and types."""
     import pandas as pd
 
@@ -116,7 +116,7 @@ def _compile(path: Path, pipeline: Pipeline, rows: pd.DataFrame) -> dict[str, An
 
     try:
         compiled = compile_pipeline(pipeline)
-        proof = prove(Scorer(compiled), pipeline, rows)
+        proof = prove(compiled, pipeline, rows)
     except NotCompilable as reason:
         return {"name": "scikit-learn", "why": str(reason)}
     path.write_text(json.dumps(compiled, allow_nan=False))

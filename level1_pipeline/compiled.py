@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 LESS_OR_EQUAL = 3  # treelite's code of the comparison `value <= threshold`
 MOST_LEAVES = 64  # of a tree: one bit each
 READABLE = ("sklearn", "xgboost", "lightgbm")  # whose estimators treelite knows, but not their subclasses
+FEW = 8  # records; more are faster column by column
 BLOCK = 128  # rows scored together: what fits into the processor's cache
 
 
@@ -151,6 +152,8 @@ class Scorer:
             self._leaf_values[number, : len(ordered)] = [tree["value"][leaf] for leaf in ordered]
         self._first_leaf = np.arange(len(trees)) * most
         self._masks, self._inputs = self._tables(compiled["inputs"], trees, leaves)
+        self._find = [(one.name, one.row) for one in self._inputs]
+        self._names = [one.name for one in self._inputs]
 
     def _tables(self, inputs: list[dict[str, Any]], trees: list[dict[str, Any]], leaves: list[Any]) -> tuple[Any, Any]:
         """One row of masks for each interval between thresholds and one for missing, of each input in use."""
@@ -184,15 +187,20 @@ class Scorer:
 
     def predict(self, records: Sequence[Mapping[str, Any]]) -> np.ndarray:
         """P(target = 1), or the value for a regression, of records; shape (n,)."""
-        rows = [[one.row(record[one.name]) for one in self._inputs] for record in records]
-        return self._score(np.array(rows, np.intp))
+        if len(records) < FEW:
+            rows = [[find(record[name]) for name, find in self._find] for record in records]
+            return self._score(np.array(rows, np.intp))
+        return self._score(self._places([[record[name] for record in records] for name in self._names], len(records)))
 
     def predict_frame(self, rows: pd.DataFrame) -> np.ndarray:
         """The same numbers for the rows of a table; shape (n,)."""
-        places = np.empty((len(rows), len(self._inputs)), np.intp)
-        for position, one in enumerate(self._inputs):
-            places[:, position] = one.rows(rows[one.name].to_numpy())
-        return self._score(places)
+        return self._score(self._places([rows[name].to_numpy() for name in self._names], len(rows)))
+
+    def _places(self, columns: list[Any], height: int) -> np.ndarray:
+        places = np.empty((height, len(columns)), np.intp)
+        for position, (one, values) in enumerate(zip(self._inputs, columns, strict=True)):
+            places[:, position] = one.rows(values)
+        return places
 
     def edges(self) -> dict[str, list[Any]]:
         """Where predictions change: the thresholds of each number, the categories of each text."""
@@ -214,6 +222,7 @@ class _Input:
     def __init__(self, described: Mapping[str, Any], thresholds: list[float], first: int):
         self.name: str = described["name"]
         self._thresholds, self._first, self._missing = thresholds, first, first + len(thresholds) + 1
+        self._sorted = np.array(thresholds)
         self._codes: dict[str | None, int] | None = None
         if "codes" in described:
             known = {**described["codes"], None: described["missing"]}
@@ -229,17 +238,19 @@ class _Input:
 
     def row(self, value: Any) -> int:
         """Of one value; None is missing."""
-        return self._place(value) if self._codes is None else self._codes.get(value, self._unknown)
-
-    def rows(self, values: Any) -> np.ndarray:
-        """Of an array of values; NaN is missing."""
         if self._codes is not None:
-            import pandas as pd
+            return self._codes.get(value, self._unknown)
+        if value is None or value != value:
+            return self._missing
+        return self._first + bisect_left(self._thresholds, value)
 
-            places, known = pd.factorize(values)
-            return np.array([*map(self.row, known), self.row(None)])[places]
-        places = self._first + np.searchsorted(self._thresholds, values)
-        return np.where(np.isnan(values), self._missing, places)
+    def rows(self, values: Any) -> Any:
+        """Of many values at once; None and NaN are missing."""
+        if self._codes is not None:
+            codes, unknown, missing = self._codes, self._unknown, self._codes[None]
+            return [codes.get(value, unknown) if value == value else missing for value in values]
+        numbers = np.asarray(values, np.float64)
+        return np.where(np.isnan(numbers), self._missing, self._first + self._sorted.searchsorted(numbers))
 
     def _place(self, number: float | None) -> int:
         if number is None or number != number:

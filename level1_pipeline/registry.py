@@ -18,7 +18,8 @@ from uuid import uuid4
 from level1_pipeline import bundle, leases, problem
 from level1_pipeline.bundle import BundleRefused
 from level1_pipeline.settings import Settings
-from level1_pipeline.store import Change, Lease, Route, Store
+from level1_pipeline.store import ENDED, Change, Lease, Route, Store
+from level1_pipeline.tables import rollouts
 
 if TYPE_CHECKING:
     from mlflow.tracking import MlflowClient
@@ -137,9 +138,10 @@ class Registry:
             raise PromotionRefused(f"version {version} has not passed the gate, so it cannot become {alias}")
         with self.promotion() as lease:
             now = self.route()
-            if now.mode:
+            rollout = self.store.rollout(problem.NAME)
+            if now.mode or rollout:
                 raise PromotionRefused(
-                    f"version {now.challenger} is in {now.mode}: finish or stop that rollout before you change what is served"
+                    f"version {now.challenger} is in {now.mode or (rollout or {})['state']}: finish or stop that rollout before you change what is served"
                 )
             if judged_against not in (ANY, now.champion):
                 raise PromotionRefused(
@@ -178,7 +180,10 @@ class Registry:
 
     def _change(self, lease: Lease, action: str, reason: str, evidence: dict[str, Any] | None, **wanted: Any) -> Route:
         change = Change(self.settings.who, action, reason, self.settings.now(), evidence or {})
-        route = self.store.change_route(problem.NAME, lease, change, **wanted)
+        active = (rollouts.c.problem == problem.NAME) & rollouts.c.state.not_in(ENDED)
+        # A promotion is refused while a rollout goes on; a rollback ends it.
+        ended = rollouts.update().where(active).values(state="rolled back", waiting=None, since=change.at)
+        route = self.store.change_route(problem.NAME, lease, change, also=[ended], **wanted)
         self._mirror(route)
         return route
 

@@ -77,6 +77,74 @@ class Settings(BaseSettings):
     log_rows: int = Field(50_000, gt=0, description="predictions kept in memory while the store fails; more are lost")
     shadow_rows: int = Field(2000, gt=0, description="copies that wait for the shadow model; more are dropped")
 
+    webhook: str = Field("", description="URL that hears of monitoring tickets (POST, JSON); empty: nobody is told")
+    retention_days: float = Field(
+        400.0, gt=0, description="logged predictions and their outcomes are deleted when older than this, in days"
+    )
+
+    canary_shares: str = Field(
+        "0.25,0.5", description="of the traffic, step by step; from 0.05 on where it is plenty (0.05,0.25,0.5)"
+    )
+    canary_hours: float = Field(
+        24.0, gt=0, description="each canary step lasts at least this long, and so does the bake"
+    )
+    canary_max_days: float = Field(
+        7.0, gt=0, description="a canary step or bake that stays inconclusive this long is rolled back as not proved"
+    )
+    shadow_days: int = Field(3, ge=2, description="days with outcomes that a shadow is judged on, at least")
+    shadow_max_days: float = Field(
+        14.0, gt=0, description="a shadow that stays inconclusive this long is rolled back as not proved"
+    )
+    min_requests: int = Field(
+        500, gt=0, description="answers of each arm, over all canary steps, before a version becomes champion"
+    )
+    step_requests: int = Field(100, gt=0, description="answers of the candidate in each canary step, at least")
+    min_outcomes: int = Field(
+        100, gt=0, description="canary answers with a matured outcome before a version becomes champion"
+    )
+    max_error_rate: float = Field(
+        0.001, ge=0, lt=1, description="share of failed or NaN answers that a candidate may have above the champion's"
+    )
+    max_slowdown: float = Field(
+        3.0, gt=1, description="a candidate that takes this many times the champion's time for a row (and 1 ms) fails"
+    )
+    max_shift: float = Field(
+        1.0,
+        gt=0,
+        description="mean score of the candidate against the champion's, in standard deviations; beyond: fail",
+    )
+    approvals: str = Field(
+        "", description="steps that wait for a person: any of `shadow,canary,bake,champion`, or `all`"
+    )
+    max_rollbacks: int = Field(
+        3, gt=0, description="after so many rollbacks in a row only a person may start the next rollout"
+    )
+
+    cooldown_days: float = Field(6.5, ge=0, description="from one automatic training to the next")
+    min_new_outcomes: int = Field(
+        2000, ge=0, description="outcomes that must have matured since the last training before the next"
+    )
+    period_days: float = Field(28.0, gt=0, description="the period of the three budgets below")
+    max_trainings: int = Field(4, gt=0, description="automatic trainings in a period")
+    max_compute_seconds: float = Field(1800.0, gt=0, description="of all trainings in a period")
+    max_rejected: int = Field(
+        3, gt=0, description="rejected candidates or stopped trainings in a row, in a period, before giving up (ticket)"
+    )
+    training_seconds: float = Field(
+        60.0, gt=0, description="what a training is taken to need as long as none was measured"
+    )
+    training_dollars_per_hour: float = Field(3.0, ge=0, description="price of compute while a training runs")
+    training_dollars: float = Field(
+        50.0, ge=0, description="price of a training beside its compute: the rollout, and the person who looks at it"
+    )
+
+    @field_validator("webhook")
+    @classmethod
+    def _web_address(cls, url: str) -> str:
+        if url and not re.match("https?://[^/]", url):
+            raise ValueError("the webhook must be a URL that begins with http:// or https://")
+        return url
+
     @field_validator("predict_key_hash", "admin_key_hash")
     @classmethod
     def _hashes_of_keys(cls, hashes: str) -> str:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import sqlite3
 import time
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from functools import cached_property
@@ -16,9 +17,12 @@ from pathlib import Path
 from typing import Any
 
 import sqlalchemy as sa
+from pydantic_core import to_json
 from sqlalchemy.schema import CreateIndex, CreateTable
 
-from level1_pipeline.tables import APPEND_ONLY, audit, leases, metadata, replay, routes
+from level1_pipeline.tables import APPEND_ONLY, audit, leases, metadata, replay, rollouts, routes
+
+ENDED = ("champion", "rolled back")  # the last states of a rollout
 
 
 class LeaseLost(RuntimeError):
@@ -67,14 +71,16 @@ class Store:
         url = sa.make_url(self.url)
         if url.get_backend_name() == "sqlite":
             Path(url.database or "").parent.mkdir(parents=True, exist_ok=True)
-            engine = sa.create_engine(url, connect_args={"timeout": 30})
+            engine = sa.create_engine(url, connect_args={"timeout": 30}, json_serializer=_json)
             sa.event.listen(engine, "connect", _configure_sqlite)
             sa.event.listen(engine, "begin", _begin)
         else:
             # A restarted or unreachable server must cost seconds, not a broken pool or a hanging thread.
             if url.drivername == "postgresql":
                 url = url.set(drivername="postgresql+psycopg")
-            engine = sa.create_engine(url, pool_pre_ping=True, connect_args={"connect_timeout": 5})
+            engine = sa.create_engine(
+                url, pool_pre_ping=True, connect_args={"connect_timeout": 5}, json_serializer=_json
+            )
         with engine.begin() as connection:
             if engine.dialect.name == "postgresql":
                 connection.execute(sa.text("SELECT pg_advisory_xact_lock(20130101)"))
@@ -100,22 +106,19 @@ class Store:
         with self._reading() as connection:
             return _route(connection, problem)
 
-    def change_route(self, problem: str, lease: Lease, change: Change, **values: Any) -> Route:
-        """Set columns of the route and write the audit line, in one transaction, fenced by the lease.
+    def change_route(
+        self, problem: str, lease: Lease, change: Change, also: Sequence[sa.Executable] = (), **values: Any
+    ) -> Route:
+        """Set columns of the route, write the audit line and run the statements in `also`, in one transaction,
+        fenced by the lease.
 
         Raises:
             LeaseLost: the lease went to another holder meanwhile; nothing was written.
         """
         with self.engine.begin() as connection:
-            holds = (
-                sa.select(leases.c.token)
-                .where(leases.c.name == lease.name, leases.c.expires_at > datetime.now(UTC))
-                .with_for_update()
-            )
-            if connection.scalar(holds) != lease.token:
-                raise LeaseLost(
-                    f"the lease '{lease.name}' expired or went to another process, so nothing was changed; look at the history and try again"
-                )
+            _fence(connection, lease)
+            for statement in also:
+                connection.execute(statement)
             before = _route(connection, problem)
             after = replace(before, **values)
             row = {"problem": problem, "changed_at": change.at, **asdict(after)}
@@ -128,12 +131,34 @@ class Store:
             _record(connection, problem, change, before.champion, after.champion)
         return after
 
-    def record(
-        self, problem: str, change: Change, from_version: str | None = None, to_version: str | None = None
-    ) -> None:
-        """Write an audit line about something that did not change the route."""
+    def write(self, lease: Lease, statements: Sequence[sa.Executable]) -> None:
+        """Run statements in one transaction, fenced by the lease. Raises LeaseLost, see `change_route`."""
         with self.engine.begin() as connection:
+            _fence(connection, lease)
+            for statement in statements:
+                connection.execute(statement)
+
+    def record(
+        self,
+        problem: str,
+        change: Change,
+        from_version: str | None = None,
+        to_version: str | None = None,
+        lease: Lease | None = None,
+    ) -> None:
+        """Write an audit line about something that did not change the route, fenced by a lease if one is given."""
+        with self.engine.begin() as connection:
+            if lease:
+                _fence(connection, lease)
             _record(connection, problem, change, from_version, to_version)
+
+    def rollout(self, problem: str) -> dict[str, Any] | None:
+        """The row of the rollout that is going on, or None."""
+        with self._reading() as connection:
+            row = connection.execute(
+                sa.select(rollouts).where(rollouts.c.problem == problem, rollouts.c.state.not_in(ENDED))
+            ).first()
+        return dict(row._mapping) if row else None
 
     def history(self, problem: str) -> list[dict[str, Any]]:
         """The audit log of a problem, oldest first."""
@@ -158,6 +183,23 @@ class Store:
         with self.engine.begin() as connection:
             connection.execute(replay.delete())
             connection.execute(replay.insert().values(id=1, now=now))
+
+
+def _json(value: Any) -> str:
+    """As `json.dumps`, in a quarter of the time."""
+    return to_json(value).decode()
+
+
+def _fence(connection: sa.Connection, lease: Lease) -> None:
+    holds = (
+        sa.select(leases.c.token)
+        .where(leases.c.name == lease.name, leases.c.expires_at > datetime.now(UTC))
+        .with_for_update()
+    )
+    if connection.scalar(holds) != lease.token:
+        raise LeaseLost(
+            f"the lease '{lease.name}' expired or went to another process, so nothing was changed; look at the history and try again"
+        )
 
 
 def _route(connection: sa.Connection, problem: str) -> Route:

@@ -9,7 +9,8 @@ import math
 import secrets
 import threading
 import time
-from dataclasses import dataclass
+from functools import lru_cache
+from typing import NamedTuple
 
 from level1_pipeline.settings import Settings
 from serving.errors import Refusal
@@ -38,6 +39,7 @@ def has_keys(settings: Settings) -> bool:
     return bool(settings.predict_key_hash or settings.admin_key_hash)
 
 
+@lru_cache(1000)
 def is_local(host: str) -> bool:
     """Whether an address is this machine itself."""
     try:
@@ -46,8 +48,7 @@ def is_local(host: str) -> bool:
         return host == "localhost"
 
 
-@dataclass(frozen=True)
-class Caller:
+class Caller(NamedTuple):
     """Where a request comes from, and what it shows."""
 
     address: str

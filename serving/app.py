@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
@@ -14,13 +15,15 @@ from level1_pipeline import problem
 from level1_pipeline.settings import Settings
 from serving import endpoints
 from serving.errors import Refusal, not_valid
-from serving.guard import Guard
+from serving.guard import FAILED, Guard
 from serving.service import Service
 from serving.structured import REQUEST_ID, write_json_lines
 
+SWITCH_SECONDS = 0.0005  # an answer waits this long for the thread that writes the log (Python's default: 0.005)
 
-def create_app(settings: Settings) -> FastAPI:
-    """The application for these settings."""
+
+def create_app(settings: Settings) -> Guard:
+    """The application for these settings, behind its guard."""
     service = Service(settings)
 
     @asynccontextmanager
@@ -39,16 +42,27 @@ def create_app(settings: Settings) -> FastAPI:
     app.state.service = service
     app.include_router(endpoints.router)
     app.include_router(endpoints.probes)
-    app.add_middleware(Guard, service=service)
     app.add_exception_handler(RequestValidationError, _not_valid)
     app.add_exception_handler(HTTPException, _http)
-    return app
+    app.add_exception_handler(Refusal, _refused)
+    app.add_exception_handler(Exception, _failed)
+    return Guard(app, service)
 
 
-def from_environment() -> FastAPI:
+def from_environment() -> Guard:
     """The application for the environment's settings: what each worker of the server calls."""
     write_json_lines()
+    sys.setswitchinterval(SWITCH_SECONDS)
     return create_app(Settings().prepare())
+
+
+async def _refused(_: Request, error: Exception) -> JSONResponse:
+    assert isinstance(error, Refusal)
+    return error.response(REQUEST_ID.get())
+
+
+async def _failed(_: Request, error: Exception) -> JSONResponse:
+    return FAILED.response(REQUEST_ID.get())  # the guard logs the error, which goes on to it
 
 
 async def _not_valid(_: Request, error: Exception) -> JSONResponse:

@@ -6,13 +6,14 @@ import hashlib
 import logging
 import math
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, NamedTuple
 
 from level1_pipeline import problem
 from level1_pipeline.store import Route
-from serving.model import Model, Record
+from serving.model import Model
 
 logger = logging.getLogger(__name__)
 
@@ -39,18 +40,16 @@ class Serving:
         return self.challenger if self.route.mode == CANARY else None
 
 
-@dataclass(frozen=True)
-class Asked:
+class Asked(NamedTuple):
     """One case to score, with both ids filled in, and the time on the clock of decisions."""
 
     id: str
     entity_id: str
-    record: Record
+    record: Mapping[str, Any]
     at: datetime
 
 
-@dataclass(frozen=True)
-class Scored:
+class Scored(NamedTuple):
     """What an arm said about a case; no score means that it failed."""
 
     asked: Asked
@@ -59,12 +58,13 @@ class Scored:
     score: float | None
     error: str | None
     latency_ms: float
+    recorded_at: datetime
 
     def row(self) -> dict[str, Any]:
         """The row of the prediction log."""
-        about = {"problem": problem.NAME, "version": self.model.version, "recorded_at": datetime.now(UTC)}
-        said = {name: getattr(self, name) for name in ("arm", "score", "error", "latency_ms")}
-        return {**vars(self.asked), **about, **said}
+        said = self._asdict()
+        asked, model = said.pop("asked"), said.pop("model")
+        return {"problem": problem.NAME, "version": model.version, **asked._asdict(), **said}
 
 
 def in_canary(route: Route, entity_id: str) -> bool:
@@ -80,23 +80,25 @@ def ask(model: Model, arm: str, cases: list[Asked]) -> list[Scored]:
     """Score cases together; a model that raises or says NaN gives errors in place of scores."""
     started = time.perf_counter()
     try:
-        found = [float(score) for score in model.bundle.predict([one.record for one in cases])]
+        found = model.bundle.predict([one.record for one in cases]).tolist()
         scores = [score if math.isfinite(score) else None for score in found]
         error = "the score is not a finite number"
     except Exception as failure:  # whatever a model does wrong, the service answers
         logger.exception("version %s failed on %d cases", model.version, len(cases))
         scores, error = [None] * len(cases), f"{type(failure).__name__}: {failure}"
-    milliseconds = 1000 * (time.perf_counter() - started)
+    milliseconds, now = 1000 * (time.perf_counter() - started), datetime.now(UTC)
     return [
-        Scored(one, arm, model, score, None if score is not None else error, milliseconds)
+        Scored(one, arm, model, score, None if score is not None else error, milliseconds, now)
         for one, score in zip(cases, scores, strict=True)
     ]
 
 
 def answer(serving: Serving, cases: list[Asked]) -> tuple[list[Scored], list[Scored]]:
     """The answers in the order of the cases, and the canary's failures (the champion answered these)."""
-    tries = [one for one in cases if serving.canary and in_canary(serving.route, one.entity_id)]
-    tried = ask(serving.canary, CANARY, tries) if serving.canary and tries else []
+    if not serving.canary:
+        return ask(serving.champion, CHAMPION, cases), []
+    tries = [one for one in cases if in_canary(serving.route, one.entity_id)]
+    tried = ask(serving.canary, CANARY, tries) if tries else []
     by_place = {id(scored.asked): scored for scored in tried if scored.score is not None}
     rest = [one for one in cases if id(one) not in by_place]
     by_place |= {id(scored.asked): scored for scored in (ask(serving.champion, CHAMPION, rest) if rest else [])}

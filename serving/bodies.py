@@ -63,11 +63,15 @@ def _tag(body: Any) -> str:
     return "many" if isinstance(body, list) else "one"
 
 
+def many_of(item: Any) -> Any:
+    """The type of a body that is a list. It stops at its first bad item, because a megabyte of nonsense must
+    not become a million errors."""
+    return Annotated[list[item], Field(min_length=1, fail_fast=True)]
+
+
 def one_or_many(item: Any) -> Any:
-    """The type of a body that is one item or a list of them. A list stops at its first bad item, because
-    a megabyte of nonsense must not become a million errors."""
-    many = Annotated[list[item], Field(min_length=1, fail_fast=True), Tag("many")]
-    return Annotated[Annotated[item, Tag("one")] | many, Discriminator(_tag)]
+    """The type of a body that is one item or a list of them."""
+    return Annotated[Annotated[item, Tag("one")] | Annotated[many_of(item), Tag("many")], Discriminator(_tag)]
 
 
 def _optional(field: FieldInfo) -> tuple[Any, FieldInfo]:

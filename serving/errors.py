@@ -53,7 +53,7 @@ def not_valid(errors: Iterable[Mapping[str, Any]]) -> Refusal:
     """A refusal (422, or 400 for what is not JSON) from pydantic's errors."""
     errors = list(errors)
     if errors and errors[0]["type"] == "json_invalid":
-        place = f"position {errors[0]['loc'][-1]}"
+        place = shown(errors[0]["input"])
         reason = errors[0].get("ctx", {}).get("error", "not JSON")
         return Refusal(400, "the body is not JSON", [Detail(field="body", rule=f"JSON ({reason})", value=place)])
     details = [Detail(field=_field(one["loc"]), rule=one["msg"], value=shown(one["input"])) for one in errors]

@@ -6,13 +6,15 @@ from __future__ import annotations
 import asyncio
 import logging
 import re
+import secrets
 import time
-from uuid import uuid4
+from collections.abc import Mapping
+from itertools import count
 
-from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from serving.access import OPEN, SCOPES, Access, Caller, RateLimit
+from serving.endpoints import answer
 from serving.errors import Refusal
 from serving.service import Service
 from serving.structured import REQUEST_ID
@@ -21,68 +23,71 @@ logger = logging.getLogger(__name__)
 
 BODY_SECONDS = 20.0  # for a whole body to arrive
 SAFE_ID = re.compile(r"[\w.:-]{1,64}", re.ASCII)
-HEADERS = {"X-Content-Type-Options": "nosniff", "Cache-Control": "no-store"}
+HEADERS = [(b"x-content-type-options", b"nosniff"), (b"cache-control", b"no-store")]
+JSON = (b"content-type", b"application/json")
+PREDICT = ("/predict", "POST")
+FAILED = Refusal(500, "something went wrong inside the service; its log tells more under this request id")
+METHODS = ("GET", "POST", "HEAD", "PUT", "DELETE", "PATCH", "OPTIONS")
 
 
 class Guard:
-    """ASGI middleware around the application."""
+    """The ASGI application: FastAPI's, with the checks around it."""
 
     def __init__(self, app: ASGIApp, service: Service):
         self.app, self.service = app, service
         self.access, self.rate = Access(service.settings), RateLimit(service.settings.rate_limit)
+        self._process, self._number = secrets.token_hex(8), count()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Handle one connection of the server."""
         if scope["type"] != "http":
             return await self.app(scope, receive, send)
-        started, status = time.perf_counter(), 0
-        given = Headers(scope=scope).get("x-request-id", "")
-        request_id = given if SAFE_ID.fullmatch(given) else uuid4().hex
+        started, status, complete = time.perf_counter(), 0, False
+        headers = dict(scope["headers"])
+        given = headers.get(b"x-request-id", b"").decode("latin-1")
+        request_id = given if SAFE_ID.fullmatch(given) else f"{self._process}{next(self._number):016x}"
         REQUEST_ID.set(request_id)
 
         async def tagged(message: Message) -> None:
-            nonlocal status
+            nonlocal status, complete
             if message["type"] == "http.response.start":
                 status = message["status"]
-                MutableHeaders(scope=message).update({"X-Request-ID": request_id, **HEADERS})
+                message["headers"] = [*message["headers"], (b"x-request-id", request_id.encode()), *HEADERS]
+            complete = message["type"] == "http.response.body" and not message.get("more_body")
             await send(message)
 
         try:
-            await self.app(scope, await self._admit(scope, receive), tagged)
+            body = await self._admit(scope, headers, receive)
+            if (scope["path"], scope["method"]) == PREDICT:
+                said = await answer(self.service, body)
+                await tagged({"type": "http.response.start", "status": 200, "headers": [JSON, _length(said)]})
+                await tagged({"type": "http.response.body", "body": said})
+            else:
+                await self.app(scope, _given(body, receive), tagged)
         except Refusal as refusal:
             await refusal.response(request_id)(scope, receive, tagged)
         except Exception:
             logger.exception("a request failed")
-            if status:
+            if status and not complete:
                 raise  # half an answer is out: the server must cut the connection
-            words = "something went wrong inside the service; its log tells more under this request id"
-            await Refusal(500, words).response(request_id)(scope, receive, tagged)
+            if not status:
+                await FAILED.response(request_id)(scope, receive, tagged)
         finally:
             self._note(scope, status, time.perf_counter() - started)
         return None
 
-    async def _admit(self, scope: Scope, receive: Receive) -> Receive:
-        """Check the request; returns a `receive` that gives its whole body."""
-        headers, path = Headers(scope=scope), scope["path"]
-        if path not in OPEN:
+    async def _admit(self, scope: Scope, headers: Mapping[bytes, bytes], receive: Receive) -> bytes:
+        """Check the request; returns its body."""
+        if scope["path"] not in OPEN:
             address = scope["client"][0] if scope.get("client") else ""
-            caller = Caller(address, headers.get("host", ""), headers.get("authorization", ""))
-            self._check_access(path, caller)
-        body = await self._body(headers, receive)
-        kind = headers.get("content-type", "").partition(";")[0].strip().lower()
+            host, shown = (headers.get(name, b"").decode("latin-1") for name in (b"host", b"authorization"))
+            self._check_access(scope["path"], Caller(address, host, shown))
+        body = await self._body(receive)
+        kind = headers.get(b"content-type", b"").decode("latin-1").partition(";")[0].strip().lower()
         if body and kind != "application/json":
             words = f"the body must be sent as application/json, not as '{kind[:80] or 'nothing'}'"
             raise Refusal(415, words)
-        given = False
-
-        async def whole() -> Message:
-            nonlocal given
-            if given:
-                return await receive()
-            given = True
-            return {"type": "http.request", "body": body, "more_body": False}
-
-        return whole
+        return body
 
     def _check_access(self, path: str, caller: Caller) -> None:
         """The rate counts for whoever shows no valid key, too: nobody may guess quickly."""
@@ -93,7 +98,7 @@ class Guard:
             raise
         self.rate.take(who)
 
-    async def _body(self, headers: Headers, receive: Receive) -> bytes:
+    async def _body(self, receive: Receive) -> bytes:
         limit, size, parts = self.service.settings.max_body_bytes, 0, []
         try:
             async with asyncio.timeout(BODY_SECONDS):
@@ -111,14 +116,27 @@ class Guard:
         return b"".join(parts)
 
     def _note(self, scope: Scope, status: int, seconds: float) -> None:
-        path = scope["path"] if scope["path"] in (*SCOPES, *OPEN) else "other"
-        self.service.metrics.requests.labels(path, _method(scope), status).inc()
-        self.service.metrics.seconds.labels(path).observe(seconds)
-        facts = {"method": _method(scope), "path": path, "status": status, "ms": round(1000 * seconds, 2)}
+        path = scope["path"] if scope["path"] in SCOPES or scope["path"] in OPEN else "other"
+        method = scope["method"] if scope["method"] in METHODS else "other"
+        self.service.metrics.answered(path, method, status, seconds)
+        facts = {"method": method, "path": path, "status": status, "ms": round(1000 * seconds, 2)}
         if path not in OPEN:
             logger.info("answered", extra={"facts": facts})
 
 
-def _method(scope: Scope) -> str:
-    known = ("GET", "POST", "HEAD", "PUT", "DELETE", "PATCH", "OPTIONS")
-    return scope["method"] if scope["method"] in known else "other"
+def _length(body: bytes) -> tuple[bytes, bytes]:
+    return b"content-length", str(len(body)).encode()
+
+
+def _given(body: bytes, receive: Receive) -> Receive:
+    """A `receive` that gives the body, which was already read, as a whole."""
+    given = False
+
+    async def whole() -> Message:
+        nonlocal given
+        if given:
+            return await receive()
+        given = True
+        return {"type": "http.request", "body": body, "more_body": False}
+
+    return whole

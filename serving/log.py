@@ -18,6 +18,7 @@ from sqlalchemy.dialects import postgresql, sqlite
 
 from level1_pipeline.store import Store
 from level1_pipeline.tables import predictions
+from serving.arms import Scored
 from serving.metrics import Metrics
 
 logger = logging.getLogger(__name__)
@@ -35,22 +36,21 @@ class PredictionLog:
         self.store, self.limit, self.metrics = store, limit, metrics
         self.lost = 0
         self.trouble: str | None = None
-        self._waiting: deque[dict[str, Any]] = deque()
+        self._waiting: deque[Scored] = deque()
         self._lock = threading.Lock()
 
-    def add(self, rows: list[dict[str, Any]]) -> None:
-        """Take rows to write soon. Never waits and never fails."""
+    def add(self, scored: list[Scored]) -> None:
+        """Take what was said, to write it soon. Never waits and never fails."""
         with self._lock:
             room = max(0, self.limit - len(self._waiting))
-            self._waiting.extend(rows[:room])
-            self.metrics.waiting.set(len(self._waiting))
-            self._lose(len(rows[room:]))
+            self._waiting.extend(scored[:room])
+            self._lose(len(scored[room:]))
 
     def flush(self) -> None:
         """Write all that waits, in batches; what the store does not take goes on waiting."""
         while batch := self._next():
             try:
-                self._write(batch)
+                self._write([one.row() for one in batch])
             except Exception as error:  # disk full, locked, unreachable: serving goes on
                 self._report(error)
                 return
@@ -72,8 +72,9 @@ class PredictionLog:
         if left:
             logger.error("%d predictions could not be logged before the stop: %s", left, self.trouble)
 
-    def _next(self) -> list[dict[str, Any]]:
+    def _next(self) -> list[Scored]:
         with self._lock:
+            self.metrics.waiting.set(len(self._waiting))
             return list(islice(self._waiting, BATCH))
 
     def _write(self, rows: list[dict[str, Any]]) -> None:
@@ -90,8 +91,9 @@ class PredictionLog:
                 self._write([row])
 
     def _lose(self, rows: int) -> None:
-        self.lost += rows
-        self.metrics.lost.inc(rows)
+        if rows:
+            self.lost += rows
+            self.metrics.lost.inc(rows)
 
     def _report(self, error: Exception) -> None:
         if not self.trouble:

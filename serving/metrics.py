@@ -4,7 +4,9 @@ PROMETHEUS_MULTIPROC_DIR (set by `python -m serving run --workers N`, before thi
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, disable_created_metrics, generate_latest
 from prometheus_client.multiprocess import MultiProcessCollector, mark_process_dead
@@ -24,6 +26,7 @@ class Metrics:
         # A time stamp for each number would only double the page.
         disable_created_metrics()
         own = self.registry = CollectorRegistry()
+        self._parts: dict[Any, Any] = {}
         scores = SHARES if problem.TASK == "classification" else MAGNITUDES
         self.requests = Counter("mlops_requests", "answers", ["path", "method", "status"], registry=own)
         self.seconds = Histogram("mlops_request_seconds", "time to answer", ["path"], buckets=SECONDS, registry=own)
@@ -55,6 +58,30 @@ class Metrics:
         self.age = Gauge(
             "mlops_model_age_seconds", "since the newest row of its training", registry=own, multiprocess_mode="livemax"
         )
+
+    def answered(self, path: str, method: str, status: int, seconds: float) -> None:
+        """Count one answer."""
+        self._of(self.requests, path, method, status).inc()
+        self._of(self.seconds, path).observe(seconds)
+
+    def scored(self, version: str, arm: str, scores: Sequence[float | None], seconds: float) -> None:
+        """Count the rows that a model scored together; None is a row without a score."""
+        self._of(self.predictions, version, arm).inc(len(scores))
+        self._of(self.model_seconds, version, arm).observe(seconds)
+        histogram = self._of(self.scores, version, arm)
+        for score in scores:
+            if score is None:
+                self._of(self.model_errors, version, arm).inc()
+            else:
+                histogram.observe(score)
+
+    def _of(self, metric: Any, *labels: Any) -> Any:
+        """The part of a metric with these labels. Remembered, because looking it up costs more than counting."""
+        key = (metric, labels)
+        part = self._parts.get(key)
+        if part is None:
+            part = self._parts[key] = metric.labels(*labels)
+        return part
 
     def page(self) -> bytes:
         """The page that Prometheus reads: this worker's numbers or, with several workers, those of all."""

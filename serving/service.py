@@ -74,6 +74,11 @@ class Service:
         self._count_unknown(serving, asked)
         return [_said(one) for one in answers]
 
+    def is_quick(self) -> bool:
+        """Whether every model that answers is a compiled one."""
+        serving = self.watcher.serving
+        return serving is not None and all(one.bundle.scorer for one in (serving.champion, serving.canary) if one)
+
     def explain(self, question: Question) -> Explanation:
         """Why the champion gives its score, and what it would be after changes."""
         return explain(self.serving().champion, question)
@@ -136,26 +141,22 @@ class Service:
     def _asked(self, cases: list[Case]) -> list[Asked]:
         now, ids = self.clock.now(), [case.id or uuid4().hex for case in cases]
         return [
-            Asked(made, case.entity_id or made, case.record.model_dump(), now)
-            for made, case in zip(ids, cases, strict=True)
+            Asked(made, case.entity_id or made, vars(case.record), now) for made, case in zip(ids, cases, strict=True)
         ]
 
     def _record(self, scored: list[Scored]) -> None:
+        together: dict[tuple[str, str, float], list[float | None]] = {}
         for one in scored:
-            labels = (one.model.version, one.arm)
-            self.metrics.predictions.labels(*labels).inc()
-            if one.score is None:
-                self.metrics.model_errors.labels(*labels).inc()
-            else:
-                self.metrics.scores.labels(*labels).observe(one.score)
-        for version, arm, seconds in {(one.model.version, one.arm, one.latency_ms / 1000) for one in scored}:
-            self.metrics.model_seconds.labels(version, arm).observe(seconds)
-        self.log.add([one.row() for one in scored])
+            together.setdefault((one.model.version, one.arm, one.latency_ms), []).append(one.score)
+        for (version, arm, milliseconds), scores in together.items():
+            self.metrics.scored(version, arm, scores, milliseconds / 1000)
+        self.log.add(scored)
 
     def _count_unknown(self, serving: Serving, asked: list[Asked]) -> None:
         for name, known in serving.champion.categories.items():
             new = sum(one.record[name] is not None and one.record[name] not in known for one in asked)
-            self.metrics.unknown.labels(name).inc(new)
+            if new:
+                self.metrics.unknown.labels(name).inc(new)
 
 
 def _said(one: Scored) -> Prediction:

@@ -99,7 +99,8 @@ def set_route(settings: Settings, **values: Any) -> Route:
 def edit_manifest(folder: Path, **changes: Any) -> None:
     """What an attacker with write access does: change files and make the checksums fit."""
     manifest = json.loads((folder / bundle.MANIFEST).read_text())
-    manifest["files"] = {name: hashlib.sha256((folder / name).read_bytes()).hexdigest() for name in manifest["files"]}
+    present = [name for name in manifest["files"] if (folder / name).exists()]
+    manifest["files"] = {name: hashlib.sha256((folder / name).read_bytes()).hexdigest() for name in present}
     (folder / bundle.MANIFEST).write_text(json.dumps(manifest | changes))
 
 

@@ -111,7 +111,7 @@ NUMBERS = [
     ("5", "valid number", "'5'"),
     (True, "valid number", "true"),
     ([], "valid number", "[]"),
-    (10**400, "valid number", None),
+    (10**400, "finite number", None),
 ]
 
 
@@ -152,18 +152,18 @@ def test_in_a_list_the_bad_row_is_named_and_none_is_predicted(shared: httpx2.Cli
     [
         (b"[]", 422, "at least 1 item"),
         (b"{", 400, "the body is not JSON"),
-        (b"", 422, "Field required"),
-        (b"null", 422, "Field required"),
-        (b"5", 422, "valid dictionary"),
-        (b'"text"', 422, "valid dictionary"),
+        (b"", 400, "the body is not JSON"),
+        (b"null", 422, "should be an object"),
+        (b"5", 422, "should be an object"),
+        (b'"text"', 422, "should be an object"),
         (b"{}", 422, "Field required"),
-        (b'{"record": null}', 422, "valid dictionary"),
+        (b'{"record": null}', 422, "should be an object"),
         (b"\xff\xfe", 400, "body"),
         (b"[" * 100_000, 400, "body"),
         (b'{"id": "\\u0000", "record": {}}', 422, "pattern"),
         (b'{"id": "' + b"x" * 200 + b'", "record": {}}', 422, "pattern"),
-        (b'{"\\ud800": "\\ud800"}', 422, "unicode"),
-        (b"[" + b",".join([b"0"] * 400_000) + b"]", 422, "valid dictionary"),
+        (b'{"\\ud800": "\\ud800"}', 400, "the body is not JSON"),
+        (b"[" + b",".join([b"0"] * 400_000) + b"]", 422, "should be an object"),
     ],
     ids=lambda value: str(value)[:30],
 )

@@ -32,6 +32,8 @@ def canary(share: float, challenger: str = "2") -> Route:
 class Stub:
     """Stands in for a bundle: says one number, or fails."""
 
+    scorer = None  # as slow as scikit-learn
+
     def __init__(self, says: Any, seconds: float = 0):
         self.says, self.seconds, self.calls = says, seconds, 0
 
@@ -123,7 +125,7 @@ def test_a_canary_that_fails_for_one_row_answers_the_others() -> None:
 def test_a_champion_that_gives_no_number_answers_500_and_logs_no_prediction(
     unwatched: httpx2.Client, served: Settings, records: list[dict[str, Any]]
 ) -> None:
-    client, watcher = unwatched, unwatched.app.state.service.watcher  # type: ignore[attr-defined]
+    client, watcher = unwatched, unwatched.app.service.watcher  # type: ignore[attr-defined]
     watcher.serving = Serving(Route("1"), model(float("nan"), "1"))
     answer = client.post("/predict", json={"id": "nan", "record": records[0]})
     assert (answer.status_code, "no number" in answer.json()["error"]) == (500, True)
@@ -155,7 +157,7 @@ def test_the_shadow_sees_everything_and_is_never_returned(
 def test_a_failing_shadow_neither_fails_nor_slows_an_answer(
     unwatched: httpx2.Client, served: Settings, records: list[dict[str, Any]]
 ) -> None:
-    client, watcher = unwatched, unwatched.app.state.service.watcher  # type: ignore[attr-defined]
+    client, watcher = unwatched, unwatched.app.service.watcher  # type: ignore[attr-defined]
     champion = load(served, "1")
     route = Route("1", "2", "shadow")
 

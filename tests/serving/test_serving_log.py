@@ -39,8 +39,15 @@ from tests.serving.conftest import (
 )
 
 
-def row(number: int, **changes: Any) -> dict[str, Any]:
-    return {
+class Said(dict[str, Any]):
+    """Stands for what a model said: the log only asks for its row."""
+
+    def row(self) -> dict[str, Any]:
+        return dict(self)
+
+
+def row(number: int, **changes: Any) -> Any:
+    fields = {
         "problem": problem.NAME,
         "id": f"id-{number:05}",
         "arm": "champion",
@@ -54,6 +61,7 @@ def row(number: int, **changes: Any) -> dict[str, Any]:
         "latency_ms": 1.5,
         **changes,
     }
+    return Said(fields)
 
 
 MakeLog = Callable[..., PredictionLog]
@@ -195,7 +203,7 @@ def test_outcomes_that_wait_for_the_store_never_block_predictions(
 def test_serving_goes_on_while_the_log_cannot_be_written_and_says_so(
     client: httpx2.Client, served: Settings, records: list[dict[str, Any]]
 ) -> None:
-    service = client.app.state.service  # type: ignore[attr-defined]
+    service = client.app.service  # type: ignore[attr-defined]
     service.log.limit = 10
     (served.home / "obstacle").write_text("a file where a folder should be")
     service.log.store = Store(f"sqlite:///{served.home / 'obstacle' / 'database'}")
@@ -209,7 +217,7 @@ def test_serving_goes_on_while_the_log_cannot_be_written_and_says_so(
 def test_a_full_disk_stops_the_log_but_not_the_service(served: Settings, records: list[dict[str, Any]]) -> None:
     """SQLite's own limit of pages gives the error of a full disk, without filling one."""
     with in_process(served) as client:
-        service = client.app.state.service  # type: ignore[attr-defined]
+        service = client.app.service  # type: ignore[attr-defined]
 
         def full(connection: Any, *_: Any) -> None:
             connection.execute("PRAGMA max_page_count = 1")  # it cannot grow any more

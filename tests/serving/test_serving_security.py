@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import logging
+import os
 import socket
 import subprocess
 import sys
@@ -264,6 +266,32 @@ assert not heavy, heavy
 assert threading.active_count() == 1
 """
     subprocess.run([sys.executable, "-c", code], check=True, cwd=Path(__file__).parents[2])
+
+
+def test_a_compiled_model_is_served_without_scikit_learn_and_pandas(served: Settings, models: Models) -> None:
+    code = """
+import json, sys
+from level1_pipeline.settings import Settings
+from serving.service import Service
+from serving.endpoints import CASE
+service = Service(Settings())
+service.watcher.look()
+(said,) = service.predict([CASE.validate_json(sys.stdin.read())])
+service.stop()
+loaded = {"sklearn", "pandas", "scipy", "skops", "treelite", "pyarrow"} & set(sys.modules)
+assert not loaded, loaded
+print(said.score)
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        input=json.dumps({"record": models.records[0]}),
+        env=os.environ | {"MLOPS_HOME": str(served.home)},
+        cwd=Path(__file__).parents[2],
+        capture_output=True,
+        text=True,
+    )
+    assert done.stderr == ""
+    assert float(done.stdout) == models.scores[0][0]
 
 
 def test_a_problem_without_a_champion_gets_503_with_the_command_to_run(home: Settings, models: Models) -> None:

@@ -97,6 +97,7 @@ class Payload:
 
 
 def pickle_payload(place: Path) -> None:
+    (place / bundle.COMPILED).unlink()  # with it, the file would never be opened
     (place / bundle.MODEL).write_bytes(pickle.dumps(Payload(place / "it-ran")))
     edit_manifest(place)
 
