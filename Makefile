@@ -7,6 +7,8 @@ PYTHON ?= python3
 UV_VERSION := 0.13.8
 AS_OF ?= 2013-04-01
 EXAMPLE := UA-1545-EWR-2013-04-01
+SIMULATION ?= --from 2013-04-01 --until 2013-07-31 --fault temp --fault-from 2013-05-07 --fault-days 3
+REASON ?= by hand
 
 VENV := .venv
 BIN := $(VENV)/bin
@@ -20,7 +22,7 @@ INSTALL := --require-hashes --build-constraints build-constraints.txt --only-bin
 export OMP_WAIT_POLICY ?= PASSIVE
 export OPENBLAS_NUM_THREADS ?= 1
 
-.PHONY: help setup demo level0 level1 serve schedule watch history test test-slow test-pythons check format bench bench-gate lock doctor clean
+.PHONY: help setup demo level0 level1 level2 serve schedule watch history score monitor ui operate rollout approve reject rollback trace test test-slow test-pythons check format bench bench-gate bench-serving bench-monitor bench-drift lock doctor clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z0-9-]+):.*## /\1\t/' | while IFS=$$'\t' read -r name words; do printf '  make %-14s %s\n' "$$name" "$$words"; done
@@ -39,7 +41,7 @@ $(VENV)/.installed: requirements.lock build-constraints.txt | $(UV)
 	@touch $@
 	@echo "setup | $$($(PY) --version) in $(VENV) with $$(grep -c == requirements.lock) locked packages"
 
-demo: setup level0 level1  ## the main job: every level, then one real flight scored over HTTP
+demo: setup level0 level1 level2  ## the main job: every level, then one real flight scored over HTTP
 	@$(PY) -m serving score --id $(EXAMPLE)
 
 level0: setup  ## Level 0: run the notebooks in order and hand the model over as a file
@@ -47,6 +49,9 @@ level0: setup  ## Level 0: run the notebooks in order and hand the model over as
 
 level1: setup  ## Level 1: train, validate, gate, register and publish as of AS_OF (2013-04-01)
 	@$(PY) -m level1_pipeline train --as-of $(AS_OF)
+
+level2: setup  ## Level 2: months of real flights lived through: a planted fault, a real change, a new champion
+	@$(PY) -m level2_cicd simulate $(SIMULATION)
 
 schedule: setup  ## Level 1: a Prefect deployment that trains every Monday, with Prefect's own pages
 	@$(PY) -m level1_pipeline schedule
@@ -59,6 +64,33 @@ history: setup  ## who changed what is served, when, why, from which version to 
 
 serve: setup  ## the prediction service on 127.0.0.1:8000, with its page at /docs (WORKERS=1)
 	@$(PY) -m serving run --workers $(or $(WORKERS),1)
+
+score: setup  ## score a file or folder: INPUT=… OUTPUT=… (Parquet or CSV; goes on where a killed run stopped)
+	@$(PY) -m serving batch --input "$(INPUT)" --output "$(OUTPUT)"
+
+monitor: setup  ## one pass over the last week: verdict, report, tickets, figures (exit code says what is due)
+	@$(PY) -m monitoring run
+
+ui: setup  ## the dashboards of Evidently, MLflow and Prefect, until Ctrl-C
+	@$(PY) -m monitoring ui
+
+operate: setup  ## Level 2: the control loop, until Ctrl-C: monitor, diagnose, retrain, roll out, roll back
+	@$(PY) -m level2_cicd operate
+
+rollout: setup  ## look at the rollout that is going on: a step further, stay, wait, or back
+	@$(PY) -m level2_cicd rollout advance
+
+approve: setup  ## agree to the step of a rollout that waits for a person (REASON=…)
+	@$(PY) -m level2_cicd rollout approve --reason "$(REASON)"
+
+reject: setup  ## end the rollout that is going on; the champion stays (REASON=…)
+	@$(PY) -m level2_cicd rollout reject --reason "$(REASON)"
+
+rollback: setup  ## serve the previous champion again, in seconds (REASON=…)
+	@$(PY) -m level2_cicd rollback --reason "$(REASON)"
+
+trace: setup  ## from one served prediction (PREDICTION=id) back to model, run, code and data
+	@$(PY) -m level2_cicd trace "$(PREDICTION)"
 
 test: setup  ## the tests (under 15 minutes on two cores)
 	@OMP_NUM_THREADS=1 $(PY) -m pytest -m "not slow" -n 2 --dist loadfile
@@ -84,9 +116,24 @@ bench: setup  ## measure Level 1 side by side with a bare script; ends with the 
 bench-gate: setup  ## measure how often the gate promotes ordinary and spoiled retrainings
 	@$(PY) -m tests.gate_power
 
+bench-serving: setup $(VENV)-bench/.installed  ## measure the service and its peers in turns; ends with the ratios
+	@$(PY) -m tests.bench_serving
+
+bench-monitor: setup  ## what a pass of the monitoring costs for 10 k, 100 k and 1 M predictions
+	@$(PY) -m tests.monitor_scale
+
+bench-drift: setup  ## false alarms of the drift gate without a shift, and its delay at planted ones
+	@$(PY) -m tests.drift_power
+
+$(VENV)-bench/.installed: requirements-bench.lock | $(UV)
+	@test -x $(VENV)-bench/bin/python || $(UV) venv --quiet --python $(PY) $(VENV)-bench
+	@$(UV) pip sync --quiet --python $(VENV)-bench/bin/python --require-hashes --only-binary :all: requirements-bench.lock
+	@touch $@
+
 lock: | $(UV)  ## resolve the dependencies again (after a change of pyproject.toml)
 	@$(UV) pip compile --quiet --group dev --universal --generate-hashes --no-header --python-version 3.11 -o requirements.lock
 	@$(UV) pip compile --quiet --group serving --universal --generate-hashes --no-header --python-version 3.11 -c requirements.lock -o requirements-serving.lock
+	@$(UV) pip compile --quiet --group bench --universal --generate-hashes --no-header --python-version 3.11 -o requirements-bench.lock
 	@echo "lock | $$(grep -c == requirements.lock) packages in requirements.lock, $$(grep -c == requirements-serving.lock) in requirements-serving.lock"
 
 doctor:  ## what is missing on this machine, and how to get it

@@ -41,6 +41,7 @@ def parser() -> argparse.ArgumentParser:
     )
     train.add_argument("--trigger", default="on demand", help="what started it, for the run's tags and the audit log")
     train.add_argument("--reason", default="", help="why, for the audit log")
+    train.add_argument("--evidence", default="{}", metavar="JSON", help="what the trigger rests on, for the run's tags")
 
     watch = commands.add_parser("watch", help="train when a new month of labelled rows has arrived on the clock")
     watch.add_argument("--once", action="store_true", help="look once and end")

@@ -50,6 +50,7 @@ def train(settings: Settings, asked: argparse.Namespace) -> int:
         tune=asked.tune,
         trigger=asked.trigger,
         reason=asked.reason,
+        evidence=json.loads(asked.evidence),
     )
     return _train(settings, request)
 

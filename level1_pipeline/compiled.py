@@ -153,7 +153,6 @@ class Scorer:
         self._first_leaf = np.arange(len(trees)) * most
         self._masks, self._inputs = self._tables(compiled["inputs"], trees, leaves)
         self._find = [(one.name, one.row) for one in self._inputs]
-        self._names = [one.name for one in self._inputs]
 
     def _tables(self, inputs: list[dict[str, Any]], trees: list[dict[str, Any]], leaves: list[Any]) -> tuple[Any, Any]:
         """One row of masks for each interval between thresholds and one for missing, of each input in use."""
@@ -190,16 +189,17 @@ class Scorer:
         if len(records) < FEW:
             rows = [[find(record[name]) for name, find in self._find] for record in records]
             return self._score(np.array(rows, np.intp))
-        return self._score(self._places([[record[name] for record in records] for name in self._names], len(records)))
+        found = [one.rows([record[one.name] for record in records]) for one in self._inputs]
+        return self._score(self._places(found, len(records)))
 
     def predict_frame(self, rows: pd.DataFrame) -> np.ndarray:
         """The same numbers for the rows of a table; shape (n,)."""
-        return self._score(self._places([rows[name].to_numpy() for name in self._names], len(rows)))
+        return self._score(self._places([one.column(rows[one.name]) for one in self._inputs], len(rows)))
 
-    def _places(self, columns: list[Any], height: int) -> np.ndarray:
-        places = np.empty((height, len(columns)), np.intp)
-        for position, (one, values) in enumerate(zip(self._inputs, columns, strict=True)):
-            places[:, position] = one.rows(values)
+    def _places(self, found: list[Any], height: int) -> np.ndarray:
+        places = np.empty((height, len(found)), np.intp)
+        for position, column in enumerate(found):
+            places[:, position] = column
         return places
 
     def edges(self) -> dict[str, list[Any]]:
@@ -251,6 +251,15 @@ class _Input:
             return [codes.get(value, unknown) if value == value else missing for value in values]
         numbers = np.asarray(values, np.float64)
         return np.where(np.isnan(numbers), self._missing, self._first + self._sorted.searchsorted(numbers))
+
+    def column(self, values: pd.Series) -> Any:
+        """Of a column of a table; each different text is looked up once."""
+        if self._codes is None:
+            return self.rows(values.to_numpy())
+        import pandas as pd
+
+        numbers, known = pd.factorize(values)
+        return np.array([*map(self.row, known), self._codes[None]])[numbers]
 
     def _place(self, number: float | None) -> int:
         if number is None or number != number:

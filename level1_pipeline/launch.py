@@ -7,7 +7,7 @@ import shutil
 import time
 from collections.abc import Callable
 from contextlib import ExitStack
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import pandas as pd
@@ -36,6 +36,7 @@ class Request:
     tune: int = 0
     trigger: str = "on demand"
     reason: str = ""
+    evidence: dict[str, Any] = field(default_factory=dict)  # what the trigger rests on, for the run's tags
 
 
 @dataclass(frozen=True)
@@ -106,6 +107,7 @@ def _run(settings: Settings, request: Request, champion: str | None = None) -> R
         tune=request.tune,
         trigger=request.trigger,
         reason=request.reason,
+        evidence=request.evidence,
         identity=who,
         # Prefect shows a flow's parameters to everybody: addresses with passwords, and keys, stay in the environment.
         settings=settings.model_dump(mode="json", include={"home", "source", "clock", "lease_seconds", "actor"}),
@@ -142,6 +144,7 @@ def _conclude(registry: Registry, run: Run, request: Request, facts: dict[str, F
     if not run.experiment:
         evidence = {
             "as_of": run.as_of,
+            "seconds": round(seconds, 1),
             "run_id": register["run_id"],
             "metrics": metrics,
             "reasons": register["reasons"],

@@ -71,6 +71,7 @@ def _tags(run: Run, facts: dict[str, Facts], verdict: Verdict, previous: str | N
         "reasons": "; ".join(verdict.reasons),
         "trigger": run.trigger,
         "reason": run.reason,
+        "evidence": json.dumps(run.evidence),
         "run_key": run.key,
         "previous_champion": previous or "",
         "value_skew": (facts["validate"]["value_skew"] or {}).get("verdict", "no champion yet"),

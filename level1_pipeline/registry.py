@@ -140,8 +140,9 @@ class Registry:
             now = self.route()
             rollout = self.store.rollout(problem.NAME)
             if now.mode or rollout:
+                state = rollout["state"] if rollout else now.mode
                 raise PromotionRefused(
-                    f"version {now.challenger} is in {now.mode or (rollout or {})['state']}: finish or stop that rollout before you change what is served"
+                    f"version {now.challenger} is in {state}: finish or stop that rollout before you change what is served"
                 )
             if judged_against not in (ANY, now.champion):
                 raise PromotionRefused(

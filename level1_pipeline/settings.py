@@ -18,8 +18,12 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 QUIET = {
     "DO_NOT_TRACK": "true",
     "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
+    "PREFECT_SERVER_UI_V2_ENABLED": "false",  # its new pages ask an analytics company at every visit, whatever is set
     "MLFLOW_DISABLE_TELEMETRY": "true",
     "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
+    # Aliases only mirror the route: a registry that is down must not hold up a rollback (its default: 4 minutes).
+    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1",
+    "MLFLOW_HTTP_REQUEST_TIMEOUT": "10",
     "GX_ANALYTICS_ENABLED": "false",
     "RAY_USAGE_STATS_ENABLED": "0",
     # Our own commands say what happens.
@@ -83,7 +87,7 @@ class Settings(BaseSettings):
     )
 
     canary_shares: str = Field(
-        "0.25,0.5", description="of the traffic, step by step; from 0.05 on where it is plenty (0.05,0.25,0.5)"
+        "0.05,0.25,0.5", description="of the traffic, step by step; less traffic, fewer steps: 0.25,0.5"
     )
     canary_hours: float = Field(
         24.0, gt=0, description="each canary step lasts at least this long, and so does the bake"
@@ -144,6 +148,16 @@ class Settings(BaseSettings):
         if url and not re.match("https?://[^/]", url):
             raise ValueError("the webhook must be a URL that begins with http:// or https://")
         return url
+
+    monitor_every_days: float = Field(
+        1.0, gt=0, description="the control loop looks at the newest week this often, on the clock"
+    )
+    operate_seconds: float = Field(60.0, gt=0, description="pause between two cycles of the control loop")
+    triggers: str = Field(
+        "monitoring",
+        description="what starts trainings at Level 2: `monitoring`, `new data`, `schedule`, comma-separated",
+    )
+    schedule_days: float = Field(28.0, gt=0, description="with the trigger `schedule`: days between two trainings")
 
     @field_validator("predict_key_hash", "admin_key_hash")
     @classmethod

@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from level1_pipeline import bundle, evaluation, gate, problem, report, training, validation
+from level1_pipeline import bundle, evaluation, gate, problem, quarantine, report, training, validation
 from level1_pipeline.gate import Check, Verdict
 from level1_pipeline.registry import Registry
 from level1_pipeline.settings import Settings
@@ -39,6 +39,7 @@ class Run:
     tune: int = 0
     trigger: str = "on demand"
     reason: str = ""
+    evidence: dict[str, Any] = field(default_factory=dict)  # what the trigger rests on
     identity: dict[str, str] = field(default_factory=dict)  # code revision, digests: see identity.py
     settings: dict[str, Any] = field(default_factory=dict)
 
@@ -131,8 +132,10 @@ def _skew_against_champion(run: Run, newest: pd.DataFrame) -> validation.ValueSk
 
 @step
 def split(run: Run, facts: dict[str, Facts]) -> Facts:
-    """Older matured rows to train on, the newest days to judge on."""
-    parts = training.split(pd.read_parquet(run.path("rows.parquet")), run.time)
+    """Older matured rows to train on, the newest days to judge on; rows in quarantine are for neither."""
+    rows = pd.read_parquet(run.path("rows.parquet"))
+    hidden = quarantine.covers(rows, quarantine.spans(run.registry.store))
+    parts = training.split(rows[~hidden], run.time)
     parts.train.to_parquet(run.path("train.parquet"), index=False)
     parts.holdout.to_parquet(run.path("holdout.parquet"), index=False)
     times = {
@@ -144,6 +147,7 @@ def split(run: Run, facts: dict[str, Facts]) -> Facts:
         "files": ["train.parquet", "holdout.parquet"],
         "train": len(parts.train),
         "holdout": len(parts.holdout),
+        "quarantined": int(hidden.sum()),
         **times,
     }
 

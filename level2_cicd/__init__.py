@@ -1,0 +1,1 @@
+"""Level 2: acts on what the monitoring finds, safely."""

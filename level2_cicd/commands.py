@@ -1,0 +1,121 @@
+"""What the commands do: one function each, ending with one line that says what came out and where."""
+
+from __future__ import annotations
+
+import argparse
+import time
+
+from rich.console import Console
+from rich.table import Table
+
+from level1_pipeline import problem
+from level1_pipeline.bundle import BundleRefused
+from level1_pipeline.leases import LeaseHeld
+from level1_pipeline.registry import PromotionRefused, Registry
+from level1_pipeline.settings import Settings
+from level1_pipeline.store import LeaseLost, Store
+from level2_cicd import driver, governor
+from level2_cicd.driver import NoRollout
+from level2_cicd.policy import ROLLED_BACK
+from level2_cicd.rollout import Decision
+from monitoring import tickets
+
+# Errors that say what to do by themselves: no traceback for them.
+EXPECTED = (BundleRefused, LeaseHeld, LeaseLost, PromotionRefused, NoRollout, LookupError, ValueError)
+NOT_PASSED = 3  # the candidate was rolled back, or a number could not be reproduced
+WAITS = 5  # inconclusive, or for a person
+
+console = Console(highlight=False, soft_wrap=True)
+
+
+def rollout(settings: Settings, asked: argparse.Namespace) -> int:
+    """Start, look at, advance, stop or decide a rollout."""
+    match asked.what:
+        case "start":
+            registry = Registry(settings)
+            if not registry.bundle_folder(asked.version).exists():
+                registry.publish(asked.version)
+            return _said(settings, driver.start(settings, asked.version, asked.reason))
+        case "advance":
+            return _said(settings, driver.advance(settings))
+        case "approve":
+            return _said(settings, driver.approve(settings, asked.reason))
+        case "reject":
+            _said(settings, driver.reject(settings, asked.reason))
+            return 0
+        case "stop":
+            driver.stop(settings, asked.reason)
+    return _status(settings)
+
+
+def _said(settings: Settings, decision: Decision | None) -> int:
+    if decision is None:
+        console.print(f"rollout | {problem.NAME} | none is going on | champion {Registry(settings).route().champion}")
+        return 0
+    _show(decision)
+    route = Registry(settings).route()
+    served = f"champion {route.champion}, challenger {route.challenger}, share {route.share:g}"
+    words = f"{decision.kind}: {decision.step} | {decision.verdict.upper()} | {served}"
+    console.print(f"rollout | {problem.NAME} | {words}", markup=False)
+    if decision.kind == "advance":
+        return 0
+    return NOT_PASSED if decision.kind == "roll back" else WAITS
+
+
+def _show(decision: Decision) -> None:
+    table = Table("check", "verdict", "what was seen")
+    for check in decision.checks:
+        table.add_row(check.name, check.outcome, check.words)
+    console.print(table)
+    for note in decision.notes:
+        console.print(f"  {note}", markup=False)
+    console.print(f"  {decision.kind}: {decision.reason}", markup=False)
+
+
+def _status(settings: Settings) -> int:
+    row = Store(settings.operations).rollout(problem.NAME)
+    if row is None:
+        return _said(settings, None)
+    state, seen = driver.state_of(row), row["evidence"]["decision"]
+    for check in seen["checks"] if seen else []:
+        console.print(f"  {check['outcome']:<12} {check['name']}: {check['words']}", markup=False)
+    waits = f" | waits for a person: {state.waiting} (make approve, make reject)" if state.waiting else ""
+    since = f"since {state.since:%Y-%m-%d %H:%M} UTC"
+    words = f"version {state.version} in {state.step} {since}, champion {row['evidence']['champion']}{waits}"
+    console.print(f"rollout | {problem.NAME} | {words}", markup=False)
+    return WAITS if state.waiting else 0
+
+
+def trace(settings: Settings, asked: argparse.Namespace) -> int:
+    """One prediction, from the answer back to the rows it was learned from."""
+    from level2_cicd.trace import trace as follow
+
+    found = follow(settings, asked.prediction)
+    for one in found:
+        for name, value in one.lines:
+            console.print(f"  {name:<16} {value}", markup=False)
+    served = found[0]
+    done = "reproduced" if served.reproduced else "NOT reproduced"
+    console.print(f"trace | {problem.NAME} | {served.id} | version {served.version} | {done}", markup=False)
+    return 0 if served.reproduced else NOT_PASSED
+
+
+def rollback(settings: Settings, asked: argparse.Namespace) -> int:
+    """Serve the previous champion again, and say how long it took until the route had changed."""
+    registry, started = Registry(settings), time.perf_counter()
+    before, running = registry.route(), registry.store.rollout(problem.NAME)
+    route = registry.rollback(asked.reason, asked.to)
+    seconds = time.perf_counter() - started
+    ended = f" | the rollout of {running['version']} is {ROLLED_BACK}" if running else ""
+    console.print(
+        f"rollback | {problem.NAME} | champion {before.champion} -> {route.champion} in {seconds:.1f}s{ended}"
+    )
+    return 0
+
+
+def reset(settings: Settings, asked: argparse.Namespace) -> int:
+    """Let the governor allow trainings again, after a person has looked."""
+    governor.reset(settings, asked.reason)
+    tickets.person_answered(Store(settings.operations), asked.reason, settings.now())
+    console.print(f"governor | {problem.NAME} | rejected candidates are forgotten: {asked.reason}", markup=False)
+    return 0

@@ -1,0 +1,113 @@
+"""`make level2`: the whole loop on an empty home, from the first champion to the next one, told as a story."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import sys
+import time
+from dataclasses import dataclass, field
+from typing import Any
+
+import pandas as pd
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.table import Table
+
+from level1_pipeline import problem
+from level1_pipeline.launch import day
+from level1_pipeline.registry import Registry
+from level1_pipeline.settings import Settings
+from level1_pipeline.store import Store
+from level2_cicd import replay
+from level2_cicd.operate import Operator
+from level2_cicd.training import environment
+
+FAST = {
+    "clock": "replay",
+    "serving_port": 0,
+    "rate_limit": 0.0,
+    "watch_seconds": 0.05,
+    "flush_seconds": 0.05,
+    "monitor_every_days": 7.0,
+    "canary_shares": "0.25,0.5",
+}
+SETTLE = 0.4  # seconds for the service to see a new route and to write its log: the clock waits, not the callers
+# Lines of the audit log that are part of the story; the others are in `make history`.
+TOLD = (
+    "train: ",
+    "promote",
+    "rollout: ",
+    "roll back",
+    "governor: ",
+    "operate: quarantine",
+    "operate: note",
+    "operate: waits",
+)
+
+
+@dataclass
+class Story:
+    """What happened."""
+
+    lines: list[dict[str, Any]] = field(default_factory=list)
+    asked: int = 0
+    failed: int = 0
+    champion: str | None = None
+
+    def count(self, action: str) -> int:
+        """How often something happened."""
+        return sum(line["action"].startswith(action) for line in self.lines)
+
+
+def run(settings: Settings, first: str, last: str, fault: replay.Fault | None, console: Console) -> Story:
+    """Live through the days from `first` to `last` in a home of its own, which is made anew."""
+    home = settings.home / "level2"
+    shutil.rmtree(home, ignore_errors=True)
+    home.mkdir(parents=True)
+    mine = settings.model_copy(update={**FAST, "home": home, "tracking_uri": "", "store_uri": ""})
+    store = Store(mine.operations)
+    store.set_replay_time(day(first).to_pydatetime())
+    with console.status(f"Level 1 trains the first champion as of {first}"):
+        _first_champion(mine, first)
+    story = Story()
+    with replay.service(mine) as url:
+        for _, traffic in _progress(replay.live(mine, url, first, last, fault), first, last, console):
+            time.sleep(SETTLE)
+            Operator(mine).cycle()
+            story.asked, story.failed = traffic.asked, traffic.failed
+    story.lines = [line for line in store.history(problem.NAME) if line["action"].startswith(TOLD)]
+    story.champion = Registry(mine).route().champion
+    store.close()
+    return story
+
+
+def _first_champion(settings: Settings, as_of: str) -> None:
+    command = [sys.executable, "-m", "level1_pipeline", "train", "--as-of", as_of]
+    done = subprocess.run(command, env=environment(settings), capture_output=True, text=True)
+    if done.returncode:
+        raise RuntimeError(f"Level 1 made no champion as of {as_of}:\n{done.stdout}{done.stderr}")
+
+
+def _progress(days: Any, first: str, last: str, console: Console) -> Any:
+    bar = Progress(
+        TextColumn("{task.description}"),
+        BarColumn(),
+        TextColumn("{task.completed}/{task.total} days"),
+        TimeElapsedColumn(),
+        console=console,
+    )
+    with bar:
+        task = bar.add_task(first, total=(pd.Timestamp(last) - pd.Timestamp(first)).days + 1)
+        for now, traffic in days:
+            yield now, traffic
+            bar.update(task, advance=1, description=f"{now.tz_convert(problem.TIMEZONE):%Y-%m-%d}")
+
+
+def tell(story: Story, console: Console) -> None:
+    """The story as a table."""
+    table = Table("when", "what", "from", "to", "why", title="What happened")
+    for line in story.lines:
+        when = f"{line['at'].astimezone(pd.Timestamp.now(problem.TIMEZONE).tzinfo):%Y-%m-%d %H:%M}"
+        table.add_row(when, line["action"], line["from_version"] or "", line["to_version"] or "", line["reason"][:110])
+    console.print(table)

@@ -1,0 +1,92 @@
+"""Who may ask for a training, all through one entry: a person, a release, the calendar, new data, and the
+monitoring (a performance drop, or a change of distribution). Each order carries its evidence to the run's tags."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, field
+from datetime import datetime, timedelta
+from typing import TYPE_CHECKING, Any
+
+from level1_pipeline.launch import today
+from level1_pipeline.settings import Settings
+from level1_pipeline.watch import new_month
+
+if TYPE_CHECKING:
+    from level2_cicd.decide import Situation
+    from monitoring.findings import Pass
+
+BY_HAND = ("on demand", "release")
+SCHEDULE, NEW_DATA, PERFORMANCE, DISTRIBUTION = "schedule", "new data", "performance drop", "distribution change"
+BLOCKING = "data fault"
+
+
+@dataclass(frozen=True)
+class Order:
+    """A training that somebody or something asks for. JSON-ready: it lies in the audit log until it is done."""
+
+    trigger: str
+    reason: str
+    as_of: str  # ISO time
+    evidence: dict[str, Any] = field(default_factory=dict)
+
+    def as_dict(self) -> dict[str, Any]:
+        """For the audit log."""
+        return asdict(self)
+
+
+def order_for(settings: Settings, found: Pass) -> Order:
+    """What the monitoring asks for. A loss above its expectation is a drop of performance; if only the rate of
+    outcomes moved, the distribution changed."""
+    said, excess = found.diagnosis, found.figures.get("excess") or 0.0
+    trigger = PERFORMANCE if excess > 0 else DISTRIBUTION
+    evidence = {
+        "window_end": found.window.end.isoformat(),
+        "cause": said.cause,
+        "confidence": said.confidence,
+        "drop": found.figures.get("excess"),
+        "figures": found.figures,
+        "columns": [effect.column for effect in said.columns],
+    }
+    return Order(trigger, said.words, today(settings).isoformat(), evidence)
+
+
+def by_hand(settings: Settings, trigger: str, reason: str) -> Order:
+    """What a person asks for; a release is fired by whoever deployed it."""
+    return Order(trigger, reason, today(settings).isoformat(), {"cause": trigger})
+
+
+def due(settings: Settings, now: Situation) -> Order | None:
+    """What the calendar or new data ask for, among the triggers that the settings name.
+
+    Nothing while a rollout goes on, or while the newest pass says that the data are broken.
+    """
+    wanted = {name.strip() for name in settings.triggers.split(",")}
+    broken = now.newest is not None and now.newest.diagnosis.cause == BLOCKING
+    if now.rolling or broken or now.route.champion is None:
+        return None
+    if NEW_DATA in wanted and not _asked(now, NEW_DATA, day := today(settings).isoformat()):
+        month = new_month(settings)
+        if month:
+            return Order(NEW_DATA, f"all of {month} has its outcomes", day, {"cause": NEW_DATA, "month": month})
+    last = max((line["at"] for line in now.history if line["action"].startswith("train: ")), default=None)
+    if (
+        SCHEDULE in wanted
+        and last
+        and _older(settings, last)
+        and not _asked(now, SCHEDULE, today(settings).isoformat())
+    ):
+        why = f"the last training was at {last:%Y-%m-%d}, and one is due every {settings.schedule_days:g} days"
+        return Order(SCHEDULE, why, today(settings).isoformat(), {"cause": SCHEDULE})
+    return None
+
+
+def _older(settings: Settings, last: datetime) -> bool:
+    return settings.now() - last >= timedelta(days=settings.schedule_days)
+
+
+def _asked(now: Situation, trigger: str, as_of: str) -> bool:
+    """Whether the same was asked for today: the governor's answer holds until tomorrow."""
+    return any(
+        line["action"] == "operate: answered" and line["evidence"].get("asked") == [trigger, as_of]
+        for line in now.history
+    )

@@ -1,0 +1,80 @@
+"""From one served prediction back to everything that made it, and the number once more."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from level1_pipeline import problem
+from level1_pipeline.bundle import BundleRefused
+from level1_pipeline.settings import Settings
+from level2_cicd.__main__ import main
+from level2_cicd.trace import trace
+from tests.serving.conftest import Models, edit_manifest, in_process, logged_when, set_route
+
+
+@pytest.fixture
+def asked(home: Settings, models: Models) -> Settings:
+    """One case, answered by the champion over HTTP while version 2 got a copy; the outcome came later."""
+    settings = home.model_copy(update={"watch_seconds": 0.1, "flush_seconds": 0.1})
+    for version, kind in (("1", 0), ("2", 1)):
+        edit_manifest(models.publish(home.home, version, kind), lock_digest="the lock", judged_version="0")
+    set_route(settings, champion="1")
+    set_route(settings, challenger="2", mode="shadow")
+    with in_process(settings) as client:
+        case = {"id": "case-1", "entity_id": "UA1", "record": models.records[7]}
+        said = client.post("/predict", json=case).json()
+        assert said["score"] == models.scores[0][7]
+        assert client.post("/outcomes", json={"id": "case-1", "value": 1}).json()["new"] == 1
+        logged_when(settings, 2)
+    return settings
+
+
+def test_a_served_prediction_leads_to_request_model_rollout_run_code_and_data(asked: Settings, models: Models) -> None:
+    served, copy = trace(asked, "case-1")
+    lines = dict(served.lines)
+    assert (served.arm, copy.arm) == ("champion", "shadow")
+    assert served.record == models.records[7]
+    assert lines["version"] == "1"
+    assert lines["training run"] == "a run"
+    assert lines["code revision"] == "abc"
+    assert lines["lock digest"] == "the lock"
+    assert lines["data digest"] == "digest 0"
+    assert "3,000 rows" in lines["data window"]
+    assert lines["gate's verdict"].startswith("pass, judged as version 0")
+    assert lines["outcome"].startswith("1, known at")
+    assert lines["rollout step"].startswith("champion, since 2013-04-01")
+    assert dict(copy.lines)["rollout step"].startswith("shadow, share 0%")
+
+
+def test_the_number_is_reproduced_bit_for_bit(asked: Settings, models: Models) -> None:
+    served, copy = trace(asked, "case-1")
+    assert served.reproduced
+    assert copy.reproduced
+    assert served.again == models.scores[0][7]
+    assert copy.again == models.scores[1][7]
+    assert not np.array_equal(models.scores[0][7], models.scores[1][7])
+
+
+def test_a_bundle_that_was_exchanged_is_noticed(asked: Settings, models: Models) -> None:
+    folder = asked.home / "bundles" / problem.NAME / "1"
+    folder.rename(folder.with_name("away"))
+    models.publish(asked.home, "1", 2)
+    served = trace(asked, "case-1")[0]
+    assert not served.reproduced
+    assert "NOT reproduced" in dict(served.lines)["re-scoring"]
+    (folder / "model.skops").write_bytes(b"x")
+    with pytest.raises(BundleRefused):
+        trace(asked, "case-1")
+
+
+def test_the_command_prints_the_chain_and_its_last_line_says_whether_it_holds(
+    asked: Settings, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("MLOPS_HOME", str(asked.home))
+    assert main(["trace", "case-1"]) == 0
+    printed = capsys.readouterr().out.splitlines()
+    assert printed[-1] == f"trace | {problem.NAME} | case-1 | version 1 | reproduced"
+    assert len(printed) > 20
+    assert main(["trace", "nobody"]) == 1
+    assert "no prediction 'nobody' is in the log" in capsys.readouterr().err
