@@ -11,8 +11,11 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 FOLDERS = ("level0_notebooks", "level1_pipeline", "serving", "monitoring", "level2_cicd")
-# `tables` and `leases` belong to the store: what it holds, and who may change a route.
-SHARED = {f"level1_pipeline.{name}" for name in ("problem", "settings", "store", "tables", "leases", "bundle")}
+# `tables`, `leases`, `outcomes` and `quarantine` belong to the store: what it holds, who may change a route,
+# what happened, what is set apart;
+# `schema` belongs to the problem.
+STORE = ("store", "tables", "leases", "outcomes", "quarantine")
+SHARED = {f"level1_pipeline.{name}" for name in ("problem", "schema", "settings", "bundle", *STORE)}
 JUDGING = {f"level1_pipeline.{name}" for name in ("flights", "validation", "evaluation")}
 MAY_IMPORT = {  # besides itself; a folder stands for all its modules
     "level0_notebooks": set(),

@@ -1,0 +1,143 @@
+"""What the commands do: one function each, ending with one line that says what came out and where."""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import os
+from zoneinfo import ZoneInfo
+
+from rich.console import Console
+from rich.markdown import Markdown
+from rich.table import Table
+from sqlalchemy.exc import OperationalError
+
+from level1_pipeline import problem
+from level1_pipeline.bundle import BundleRefused
+from level1_pipeline.leases import LeaseHeld
+from level1_pipeline.settings import Settings
+from level1_pipeline.store import Store
+from monitoring import advice, privacy, prometheus, report, snapshot, webhook
+from monitoring import outcomes as files
+from monitoring import tickets as incidents
+from monitoring.findings import Cause, Pass
+from monitoring.observe import observe
+
+logger = logging.getLogger(__name__)
+console = Console(highlight=False, soft_wrap=True)
+
+# Errors that say what to do by themselves: no traceback for them.
+EXPECTED = (files.FileRefused, BundleRefused, LeaseHeld, LookupError, TimeoutError, OSError, OperationalError)
+FINE, FAILED, ACT, DATA_FAULT, INCONCLUSIVE = 0, 1, 3, 4, 5  # exit codes; 2 is the command line's own
+CODES: dict[Cause, int] = {
+    "nothing": FINE,
+    "harmless shift": FINE,
+    "real change": ACT,
+    "bad release": ACT,
+    "returning regime": ACT,
+    "data fault": DATA_FAULT,
+    "inconclusive": INCONCLUSIVE,
+}
+
+
+def run(settings: Settings, asked: argparse.Namespace) -> int:
+    """One pass: look, follow up with tickets, write report and figures, delete what is too old."""
+    store = Store(settings.operations)
+    with console.status("looking at the window"):
+        found = observe(settings, days=asked.days)
+    events = incidents.follow(store, found)
+    open_now = incidents.open_tickets(store)
+    prometheus.write(settings, found, len(open_now))
+    columns = {} if asked.no_snapshot else _snapshot(settings, store, found)
+    page = report.write(settings, store, found, open_now, columns)
+    privacy.retain(settings, store, found.at)
+    webhook.send(settings.webhook, events)
+    store.close()
+    show(found, events)
+    start, end = (
+        f"{time.astimezone(ZoneInfo(problem.TIMEZONE)):%Y-%m-%d}" for time in (found.window.start, found.window.end)
+    )
+    line = f"monitor | {problem.NAME} | window {start} to {end} | verdict {advice.verdict(found)} | report {os.path.relpath(page)}"
+    console.print(line, markup=False)
+    return CODES[found.diagnosis.cause]
+
+
+def _snapshot(settings: Settings, store: Store, found: Pass) -> dict[str, tuple[float, str]]:
+    """Evidently's view. It decides nothing, so its failure must not hide what the pass found."""
+    try:
+        with console.status("drawing the columns with Evidently"):
+            written = snapshot.write(settings, store, found)
+    except Exception:
+        logger.exception("the snapshot failed; the pass itself is complete")
+        return {}
+    return written.columns if written else {}
+
+
+def show(found: Pass, events: list[incidents.Event]) -> None:
+    """A pass as a table for the terminal."""
+    who = [f"version {one.version}, {one.arm}" for one in found.performances]
+    table = Table("", *who, title=found.diagnosis.words)
+    for name, cells in advice.table(found.performances).items():
+        table.add_row(name, *cells)
+    if found.performances:
+        console.print(table)
+    else:
+        console.print(f"  {found.diagnosis.words}", markup=False)
+    notes = [f"drift: {found.drift.verdict}, {found.drift.words}", f"skew: {found.skew.verdict}, {found.skew.words}"]
+    notes += [f"before outcomes come: {words}"] if (words := advice.estimated(found)) else []
+    notes += [f"evidence: {words}" for words in found.diagnosis.evidence]
+    notes += [f"missing: {words}" for words in found.diagnosis.missing]
+    notes += [f"ticket {event.number} {event.event}: {event.incident}" for event in events]
+    for words in notes:
+        console.print(f"  {words}", markup=False)
+
+
+def outcomes(settings: Settings, asked: argparse.Namespace) -> int:
+    """Take in a file of outcomes; 4 if some rows were bad."""
+    found = files.ingest(Store(settings.operations), asked.file, settings.now())
+    for reason, count in found.bad.most_common():
+        console.print(f"  not kept, {count:,} rows: {reason}", markup=False)
+    for example in found.examples:
+        console.print(f"    {example}", markup=False)
+    kinds = f"{found.new:,} new, {found.unchanged:,} unchanged, {found.corrected:,} corrected, {found.unknown:,} of no logged prediction"
+    bad = found.bad.total()
+    console.print(f"outcomes | {problem.NAME} | {found.rows:,} rows | {kinds} | {bad:,} bad", markup=False)
+    return DATA_FAULT if bad else FINE
+
+
+def tickets(settings: Settings, asked: argparse.Namespace) -> int:
+    """List the open tickets, or show one."""
+    store = Store(settings.operations)
+    if asked.number is not None:
+        console.print(Markdown(incidents.ticket(store, asked.number)["body"]))
+        return FINE
+    table, rows = Table("number", "incident", "opened", "last seen", "passes"), incidents.open_tickets(store)
+    for row in rows:
+        opened, updated = f"{row['opened_at']:%Y-%m-%d}", f"{row['updated_at']:%Y-%m-%d}"
+        table.add_row(str(row["number"]), row["title"], opened, updated, str(row["seen"]))
+    console.print(table)
+    console.print(f"tickets | {problem.NAME} | {len(rows)} open")
+    return FINE
+
+
+def forget(settings: Settings, asked: argparse.Namespace) -> int:
+    """Delete one entity."""
+    found = privacy.forget(settings, Store(settings.operations), asked.entity)
+    kinds = f"{found.predictions:,} predictions, {found.outcomes:,} outcomes, {found.struck} texts, {len(found.files)} files"
+    console.print(f"forget | {problem.NAME} | {kinds} | in the audit log as {found.digest[:12]}", markup=False)
+    return FINE
+
+
+def retain(settings: Settings, asked: argparse.Namespace) -> int:
+    """Delete what is too old."""
+    rows, lost = privacy.retain(settings, Store(settings.operations), settings.now())
+    age = f"older than {settings.retention_days:g} days"
+    console.print(f"retain | {problem.NAME} | {rows:,} predictions and {lost:,} outcomes {age} deleted", markup=False)
+    return FINE
+
+
+def ui(settings: Settings, asked: argparse.Namespace) -> int:
+    """The dashboards, until Ctrl-C."""
+    from monitoring import dashboards
+
+    return dashboards.run(settings, lambda words: console.print(words, markup=False))

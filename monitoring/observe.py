@@ -1,0 +1,255 @@
+"""One pass over the last window: read, measure, compare, diagnose, and write it down."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+import numpy as np
+import pandas as pd
+
+from level1_pipeline import problem, quarantine
+from level1_pipeline.bundle import Bundle
+from level1_pipeline.quarantine import Quarantined
+from level1_pipeline.settings import Settings
+from level1_pipeline.store import Store
+from monitoring import change, drift, faults, journal, performance, shelf, skew
+from monitoring.diagnosis import Facts, diagnose
+from monitoring.drift import N
+from monitoring.findings import Diagnosis, Drift, Pass, Performance, Release, Skew, Span, Window
+from monitoring.shelf import Rival
+from monitoring.window import Log, before, last_days, of_rows, read
+
+REFERENCE_DAYS = 28  # before the window
+NEW = 2  # windows for which a release counts as new
+FAILING = 0.01  # share of predictions without a score
+MUCH_CLOSER = 0.5  # of the champion's distance: an earlier champion's data fits clearly better
+CHANGE, DRIFT, FAULT = "change", "drift", "fault"  # signals that a window shows by itself
+
+
+@dataclass(frozen=True)
+class View:
+    """Everything that a pass looks at."""
+
+    settings: Settings
+    now: datetime
+    current: Log
+    reference: Log
+    champion: str | None
+    model: Bundle | None  # the champion's
+    history: tuple[Release, ...]
+    earlier: list[Pass]  # over the windows before, the newest first
+    made: pd.DataFrame | str  # rows of the training code; or why there are none
+
+    @property
+    def promised(self) -> dict[str, float]:
+        """The champion's metrics at promotion."""
+        return dict(self.model.manifest.get("metrics", {})) if self.model else {}
+
+    @property
+    def release(self) -> Release | None:
+        """When the champion took over."""
+        return next((one for one in reversed(self.history) if one.version == self.champion), None)
+
+
+def observe(settings: Settings, now: datetime | None = None, days: int = 7) -> Pass:
+    """One pass over the last `days` whole local days before `now` (by default the clock's time).
+
+    Writes its row in `passes` and, on a data fault, the spans in `quarantine`: in one transaction, so a
+    killed pass leaves nothing and can run again.
+    """
+    now = now or settings.now()
+    store = Store(settings.operations)
+    try:
+        view = _look(settings, store, now, last_days(now, days), days)
+        found = _judge(view)
+        journal.write(store, found)
+        return found
+    finally:
+        store.close()
+
+
+def _look(settings: Settings, store: Store, now: datetime, window: Window, days: int) -> View:
+    hidden = quarantine.spans(store, window.end)  # not what this pass wrote itself when it ran before
+    made = skew.make(pd.Timestamp(now), settings.source, settings.home / "cache")
+    champion = store.route(problem.NAME).champion
+    return View(
+        settings=settings,
+        now=now,
+        current=read(store, window, now, hidden),
+        reference=_reference(store, before(window, REFERENCE_DAYS), now, hidden, made),
+        champion=champion,
+        model=shelf.load(settings.home, champion),
+        history=shelf.releases(store),
+        earlier=journal.earlier(store, window, days, N - 1),
+        made=made,
+    )
+
+
+def _reference(
+    store: Store, window: Window, now: datetime, hidden: tuple[Quarantined, ...], made: pd.DataFrame | str
+) -> Log:
+    """The log of the days before; while it is too young, what the training code makes of these days."""
+    logged = read(store, window, now, hidden)
+    days = 0 if logged.sums.rows is None else logged.sums.rows.index.get_level_values("day").nunique()
+    if days >= faults.MIN_REFERENCE or isinstance(made, str):
+        return logged
+    return of_rows(made[~quarantine.covers(made, hidden)], window)
+
+
+def _judge(view: View) -> Pass:
+    rows = view.current.rows
+    moved = _drift(view)
+    replayed = skew.compare(view.current.rows, view.made)
+    rows, scores = _matured(view)
+    relation = change.check(rows, scores, view.promised.get(problem.PRIMARY_METRIC))
+    found = faults.find(view.reference, view.current)
+    facts = Facts(
+        coverage=view.current.coverage,
+        drift=moved,
+        skew=replayed,
+        change=relation,
+        persisted=_persisted(view, relation),
+        faults=tuple(found),
+        spans=_spans(view, found, replayed, relation),
+        rivals=_rivals(view, rows, scores),
+        failing=_failing(view),
+        fits_better=_fits_better(view) if relation.changed is None else None,
+    )
+    return _pass(view, facts, diagnose(facts))
+
+
+def _pass(view: View, facts: Facts, diagnosis: Diagnosis) -> Pass:
+    relation = facts.change
+    signals = {CHANGE: relation.changed, DRIFT: facts.drift.verdict == "moved", FAULT: diagnosis.cause == "data fault"}
+    figures = {
+        "bias": relation.bias,
+        "bias_t": relation.bias_t,
+        "excess": relation.excess,
+        "excess_t": relation.excess_t,
+    }
+    return Pass(
+        problem=problem.NAME,
+        at=view.now,
+        window=view.current.window,
+        reference=view.reference.window if len(view.reference.rows) else None,
+        champion=view.champion,
+        coverage=view.current.coverage,
+        performances=_performances(view),
+        drift=facts.drift,
+        skew=facts.skew,
+        releases=view.history,
+        diagnosis=diagnosis,
+        signals=tuple(name for name, shown in signals.items() if shown),
+        figures={name: value if relation.changed is not None else None for name, value in figures.items()},
+    )
+
+
+def _matured(view: View) -> tuple[pd.DataFrame, np.ndarray]:
+    """Matured answers that the champion had not seen in training, and what it says about them.
+
+    Those that another version answered are scored again, so that a champion is judged from its first day.
+    """
+    rows = performance.known(view.current.rows)
+    if not len(rows):
+        return rows, np.empty(0)
+    if view.model is None:
+        rows = rows[rows["version"] == view.champion].reset_index(drop=True)
+        return rows, rows["score"].to_numpy()
+    rows = _unseen(view.model, rows)
+    return rows, view.model.predict_frame(rows) if len(rows) else np.empty(0)
+
+
+def _drift(view: View) -> Drift:
+    earlier = [DRIFT in one.signals for one in view.earlier]
+    reference = view.reference.sums.day_summaries()
+    if not len(reference) and view.model:
+        reference = shelf.profile(view.model).tail(REFERENCE_DAYS)
+    return drift.gate(reference, view.current.sums.day_summaries(like=reference), earlier)
+
+
+def _persisted(view: View, relation: change.Change) -> int:
+    same = [one for one in view.earlier if one.champion == view.champion]
+    return sum([bool(relation.changed), *(CHANGE in one.signals for one in same)])
+
+
+def _spans(view: View, found: list[faults.Fault], replayed: Skew, relation: change.Change) -> tuple[Span, ...]:
+    """What a data fault covers: its own days; or the window, if it is known only that inputs or labels are wrong."""
+    spans = faults.spans([fault for fault in found if not fault.strange], view.current.window)
+    window = view.current.window
+    if not spans and replayed.verdict == "different":
+        spans = (Span(window.start, window.end, "", f"training-serving skew: {replayed.words}"),)
+    if not spans:
+        why = "its outcomes left those of all other slices on the same days"
+        spans = tuple(Span(window.start, window.end, part.slice, why) for part in relation.apart)
+    return spans
+
+
+def _rivals(view: View, rows: pd.DataFrame, scores: np.ndarray) -> tuple[Rival, ...]:
+    """Earlier champions on the last N windows, in which a change must have lasted; the one just replaced on this one."""
+    if not len(rows) or view.model is None or view.champion is None:
+        return ()
+    window = view.current.window
+    before_ = performance.known(view.reference.rows)
+    if len(before_):
+        before_ = before_[before_["at"] >= window.end - N * (window.end - window.start)]
+    lasting = _unseen(view.model, pd.concat([before_, rows], ignore_index=True))
+    found, replaced = [], view.release.replaced if _is_new(view) and view.release else None
+    for version in shelf.earlier(view.history, view.champion):
+        other = shelf.load(view.settings.home, version)
+        if other is not None:
+            found.append(shelf.compare(lasting, view.model.predict_frame(lasting), other, version))
+            if version == replaced:
+                found.append(shelf.compare(rows, scores, other, version, at_release=True))
+    return tuple(found)
+
+
+def _unseen(model: Bundle, rows: pd.DataFrame) -> pd.DataFrame:
+    return rows[rows[problem.EVENT_TIME] > pd.Timestamp(model.manifest["trained_until"])].reset_index(drop=True)
+
+
+def _is_new(view: View) -> bool:
+    window = view.current.window
+    return view.release is not None and view.release.at >= window.end - NEW * (window.end - window.start)
+
+
+def _failing(view: View) -> str | None:
+    """The version to go back to, when a new champion often gives no score and the one before did."""
+    release = view.release
+    if not _is_new(view) or not release or not release.replaced:
+        return None
+
+    def share(version: str | None) -> float:
+        mine = [one for log in (view.current, view.reference) for one in log.answers.values() if one.version == version]
+        return sum(one.errors for one in mine) / max(sum(one.predictions for one in mine), 1)
+
+    return release.replaced if share(view.champion) > FAILING >= share(release.replaced) else None
+
+
+def _fits_better(view: View) -> str | None:
+    """An earlier champion whose training days look much more like the window than the champion's do."""
+    if view.model is None or view.champion is None or view.current.sums.rows is None:
+        return None
+    summaries = view.current.sums.day_summaries
+    mine = shelf.profile(view.model)
+    best, limit = None, MUCH_CLOSER * shelf.distance(mine, summaries(like=mine))
+    for version in shelf.earlier(view.history, view.champion):
+        other = shelf.load(view.settings.home, version)
+        if other is not None:
+            theirs = shelf.profile(other)
+            gap = shelf.distance(theirs, summaries(like=theirs))
+            best, limit = (version, gap) if gap < limit else (best, limit)
+    return best
+
+
+def _performances(view: View) -> tuple[Performance, ...]:
+    reference = performance.known(view.reference.rows)
+    cutoff = view.now - timedelta(hours=problem.GATE["maturity_hours"])
+    reference = reference[reference["at"] <= cutoff] if len(reference) else reference
+    found = []
+    for (version, _), answers in sorted(view.current.answers.items()):
+        model = view.model if version == view.champion else shelf.load(view.settings.home, version)
+        promised = model.manifest.get("metrics", {}) if model else {}
+        same = reference[reference["version"] == version] if len(reference) else None
+        found.append(performance.measure(answers, promised, same))
+    return tuple(found)

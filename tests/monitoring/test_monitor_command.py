@@ -1,0 +1,241 @@
+"""`python -m monitoring` as a person or a script uses it: real processes, a real store, exit codes that mean something."""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+import subprocess
+import sys
+import urllib.request
+from datetime import timedelta
+from pathlib import Path
+from typing import Any, get_args
+
+import psutil
+import pytest
+import sqlalchemy as sa
+
+from level1_pipeline import problem
+from level1_pipeline.settings import Settings
+from level1_pipeline.store import Store
+from level1_pipeline.tables import passes, predictions, tickets
+from monitoring import __main__, commands, dashboards, webhook
+from monitoring.dashboards import Dashboard
+from monitoring.findings import Cause, Pass
+from tests.monitoring.passes import CHANGE, END, FAULT, NOTHING, RELEASE, RETURN, SHIFT, UNSURE, a_pass
+from tests.monitoring.test_tickets import listener
+from tests.serving.conftest import eventually
+
+ROOT = Path(__file__).parents[2]
+PAGES = Path(__file__).parents[2] / "docs" / "monitoring-operations.md"
+
+
+def command(settings: Settings, *arguments: str, **more: Any) -> subprocess.CompletedProcess[str]:
+    """The command as a process of its own, on the settings of the test."""
+    clean = {name: value for name, value in os.environ.items() if not name.startswith("MLOPS_")}
+    fixed = {"MLOPS_HOME": str(settings.home), "MLOPS_CLOCK": (END + timedelta(hours=2)).isoformat()}
+    line = [sys.executable, "-m", "monitoring", *arguments]
+    return subprocess.run(line, cwd=ROOT, env={**clean, **fixed, **more}, capture_output=True, text=True, timeout=300)
+
+
+def run(settings: Settings, monkeypatch: pytest.MonkeyPatch, found: Pass) -> int:
+    """One pass by the command's own code, with a finding given."""
+    monkeypatch.setattr(commands, "observe", lambda *_, **__: found)
+    return commands.run(settings, __main__.parser().parse_args(["run", "--no-snapshot"]))
+
+
+@pytest.mark.parametrize(
+    ("said", "code"),
+    [(NOTHING, 0), (SHIFT, 0), (CHANGE, 3), (RELEASE, 3), (RETURN, 3), (FAULT, 4), (UNSURE, 5)],
+    ids=lambda one: getattr(one, "cause", str(one)),
+)
+def test_the_exit_code_says_what_is_due(
+    home: Settings, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], said: Any, code: int
+) -> None:
+    assert run(home, monkeypatch, a_pass(said)) == code
+    last = capsys.readouterr().out.strip().splitlines()[-1]
+    start, end = "2013-07-01", "2013-07-08"
+    assert last.startswith(f"monitor | {problem.NAME} | window {start} to {end} | verdict {said.cause}")
+    page = Path(last.split(" | report ")[1])
+    assert said.words in page.read_text()
+    assert "mlops_monitor_cause" in (home.home / "reports" / "monitor" / f"{problem.NAME}.prom").read_text()
+
+
+def test_every_cause_has_an_exit_code_and_the_page_lists_each() -> None:
+    assert set(commands.CODES) == set(get_args(Cause))
+    text = PAGES.read_text()
+    assert [code for code in {0, 1, 2, *commands.CODES.values()} if f"| {code} |" not in text] == []
+
+
+def test_the_first_pass_of_an_empty_home_says_what_is_missing_and_is_not_a_success(home: Settings) -> None:
+    done = command(home, "run")
+    assert done.returncode == commands.INCONCLUSIVE, done.stderr
+    assert "| verdict inconclusive: wait |" in done.stdout.splitlines()[-1]
+    assert "missing:" in done.stdout
+
+
+def test_the_same_pass_again_leaves_one_row_and_one_page(home: Settings, store: Store) -> None:
+    for _ in range(2):
+        command(home, "run", "--no-snapshot")
+    with store.engine.begin() as connection:
+        assert connection.scalar(sa.select(sa.func.count()).select_from(passes)) == 1
+    assert len(list((home.home / "reports" / "monitor" / problem.NAME).iterdir())) == 1
+
+
+def test_a_pass_opens_its_ticket_tells_the_webhook_and_the_ticket_can_be_read(
+    home: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with listener() as (url, got):
+        settings = home.model_copy(update={"webhook": url})
+        run(settings, monkeypatch, a_pass(FAULT))
+        run(settings, monkeypatch, a_pass(NOTHING, weeks=1))
+    assert [(one["event"], one["incident"]) for one in got] == [
+        ("opened", "data fault: origin=JFK"),
+        ("closed", "data fault: origin=JFK"),
+    ]
+    assert "How to decide" in command(home, "tickets", "1").stdout
+    assert command(home, "tickets").stdout.splitlines()[-1] == f"tickets | {problem.NAME} | 0 open"
+    assert command(home, "tickets", "9").returncode == 1
+
+
+def test_a_webhook_that_fails_does_not_stop_the_pass(
+    home: Settings, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(webhook.time, "sleep", lambda _: None)
+    with listener(fail=99) as (url, _), caplog.at_level(logging.ERROR):
+        assert run(home.model_copy(update={"webhook": url}), monkeypatch, a_pass(CHANGE)) == commands.ACT
+    assert "did not take ticket 1" in caplog.text
+
+
+def test_an_evidently_that_fails_does_not_hide_what_the_pass_found(
+    home: Settings, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def fails(*_: Any) -> None:
+        raise RuntimeError("planted")
+
+    monkeypatch.setattr(commands, "observe", lambda *_, **__: a_pass(CHANGE))
+    monkeypatch.setattr(commands.snapshot, "write", fails)
+    assert commands.run(home, __main__.parser().parse_args(["run"])) == commands.ACT
+    assert "the snapshot failed" in caplog.text
+
+
+def test_each_pass_applies_the_retention(home: Settings, store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    old = {"problem": problem.NAME, "id": "a", "arm": "champion", "entity_id": "e", "version": "1", "record": {}}
+    at = END - timedelta(days=401)
+    with store.engine.begin() as connection:
+        connection.execute(predictions.insert().values(**old, at=at, recorded_at=at, score=0.5, latency_ms=1.0))
+    run(home, monkeypatch, a_pass(NOTHING))
+    with store.engine.begin() as connection:
+        assert connection.scalar(sa.select(sa.func.count()).select_from(predictions)) == 0
+
+
+def test_outcomes_forget_and_retain_end_with_a_line_and_a_code(home: Settings, store: Store, tmp_path: Path) -> None:
+    row = {
+        "problem": problem.NAME,
+        "id": "a",
+        "arm": "champion",
+        "entity_id": "person-4711",
+        "version": "1",
+        "record": {},
+    }
+    with store.engine.begin() as connection:
+        connection.execute(predictions.insert().values(**row, at=END, recorded_at=END, score=0.5, latency_ms=1.0))
+    (tmp_path / "some.csv").write_text("id,value\na,1\nb,\n")
+    done = command(home, "outcomes", str(tmp_path / "some.csv"))
+    assert (done.returncode, "row 2: value is no number" in done.stdout) == (commands.DATA_FAULT, True)
+    assert done.stdout.splitlines()[-1].endswith(
+        "2 rows | 1 new, 0 unchanged, 0 corrected, 0 of no logged prediction | 1 bad"
+    )
+    assert command(home, "outcomes", str(tmp_path / "none.csv")).returncode == 1
+    done = command(home, "forget", "--entity", "person-4711")
+    assert (done.returncode, done.stdout.startswith(f"forget | {problem.NAME} | 1 predictions, 1 outcomes")) == (
+        0,
+        True,
+    )
+    done = command(home, "forget", "--entity", "person-4711x")
+    assert (done.returncode, "Traceback" in done.stderr) == (1, False)
+    assert command(home, "retain").stdout.startswith(f"retain | {problem.NAME} | 0 predictions")
+
+
+def test_a_pass_killed_between_its_row_and_its_ticket_is_made_good_by_the_next(
+    home: Settings, store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def killed(*_: Any) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(commands.prometheus, "write", killed)
+        with pytest.raises(KeyboardInterrupt):
+            run(home, patch, a_pass(FAULT))
+    for _ in range(2):
+        run(home, monkeypatch, a_pass(FAULT))
+    with store.engine.begin() as connection:
+        assert [(row.number, row.seen) for row in connection.execute(sa.select(tickets))] == [(1, 1)]
+
+
+# ---- the dashboards; here three small servers stand for the real ones, which test_dashboards.py opens
+
+SERVER = "import http.server,sys; http.server.HTTPServer(('127.0.0.1', int(sys.argv[1])), http.server.SimpleHTTPRequestHandler).serve_forever()"
+STAND_IN = (
+    sys.executable,
+    "-c",
+    f"import subprocess,sys; subprocess.run([sys.executable, '-c', {SERVER!r}, sys.argv[1]])",
+    "{port}",
+)
+
+
+def start(home: Settings, *names: str) -> tuple[subprocess.Popen[str], dict[str, str]]:
+    """`ui` with stand-ins as a process; returns it, and the addresses that it says."""
+    wanted = [Dashboard(name, 0, STAND_IN, "/") for name in names]
+    code = (
+        "import sys; from level1_pipeline.settings import Settings; from monitoring.dashboards import Dashboard, run; "
+        f"sys.exit(run(Settings(), lambda words: print(words, flush=True), {wanted!r}))"
+    )
+    environment = {**os.environ, "MLOPS_HOME": str(home.home)}
+    child = subprocess.Popen([sys.executable, "-c", code], cwd=ROOT, env=environment, stdout=subprocess.PIPE, text=True)
+    assert child.stdout
+    for line in child.stdout:
+        if line.startswith("ui | "):
+            said = line.split(" | ")[1]
+            return child, dict(one.split(" ") for one in said.strip().split(", "))
+    raise AssertionError("it ended without a word")
+
+
+@pytest.mark.parametrize("sign", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
+def test_the_dashboards_end_with_the_command_however_it_ends(home: Settings, sign: int) -> None:
+    child, addresses = start(home, "one", "two", "three")
+    family = psutil.Process(child.pid).children(recursive=True)
+    assert len(family) == 9  # keeper, command, and a child of the command: three times
+    for address in addresses.values():
+        assert urllib.request.urlopen(address, timeout=10).status == 200
+    child.send_signal(sign)
+    assert child.wait(60) == (-signal.SIGKILL if sign == signal.SIGKILL else 0)
+    eventually(lambda: not [one for one in family if one.is_running() and one.status() != psutil.STATUS_ZOMBIE], 30)
+    assert child.stdout
+    child.stdout.close()
+
+
+def test_when_one_dashboard_dies_all_end_and_it_is_said_which(home: Settings) -> None:
+    child, addresses = start(home, "one", "two")
+    family = psutil.Process(child.pid).children(recursive=True)
+    port = addresses["two"].rsplit(":", 1)[1]
+    next(one for one in family if one.cmdline()[-1] == port and "subprocess" not in " ".join(one.cmdline())).kill()
+    assert child.stdout
+    assert "two ended by itself" in child.stdout.read()
+    assert child.wait(60) == 1
+    eventually(lambda: not [one for one in family if one.is_running() and one.status() != psutil.STATUS_ZOMBIE], 30)
+    child.stdout.close()
+
+
+def test_a_dashboard_that_cannot_start_is_said_with_its_log(home: Settings) -> None:
+    broken = Dashboard("broken", 0, (sys.executable, "-c", "raise SystemExit('no such thing')"), "/")
+    with pytest.raises(OSError, match=r"broken ended; see .*broken\.log"):
+        dashboards.run(home, print, [broken])
+    assert "no such thing" in (home.home / "reports" / "dashboards" / "broken.log").read_text()
+
+
+def test_the_tools_are_told_to_stay_on_this_machine(home: Settings) -> None:
+    for one in dashboards.tools(home):
+        assert one.command[one.command.index("--host") + 1] == "127.0.0.1"
+        assert Path(one.command[0]).exists()
