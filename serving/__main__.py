@@ -1,9 +1,10 @@
-"""python -m serving: run, route, key, score."""
+"""python -m serving: run, route, key, score, batch."""
 
 from __future__ import annotations
 
 import argparse
 import sys
+from pathlib import Path
 
 from level1_pipeline import problem
 from level1_pipeline.settings import Settings
@@ -29,6 +30,12 @@ def parser() -> argparse.ArgumentParser:
     score.add_argument("--id", required=True, help=f"{problem.ID} of the row, as known at its decision time")
     score.add_argument("--url", help="of a running service (default: one is started for the occasion)")
     score.add_argument("--key", default="", help="API key, when the service wants one")
+
+    batch = commands.add_parser("batch", help="score files; the same command goes on where a killed one stopped")
+    batch.add_argument("--input", type=Path, required=True, metavar="PATH", help="Parquet or CSV, a file or a folder")
+    batch.add_argument("--output", type=Path, required=True, metavar="FOLDER", help="for scores, bad rows and facts")
+    batch.add_argument("--version", metavar="VERSION", help="a published version (default: the champion)")
+    batch.add_argument("--processes", type=int, metavar="N", help="that score (default: one for each core)")
     return top
 
 

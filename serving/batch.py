@@ -14,26 +14,27 @@ import json
 import os
 import threading
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ProcessPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import cache
+from itertools import chain, islice
 from multiprocessing import connection, get_context, parent_process
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet
 
 from level1_pipeline import bundle, problem, schema
-from serving import checking
-from serving.reading import CHUNK, ROW, Source
+from serving import part, reading
+from serving.part import BAD, SCORES
+from serving.reading import ROW, Source
 
 BEGUN, DONE = "begun.json", "scored.json"
-SCORES, BAD = "scores", "bad"
 AHEAD = 2  # chunks that wait for each process: more would only take memory
+ALONE = 8  # fewer chunks are done before another process has started
 
 
 class BatchRefused(RuntimeError):
@@ -63,8 +64,9 @@ def score(source: Source, output: Path, model: Path, version: str, processes: in
     try:
         computed = _score_missing(source, output, model, processes or os.cpu_count() or 1)
         result = Result(_count(output / SCORES) + _count(output / BAD), _count(output / BAD), computed)
-        _write(output / DONE, json.dumps({**about, "rows": result.rows, "bad": result.bad}, indent=2).encode())
-        (output / BEGUN).unlink(missing_ok=True)
+        part.write(output / DONE, json.dumps({**about, "rows": result.rows, "bad": result.bad}, indent=2).encode())
+        for rest in (output / BEGUN, *output.glob("*/.*")):  # and what a killed run had half written
+            rest.unlink(missing_ok=True)
     except OSError as error:
         raise _unwritable(output, error) from error
     return result
@@ -78,7 +80,7 @@ def _about(source: Source, model: Path, version: str) -> dict[str, Any]:
         "run_id": manifest.get("run_id"),
         "checksum": bundle.checksum(model),
         "engine": manifest.get("engine", {}).get("name"),
-        "rows_in_a_part": CHUNK,
+        "rows_in_a_part": reading.CHUNK,
         "input": source.identity(),
     }
 
@@ -100,7 +102,7 @@ def _begin(output: Path, about: dict[str, Any]) -> bool:
     try:
         for folder in (output / SCORES, output / BAD):
             folder.mkdir(parents=True)
-        _write(output / BEGUN, json.dumps(about, indent=2).encode())
+        part.write(output / BEGUN, json.dumps(about, indent=2).encode())
     except OSError as error:
         raise _unwritable(output, error) from error
     return True
@@ -114,20 +116,79 @@ def _unwritable(output: Path, error: OSError) -> BatchRefused:
 
 def _score_missing(source: Source, output: Path, model: Path, processes: int) -> int:
     """Compute the parts that are not there yet; returns their rows."""
-    computed = 0
-    with _bar() as show:
-        numbered = enumerate(source.chunks())
-        missing = _missing(numbered, output, show)
-        first = next(missing, None)
-        if first is None:
-            _empty_part_if_nothing(output)
-        else:
-            second = next(missing, None)
-            jobs = [one for one in (first, second) if one]
-            if second is None or processes == 1:
-                computed = sum(_part(output, model, *one) for one in _chain(jobs, missing))
-            else:
-                computed = sum(_in_parallel(output, model, _chain(jobs, missing), processes))
+    with _progress() as show:
+        missing = _missing(source, output, show)
+        jobs = list(islice(missing, ALONE))
+        run = _in_parallel if len(jobs) == ALONE and processes > 1 else _one_by_one
+        computed = sum(run(output, model, chain(jobs, missing), processes))
     if source.ragged:
-        _write_bad(output / BAD / "unreadable.parquet", pd.DataFrame(source.ragged, columns=[ROW, "reasons"]))
+        table = pd.DataFrame(source.ragged, columns=[ROW, "reasons"])
+        part.write_table(output / BAD / "unreadable.parquet", pa.Table.from_pandas(table, preserve_index=False))
+    if not any((output / SCORES).glob("*.parquet")):  # no rows, no parts: a table all the same
+        part.compute(output, model, 0, pa.table({name: [] for name in (*schema.names(), ROW)}))
     return computed
+
+
+def _missing(source: Source, output: Path, show: Callable[[float], None]) -> Iterator[tuple[int, pa.Table]]:
+    for number, (table, share) in enumerate(source.chunks()):
+        if not part.path(output, SCORES, number).exists():
+            yield number, table
+        show(share)
+
+
+def _one_by_one(output: Path, model: Path, jobs: Iterable[tuple[int, pa.Table]], _: int) -> Iterator[int]:
+    for number, table in jobs:
+        yield part.compute(output, model, number, table)
+
+
+def _in_parallel(output: Path, model: Path, jobs: Iterable[tuple[int, pa.Table]], processes: int) -> Iterator[int]:
+    """This process reads, and scores what the others have no time for."""
+    waiting: deque[Future[int]] = deque()
+    with ProcessPoolExecutor(processes - 1, get_context("spawn"), _start) as pool:
+        try:
+            for number, table in jobs:
+                while waiting and waiting[0].done():
+                    yield waiting.popleft().result()
+                if len(waiting) < AHEAD * (processes - 1):
+                    waiting.append(pool.submit(_part_of_bytes, output, model, number, _packed(table)))
+                else:
+                    yield part.compute(output, model, number, table)
+            yield from (one.result() for one in waiting)
+        finally:
+            pool.shutdown(cancel_futures=True)
+
+
+def _start() -> None:
+    """In a new process: one thread, because the processes share the cores; and end when the first process is gone."""
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
+    parent = parent_process()
+    assert parent
+    threading.Thread(target=lambda: (connection.wait([parent.sentinel]), os._exit(1)), daemon=True).start()
+
+
+def _packed(table: pa.Table) -> bytes:
+    sink = pa.BufferOutputStream()
+    with pa.ipc.new_stream(sink, table.schema) as stream:
+        stream.write_table(table)
+    return sink.getvalue().to_pybytes()
+
+
+def _part_of_bytes(output: Path, model: Path, number: int, packed: bytes) -> int:
+    return part.compute(output, model, number, pa.ipc.open_stream(packed).read_all())
+
+
+def _count(folder: Path) -> int:
+    return sum(pyarrow.parquet.read_metadata(one).num_rows for one in folder.glob("*.parquet"))
+
+
+@contextmanager
+def _progress() -> Iterator[Callable[[float], None]]:
+    """A bar on standard error, if a person looks at it."""
+    from rich.console import Console
+    from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+
+    console = Console(stderr=True)
+    columns = (TextColumn("scoring"), BarColumn(), TextColumn("{task.percentage:.0f} %"), TimeRemainingColumn())
+    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
+        task = bar.add_task("scoring", total=1.0)
+        yield lambda share: bar.update(task, completed=share)

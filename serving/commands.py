@@ -6,6 +6,7 @@ import argparse
 import json
 import re
 import sys
+import time
 import urllib.error
 import urllib.request
 from dataclasses import replace
@@ -90,6 +91,27 @@ def score(settings: Settings, asked: argparse.Namespace) -> int:
             said = _post(url, case, asked.key)
     words = f"{said['score']:.6f} -> {said['decision']} | version {said['version']} ({said['arm']})"
     print(f"score over HTTP | {problem.NAME} | {asked.id} | {words}")
+    return 0
+
+
+def batch(settings: Settings, asked: argparse.Namespace) -> int:
+    """Score a file or a folder."""
+    from serving import batch as job
+    from serving.reading import InputRefused, Source
+
+    version = asked.version or Store(settings.operations).route(problem.NAME).champion
+    if version is None:
+        raise RouteRefused("there is no champion yet to score with; train one (make level1) or name a --version")
+    started = time.perf_counter()
+    try:
+        place = model.load(settings, version).bundle.folder
+        found = job.score(Source(asked.input), asked.output, place, version, asked.processes)
+    except (job.BatchRefused, InputRefused) as error:
+        print(f"{type(error).__name__}: {error}", file=sys.stderr)
+        return 1
+    speed = f"{found.computed / (time.perf_counter() - started):,.0f} rows/s" if found.computed else "all there already"
+    words = f"{found.rows:,} rows, {found.bad:,} bad | version {version} | {speed} | {asked.output}"
+    print(f"score | {problem.NAME} | {words}")
     return 0
 
 

@@ -69,7 +69,7 @@ class Source:
             try:
                 for table, numbers, share in (self._csv if file.suffix.lower() == ".csv" else self._parquet)(file):
                     yield table.append_column(ROW, pa.array(numbers)), (read + share * size) / total
-            except (pa.ArrowException, UnicodeDecodeError) as error:
+            except (pa.ArrowException, UnicodeDecodeError, OSError) as error:
                 raise InputRefused(f"{file} cannot be read ({error}); mend the file or take it away") from error
             read += size
 
@@ -129,14 +129,14 @@ def _present(file: Path, names: list[str]) -> list[str]:
 
 
 def _type(file: Path, column: pa.Field) -> pa.DataType:
-    """The type in which a Parquet column is scored; ids keep theirs."""
+    """The type in which a Parquet column is scored; ids that are no text keep theirs."""
     texts = {one.name: one.text for one in schema.columns()}
-    if column.name not in texts:
-        return column.type
     held = column.type.value_type if pa.types.is_dictionary(column.type) else column.type
     kinds = pa.types
     text = kinds.is_string(held) or kinds.is_large_string(held) or kinds.is_string_view(held)
     number = kinds.is_integer(held) or kinds.is_floating(held) or kinds.is_decimal(held)
+    if column.name not in texts:
+        return pa.string() if text else column.type
     wanted, fits = ("text", text) if texts[column.name] else ("numbers", number)
     if not fits and not kinds.is_null(held):
         raise InputRefused(f"{file}: column {column.name} is of type {column.type}, but the model takes {wanted}")
