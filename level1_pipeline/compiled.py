@@ -27,7 +27,7 @@ LESS_OR_EQUAL = 3  # treelite's code of the comparison `value <= threshold`
 MOST_LEAVES = 64  # of a tree: one bit each
 READABLE = ("sklearn", "xgboost", "lightgbm")  # whose estimators treelite knows, but not their subclasses
 FEW = 8  # records; more are faster column by column
-BLOCK = 128  # rows scored together: what fits into the processor's cache
+BLOCK = 512  # rows scored together: what fits into the processor's cache
 
 
 class NotCompilable(RuntimeError):
@@ -197,10 +197,10 @@ class Scorer:
         return self._score(self._places([one.column(rows[one.name]) for one in self._inputs], len(rows)))
 
     def _places(self, found: list[Any], height: int) -> np.ndarray:
-        places = np.empty((height, len(found)), np.intp)
+        places = np.empty((len(found), height), np.intp)
         for position, column in enumerate(found):
-            places[:, position] = column
-        return places
+            places[position] = column
+        return places.T
 
     def edges(self) -> dict[str, list[Any]]:
         """Where predictions change: the thresholds of each number, the categories of each text."""
@@ -209,11 +209,20 @@ class Scorer:
     def _score(self, rows: np.ndarray) -> np.ndarray:
         raw = np.empty(len(rows))
         for start in range(0, len(rows), BLOCK):
-            alive = np.bitwise_and.reduce(self._masks[rows[start : start + BLOCK]], axis=1)
+            alive = self._alive(rows[start : start + BLOCK])
             leaf = np.bitwise_count((alive & (~alive + self._word(1))) - self._word(1))
             raw[start : start + BLOCK] = self._leaf_values.take(leaf + self._first_leaf).sum(axis=1)
         raw += self.base
         return 1 / (1 + np.exp(-raw)) if self.link == "sigmoid" else raw
+
+    def _alive(self, rows: np.ndarray) -> Any:
+        """The leaves of each tree that no input rules out; all inputs at once, or one by one to stay in the cache."""
+        if len(rows) < FEW or not self._inputs:
+            return np.bitwise_and.reduce(self._masks[rows], axis=1)
+        alive = self._masks.take(rows[:, 0], axis=0)
+        for position in range(1, rows.shape[1]):
+            alive &= self._masks.take(rows[:, position], axis=0)
+        return alive
 
 
 class _Input:
@@ -222,7 +231,7 @@ class _Input:
     def __init__(self, described: Mapping[str, Any], thresholds: list[float], first: int):
         self.name: str = described["name"]
         self._thresholds, self._first, self._missing = thresholds, first, first + len(thresholds) + 1
-        self._sorted = np.array(thresholds)
+        self._sorted = np.array([*thresholds, np.inf])  # NaN comes after all: at the row of missing values
         self._codes: dict[str | None, int] | None = None
         if "codes" in described:
             known = {**described["codes"], None: described["missing"]}
@@ -249,8 +258,7 @@ class _Input:
         if self._codes is not None:
             codes, unknown, missing = self._codes, self._unknown, self._codes[None]
             return [codes.get(value, unknown) if value == value else missing for value in values]
-        numbers = np.asarray(values, np.float64)
-        return np.where(np.isnan(numbers), self._missing, self._first + self._sorted.searchsorted(numbers))
+        return self._first + self._sorted.searchsorted(np.asarray(values, np.float64))
 
     def column(self, values: pd.Series) -> Any:
         """Of a column of a table; each different text is looked up once."""

@@ -102,7 +102,8 @@ def path(output: Path, kind: str, number: int) -> Path:
 def write_table(place: Path, table: pa.Table) -> None:
     """As Parquet, whole or not at all."""
     sink = pa.BufferOutputStream()
-    pyarrow.parquet.write_table(table, sink)
+    repeated = [name for name in ("decision", "reasons") if name in table.column_names]
+    pyarrow.parquet.write_table(table, sink, use_dictionary=repeated)
     write(place, sink.getvalue())
 
 
