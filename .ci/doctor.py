@@ -10,7 +10,8 @@ ADVICE = {
 }
 OPTIONAL = {
     "uv": "not needed: `make setup` installs a pinned one into .tools",
-    "chromium": "only to look at pages in a browser test",
+    "chromium": "only to look at pages in browser tests; without it they skip",
+    "promtool": "only to check the alert rules (Debian: the package prometheus); without it these tests skip",
 }
 
 

@@ -19,7 +19,7 @@ def parser() -> argparse.ArgumentParser:
     trigger.add_argument("kind", choices=("on demand", "release"), help="release: a new pipeline was deployed")
     simulate = commands.add_parser("simulate", help="the simulated year: the whole loop on past days, as a story")
     simulate.add_argument("--from", dest="first", default="2013-04-01", metavar="DAY")
-    simulate.add_argument("--until", dest="last", default="2013-07-31", metavar="DAY")
+    simulate.add_argument("--until", dest="last", default="2013-07-26", metavar="DAY")
     simulate.add_argument("--fault", metavar="COLUMN", help="what the callers send in another unit for some days")
     simulate.add_argument("--fault-from", metavar="DAY")
     simulate.add_argument("--fault-days", type=int, default=3, metavar="N")

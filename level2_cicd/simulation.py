@@ -8,6 +8,7 @@ import sys
 import time
 from dataclasses import dataclass, field
 from typing import Any
+from zoneinfo import ZoneInfo
 
 import pandas as pd
 from rich.console import Console
@@ -32,7 +33,7 @@ FAST = {
     "monitor_every_days": 7.0,
     "canary_shares": "0.25,0.5",
 }
-SETTLE = 0.4  # seconds for the service to see a new route and to write its log: the clock waits, not the callers
+SETTLE = 0.25  # seconds for the service to see a new route and to write its log: the clock waits, not the callers
 # Lines of the audit log that are part of the story; the others are in `make history`.
 TOLD = (
     "train: ",
@@ -44,6 +45,9 @@ TOLD = (
     "operate: note",
     "operate: waits",
 )
+
+SKIPPED = ("rollout: start", "rollout: blessed", "promote to challenger")  # the line after each says the same
+WIDTH = 150  # of the table, where the terminal is narrower or a file
 
 
 @dataclass
@@ -105,9 +109,14 @@ def _progress(days: Any, first: str, last: str, console: Console) -> Any:
 
 
 def tell(story: Story, console: Console) -> None:
-    """The story as a table."""
-    table = Table("when", "what", "from", "to", "why", title="What happened")
+    """The story as a table, one line for each event."""
+    table = Table(title="What happened", title_justify="left")
+    for name, width in (("when", 10), ("what", 26), ("version", 7), ("why", WIDTH - 60)):
+        table.add_column(name, no_wrap=True, overflow="ellipsis", min_width=width, max_width=width)
     for line in story.lines:
-        when = f"{line['at'].astimezone(pd.Timestamp.now(problem.TIMEZONE).tzinfo):%Y-%m-%d %H:%M}"
-        table.add_row(when, line["action"], line["from_version"] or "", line["to_version"] or "", line["reason"][:110])
-    console.print(table)
+        if line["action"] in SKIPPED:
+            continue
+        when = line["at"].astimezone(ZoneInfo(problem.TIMEZONE))
+        about = line["evidence"].get("candidate") or line["to_version"] or ""
+        table.add_row(f"{when:%Y-%m-%d}", line["action"], about, line["reason"])
+    Console(file=console.file, width=max(console.width, WIDTH)).print(table)
