@@ -9,13 +9,11 @@ from itertools import islice
 from typing import Any, NamedTuple
 
 import sqlalchemy as sa
-from sqlalchemy.dialects import postgresql, sqlite
 
 from level1_pipeline import problem
 from level1_pipeline.store import Store
-from level1_pipeline.tables import outcomes, predictions
+from level1_pipeline.tables import INSERT, outcomes, predictions
 
-INSERT: dict[str, Any] = {"sqlite": sqlite.insert, "postgresql": postgresql.insert}
 COLUMNS = outcomes.c
 EARLIEST = datetime(1970, 1, 1, tzinfo=UTC)
 CHUNK = 500  # rows in one statement: databases limit its parameters

@@ -6,6 +6,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 import sqlalchemy as sa
+from sqlalchemy.dialects import postgresql, sqlite
 
 
 class UtcTime(sa.TypeDecorator[datetime]):
@@ -159,6 +160,9 @@ rollouts = sa.Table(
 replay = sa.Table(
     "replay", metadata, sa.Column("id", sa.Integer, primary_key=True), sa.Column("now", UtcTime, nullable=False)
 )
+
+# An insert that may meet its own row: both databases can do nothing or update then, each with its own statement.
+INSERT: dict[str, Any] = {"sqlite": sqlite.insert, "postgresql": postgresql.insert}
 
 _REFUSE = "BEGIN SELECT RAISE(ABORT, 'audit is append-only'); END"
 APPEND_ONLY = {

@@ -21,7 +21,7 @@ from level1_pipeline.store import Change
 from level2_cicd import driver, governor, training
 from level2_cicd.decide import Next, Situation, next_step
 from level2_cicd.triggers import Order, due, order_for
-from monitoring import journal, outcomes, prometheus, report, tickets
+from monitoring import journal, outcomes, privacy, prometheus, report, tickets, webhook
 from monitoring.findings import Pass
 from monitoring.observe import observe
 from monitoring.window import last_days
@@ -79,7 +79,9 @@ class Operator:
         if newest and end - newest.window.end < timedelta(days=self.settings.monitor_every_days):
             return []
         found = observe(self.settings, now, DAYS)
-        tickets.follow(self.store, found)
+        events = tickets.follow(self.store, found)
+        webhook.send(self.settings.webhook, events)
+        privacy.retain(self.settings, self.store, found.at)
         open_now = tickets.open_tickets(self.store)
         prometheus.write(self.settings, found, len(open_now))
         report.write(self.settings, self.store, found, open_now, {})

@@ -17,9 +17,11 @@ from level1_pipeline import problem
 from monitoring.findings import AffectedSlice
 
 CONFIDENCE = 0.995  # one-sided, of each test: about 1 % false signals a window in two directions
+LASTING = 0.999  # the same over several windows, where a signal leads to a training
 WITHOUT = 0.95  # one-sided, of the same tests without one slice value
 MIN_DAYS, MIN_ROWS, DAY_ROWS = 4, 200, 20
 MIN_BIAS, MIN_EXCESS = 0.05, 0.01  # in standard deviations of the outcome; in units of the loss or share of it
+LEANS = 1.0  # |t| from which a window leans to one side
 LARGE = 0.1  # share of rows from which a slice value is left out for a trial
 APART = 0.35  # standard deviations of the outcome, between a slice and the others on the same days
 EDGE = 1e-6  # scores are kept off 0 and 1
@@ -45,13 +47,16 @@ class Change:
 NOTHING = Change(None, 0, 0, 0.0, 0.0, 0.0, 0.0, False, "", (), ())
 
 
-def check(rows: pd.DataFrame, scores: np.ndarray, promised: float | None = None) -> Change:
+def check(
+    rows: pd.DataFrame, scores: np.ndarray, promised: float | None = None, confidence: float = CONFIDENCE
+) -> Change:
     """Test matured rows (`day`, TARGET, slices) against `scores` (n,).
 
     Args:
         rows: matured answers.
         scores: of the model in question for these rows.
         promised: the primary metric at promotion, which a regression is held against.
+        confidence: one-sided, of each test.
     """
     if not len(rows):
         return NOTHING
@@ -60,13 +65,19 @@ def check(rows: pd.DataFrame, scores: np.ndarray, promised: float | None = None)
     if len(daily) < MIN_DAYS or len(rows) < MIN_ROWS:
         return NOTHING
     spread = float(table["y"].std()) or 1.0
-    changed, way = _signal(daily, spread, CONFIDENCE)
+    changed, way = _signal(daily, spread, confidence)
     only = _explained_by_one(table, rows, spread, way) if changed else ""
     bias, excess = daily["bias"], daily["excess"]
     return Change(
         changed, len(daily), len(rows), float(bias.mean()), t_value(bias), float(excess.mean()), t_value(excess),
         changed and not only, only, _apart(table, rows, spread), _ranked(table, rows),
     )  # fmt: skip
+
+
+def leans(window: Change, over: Change) -> bool:
+    """Whether a single window leans to where the windows together are off: its rate of outcomes, or its loss."""
+    same_side = window.bias * over.bias > 0 and abs(window.bias_t) > LEANS
+    return same_side or (over.excess > MIN_EXCESS and window.excess_t > LEANS)
 
 
 def t_value(daily: pd.Series) -> float:
@@ -116,7 +127,8 @@ def _explained_by_one(table: pd.DataFrame, rows: pd.DataFrame, spread: float, wa
     for name, index in _parts(rows, LARGE).items():
         rest = _daily(table.drop(index=table.index[index]))
         signed = {"higher": rest["bias"], "lower": -rest["bias"], "worse": rest["excess"]}[way]
-        if not beyond(signed, WITHOUT):
+        least = MIN_EXCESS if way == "worse" else MIN_BIAS * spread
+        if not (beyond(signed, WITHOUT) and signed.mean() > least):
             return name
     return ""
 

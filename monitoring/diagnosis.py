@@ -10,7 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 from monitoring import change, drift
-from monitoring.change import Change
+from monitoring.change import NOTHING, Change
 from monitoring.drift import K, N
 from monitoring.faults import Fault
 from monitoring.findings import Action, Cause, Confidence, Coverage, Diagnosis, Drift, Effect, Skew, Span
@@ -26,8 +26,9 @@ class Facts:
     coverage: Coverage
     drift: Drift
     skew: Skew
-    change: Change = change.NOTHING
-    persisted: int = 0  # windows of the last N, this one included, in which this champion's relation was off
+    change: Change = NOTHING  # of this window
+    over: Change = NOTHING  # of the last N windows together: a week alone is weather
+    persisted: int = 0  # windows of the last N, this one included, that lean to where they are off together
     faults: tuple[Fault, ...] = ()
     spans: tuple[Span, ...] = ()  # that the faults cover
     rivals: tuple[Rival, ...] = ()  # earlier champions on the same matured rows
@@ -61,8 +62,9 @@ class Facts:
 
     @property
     def lasting(self) -> bool:
-        """The relation is off now, and in K of the last N windows, and not only in one slice."""
-        return bool(self.change.changed) and self.persisted >= K and self.change.everywhere
+        """The relation is off over the last N windows, K of them and the newest lean there, and not in one slice only."""
+        together = bool(self.over.changed) and self.over.everywhere
+        return together and self.persisted >= K and change.leans(self.change, self.over)
 
     @property
     def blind(self) -> bool:
@@ -140,10 +142,10 @@ def _apart(facts: Facts) -> str:
 
 
 def _moved(facts: Facts) -> str:
-    found = facts.change
+    found = facts.over
     return (
-        f"outcomes differ from the scores by {found.bias:+.3f} and the loss from its expectation by "
-        f"{found.excess:+.3f}, in {facts.persisted} of {N} windows"
+        f"over {found.days} days outcomes differ from the scores by {found.bias:+.3f} and the loss from its "
+        f"expectation by {found.excess:+.3f}; {facts.persisted} of {N} windows lean there"
     )
 
 
@@ -167,14 +169,16 @@ def _harmless(facts: Facts) -> str:
 def _not_yet(facts: Facts) -> str:
     if facts.change.only:
         return f"the relation is off only at {facts.change.only}: look at its labels and its process"
-    return f"the relation is off in {facts.persisted} of the last {N} windows, {K} are needed"
+    return (
+        f"the relation is off in this window, but not over the last {N} ({facts.persisted} lean there, {K} are needed)"
+    )
 
 
 def _missing(facts: Facts) -> tuple[str, ...]:
     needs = {
         "predictions in the window": not facts.coverage.predictions,
         f"matured outcomes: {facts.coverage.open:,} are open, {facts.coverage.never:,} never came": facts.blind,
-        f"{K - facts.persisted} more such window(s)": facts.change.changed and facts.persisted < K,
+        "another such window": facts.change.changed and not facts.lasting,
         "a look at the one slice that explains it": bool(facts.change.only),
         "a look at the inputs that are unlike any known": facts.strange,
     }
@@ -192,7 +196,9 @@ def _evidence(facts: Facts) -> tuple[str, ...]:
             f"calibration: observed - expected {found.bias:+.3f} (t = {found.bias_t:.1f} over {found.days} days)"
         )
         lines.append(f"loss: observed - expected {found.excess:+.3f} (t = {found.excess_t:.1f})")
-        lines.append(f"persistence: off in {facts.persisted} of the last {N} windows")
+        over = facts.over
+        together = f"{over.bias:+.3f} (t = {over.bias_t:.1f}), loss {over.excess:+.3f} (t = {over.excess_t:.1f})"
+        lines.append(f"over {over.days} days: {together}; {facts.persisted} of the last {N} windows lean there")
     lines.append(f"drift: {facts.drift.verdict}, {facts.drift.words}")
     for one in facts.rivals:
         since = " (replaced by the new champion)" if one.at_release else ""

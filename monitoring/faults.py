@@ -22,7 +22,7 @@ from monitoring.window import Log
 
 DAYS = 2  # on which the same thing is wrong
 ROWS = 50  # of a slice on a day, below which it is not judged
-MIN_REFERENCE = 21  # days: with 14, nine of 109 ordinary weeks looked like faults, with 28 none
+MIN_REFERENCE = 21  # days: with 14, seven of 109 ordinary weeks looked like faults, with 28 none
 MISSING = 0.5  # more missing than on the worst reference day
 COLLAPSED = 0.1  # of the smallest spread of a reference day
 LOST = 0.1  # of the smallest share of a reference day
@@ -54,7 +54,7 @@ def find(reference: Log, current: Log) -> list[Fault]:
     """All faults of the current window, worst first; without enough reference only the schema is checked."""
     found = [*_out_of_bounds(current), *_out_of_list(current)]
     before = reference.sums.by_slice()
-    if len(reference.rows) and before.index.get_level_values("day").nunique() >= MIN_REFERENCE:
+    if len(reference.rows) and len(current.rows) and before.index.get_level_values("day").nunique() >= MIN_REFERENCE:
         now = current.sums.by_slice()
         hits = [*_missing(before, now), *_collapsed(before, now), *_lost(reference, current)]
         hits += [*_unknown(reference.rows, current.rows), *_unrelated(reference.rows, current.rows)]

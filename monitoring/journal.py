@@ -3,18 +3,14 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
-from typing import Any
 
 import pandas as pd
 import sqlalchemy as sa
-from sqlalchemy.dialects import postgresql, sqlite
 
 from level1_pipeline import problem
 from level1_pipeline.store import Store
-from level1_pipeline.tables import passes, quarantine
+from level1_pipeline.tables import INSERT, passes, quarantine
 from monitoring.findings import Pass, Window
-
-INSERT: dict[str, Any] = {"sqlite": sqlite.insert, "postgresql": postgresql.insert}
 
 
 def earlier(store: Store, window: Window, days: int, count: int) -> list[Pass]:

@@ -102,17 +102,21 @@ def _judge(view: View) -> Pass:
     moved = _drift(view)
     replayed = skew.compare(view.current.rows, view.made)
     rows, scores = _matured(view)
-    relation = change.check(rows, scores, view.promised.get(problem.PRIMARY_METRIC))
+    promised = view.promised.get(problem.PRIMARY_METRIC)
+    relation = change.check(rows, scores, promised)
+    longer, longer_scores = _last_windows(view, rows, scores)
+    over = change.check(longer, longer_scores, promised, change.LASTING)
     found = faults.find(view.reference, view.current)
     facts = Facts(
         coverage=view.current.coverage,
         drift=moved,
         skew=replayed,
         change=relation,
-        persisted=_persisted(view, relation),
+        over=over,
+        persisted=_persisted(view, longer, longer_scores, over),
         faults=tuple(found),
         spans=_spans(view, found, replayed, relation),
-        rivals=_rivals(view, rows, scores),
+        rivals=_rivals(view, (rows, scores), (longer, longer_scores)),
         failing=_failing(view),
         fits_better=_fits_better(view) if relation.changed is None else None,
     )
@@ -127,6 +131,8 @@ def _pass(view: View, facts: Facts, diagnosis: Diagnosis) -> Pass:
         "bias_t": relation.bias_t,
         "excess": relation.excess,
         "excess_t": relation.excess_t,
+        "bias_over": facts.over.bias,
+        "excess_over": facts.over.excess,
     }
     return Pass(
         problem=problem.NAME,
@@ -168,9 +174,27 @@ def _drift(view: View) -> Drift:
     return drift.gate(reference, view.current.sums.day_summaries(like=reference), earlier)
 
 
-def _persisted(view: View, relation: change.Change) -> int:
-    same = [one for one in view.earlier if one.champion == view.champion]
-    return sum([bool(relation.changed), *(CHANGE in one.signals for one in same)])
+def _last_windows(view: View, rows: pd.DataFrame, scores: np.ndarray) -> tuple[pd.DataFrame, np.ndarray]:
+    """The matured rows of the last N windows that the champion had not seen, and what it says about them."""
+    window, model = view.current.window, view.model
+    before_ = performance.known(view.reference.rows)
+    if model is None or not len(before_):
+        return rows, scores
+    newer = before_[before_["at"] >= window.end - N * (window.end - window.start)]
+    longer = _unseen(model, pd.concat([newer, rows], ignore_index=True))
+    return longer, model.predict_frame(longer) if len(longer) else np.empty(0)
+
+
+def _persisted(view: View, rows: pd.DataFrame, scores: np.ndarray, over: change.Change) -> int:
+    """How many of the last N windows lean to where they are off together."""
+    if not over.changed:
+        return 0
+    length = view.current.window.end - view.current.window.start
+    back = ((view.current.window.end - rows["at"]) // length).to_numpy()
+    promised = view.promised.get(problem.PRIMARY_METRIC)
+    parts = [np.flatnonzero(back == one) for one in range(N)]
+    windows = [change.check(rows.iloc[part].reset_index(drop=True), scores[part], promised) for part in parts]
+    return sum(change.leans(one, over) for one in windows)
 
 
 def _spans(view: View, found: list[faults.Fault], replayed: Skew, relation: change.Change) -> tuple[Span, ...]:
@@ -185,22 +209,20 @@ def _spans(view: View, found: list[faults.Fault], replayed: Skew, relation: chan
     return spans
 
 
-def _rivals(view: View, rows: pd.DataFrame, scores: np.ndarray) -> tuple[Rival, ...]:
+Scored = tuple[pd.DataFrame, np.ndarray]
+
+
+def _rivals(view: View, now: Scored, longer: Scored) -> tuple[Rival, ...]:
     """Earlier champions on the last N windows, in which a change must have lasted; the one just replaced on this one."""
-    if not len(rows) or view.model is None or view.champion is None:
+    if not len(now[0]) or view.model is None or view.champion is None:
         return ()
-    window = view.current.window
-    before_ = performance.known(view.reference.rows)
-    if len(before_):
-        before_ = before_[before_["at"] >= window.end - N * (window.end - window.start)]
-    lasting = _unseen(view.model, pd.concat([before_, rows], ignore_index=True))
     found, replaced = [], view.release.replaced if _is_new(view) and view.release else None
     for version in shelf.earlier(view.history, view.champion):
         other = shelf.load(view.settings.home, version)
         if other is not None:
-            found.append(shelf.compare(lasting, view.model.predict_frame(lasting), other, version))
+            found.append(shelf.compare(*longer, other, version))
             if version == replaced:
-                found.append(shelf.compare(rows, scores, other, version, at_release=True))
+                found.append(shelf.compare(*now, other, version, at_release=True))
     return tuple(found)
 
 

@@ -13,9 +13,8 @@ from typing import Any, Literal
 import sqlalchemy as sa
 
 from level1_pipeline import problem
-from level1_pipeline.outcomes import INSERT
 from level1_pipeline.store import Store
-from level1_pipeline.tables import passes, tickets
+from level1_pipeline.tables import INSERT, passes, tickets
 from monitoring.advice import body, title
 from monitoring.findings import Pass
 

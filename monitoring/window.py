@@ -136,19 +136,19 @@ def read(store: Store, window: Window, now: datetime, hidden: tuple[Quarantined,
     return log
 
 
-def of_rows(rows: pd.DataFrame, window: Window) -> Log:
-    """A log of rows that were made by the training code and answered by nobody: there are no scores."""
+def of_rows(rows: pd.DataFrame, window: Window, version: str = "") -> Log:
+    """A log of rows that were made by the training code: there are no scores. Without a version, nobody asked."""
     during = (rows[problem.EVENT_TIME] >= window.start) & (rows[problem.EVENT_TIME] < window.end)
     table = rows[during].reset_index(drop=True)
     table["at"] = table[problem.EVENT_TIME]
     table["day"] = _local_day(table["at"])
-    fixed = {"score": np.nan, "latency_ms": np.nan, "open": False, "hash": 0, "arm": CHAMPION, "version": ""}
+    fixed = {"score": np.nan, "latency_ms": np.nan, "open": False, "hash": 0, "arm": CHAMPION, "version": version}
     table = table.assign(id=table[problem.ID], **fixed)
-    log, answers = Log(window, Sums(), {}), Answers("", CHAMPION)
+    log, answers = Log(window, Sums(), {}), Answers(version, CHAMPION)
     log.sums.add(table)
     if len(table):
         answers.add(table.sample(min(CAP, len(table)), random_state=0).sort_index())
-        log.answers = {("", CHAMPION): answers}
+        log.answers = {(version, CHAMPION): answers}
     return log
 
 

@@ -14,17 +14,15 @@ from itertools import islice
 from typing import Any
 
 import sqlalchemy as sa
-from sqlalchemy.dialects import postgresql, sqlite
 
 from level1_pipeline.store import Store
-from level1_pipeline.tables import predictions
+from level1_pipeline.tables import INSERT, predictions
 from serving.arms import Scored
 from serving.metrics import Metrics
 
 logger = logging.getLogger(__name__)
 
 BATCH = 1000
-INSERT: dict[str, Any] = {"sqlite": sqlite.insert, "postgresql": postgresql.insert}
 # Faults of a row, not of the store: to wait would not help, and would block all others.
 ROW_FAULTS = (sa.exc.DataError, sa.exc.IntegrityError)
 

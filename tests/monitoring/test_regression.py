@@ -1,0 +1,87 @@
+"""A regression in the place of problem.py is monitored without touching another file; what needs classes says so."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+SCRIPT = """
+import json
+from pathlib import Path
+
+import numpy as np
+
+from level1_pipeline import problem
+from level1_pipeline.settings import Settings
+from tests.conftest import END_OF_TIME
+from tests.monitoring.conftest import MODELS, World, as_they_are
+
+MODELS["one"] = ("2024-03-01", as_they_are)
+found = {}
+for case in ("calm", "changed", "stuck", "poisoned"):
+    home = Path(case)
+    home.mkdir()
+    world = World(Settings(home=home, actor="tester"), problem.load(END_OF_TIME), Path("models"))
+    world.serve("1", "one", "2024-03-01")
+    rows = world.between("2024-03-01", "2024-04-19")
+    late = rows[problem.EVENT_TIME] >= world.between("2024-04-05", "2024-04-06")[problem.EVENT_TIME].min()
+    if case == "changed":
+        rows["y"] = rows["y"].mask(late, rows["y"] + 2.0)
+    if case == "stuck":
+        rows["x0"] = rows["x0"].mask(late, 0.5)
+    if case == "poisoned":
+        rows["y"] = rows["y"].mask(late & (rows["region"] == "south"), 40 - rows["y"])
+    world.log(rows)
+    found[case] = [world.look(day).as_dict() for day in ("2024-04-05", "2024-04-12", "2024-04-19")]
+    world.store.close()
+print(json.dumps(found))
+"""
+
+
+@pytest.fixture(scope="module")
+def found(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    clone = tmp_path_factory.mktemp("clone")
+    for package in ("level1_pipeline", "monitoring", "tests"):
+        shutil.copytree(ROOT / package, clone / package, ignore=shutil.ignore_patterns("__pycache__"))
+    shutil.copyfile(ROOT / "tests/problems/friedman.py", clone / "level1_pipeline/problem.py")
+    run = subprocess.run([sys.executable, "-c", SCRIPT], cwd=clone, capture_output=True, text=True, timeout=600)
+    assert run.returncode == 0, run.stderr
+    return json.loads(run.stdout.splitlines()[-1])
+
+
+def last(found: dict[str, Any], case: str) -> dict[str, Any]:
+    return found[case][-1]
+
+
+def test_calm_weeks_are_nothing(found: dict[str, Any]) -> None:
+    assert [one["diagnosis"]["cause"] for one in found["calm"]] == ["nothing"] * 3
+
+
+def test_a_changed_relation_is_a_real_change(found: dict[str, Any]) -> None:
+    assert last(found, "changed")["diagnosis"]["cause"] == "real change"
+
+
+def test_a_stuck_input_is_a_data_fault(found: dict[str, Any]) -> None:
+    answer = found["stuck"][1]["diagnosis"]
+    assert answer["cause"] == "data fault"
+    assert "x0" in answer["words"]
+
+
+def test_spoiled_outcomes_of_one_region_are_no_real_change(found: dict[str, Any]) -> None:
+    assert {one["diagnosis"]["cause"] for one in found["poisoned"]} <= {"nothing", "data fault", "inconclusive"}
+    assert last(found, "poisoned")["diagnosis"]["cause"] != "nothing"
+
+
+def test_what_needs_classes_is_left_out_and_the_rest_is_there(found: dict[str, Any]) -> None:
+    (performance,) = last(found, "calm")["performances"]
+    assert performance["estimate"] is None
+    assert {"rmse", "r2", "skill"} <= set(performance["metrics"])
+    assert "calibration" not in performance["metrics"]
+    assert last(found, "calm")["skew"]["verdict"] == "equal"
