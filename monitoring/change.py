@@ -17,10 +17,11 @@ from level1_pipeline import problem
 from monitoring.findings import AffectedSlice
 
 CONFIDENCE = 0.995  # one-sided, of each test: about 1 % false signals a window in two directions
-LASTING = 0.999  # the same over several windows, where a signal leads to a training
 WITHOUT = 0.95  # one-sided, of the same tests without one slice value
 MIN_DAYS, MIN_ROWS, DAY_ROWS = 4, 200, 20
 MIN_BIAS, MIN_EXCESS = 0.05, 0.01  # in standard deviations of the outcome; in units of the loss or share of it
+# Over several windows a signal leads to a training. Three A/A windows of quiet days reach a bias of 0.12.
+LASTING, LASTING_BIAS = 0.999, 0.15
 LEANS = 1.0  # |t| from which a window leans to one side
 LARGE = 0.1  # share of rows from which a slice value is left out for a trial
 APART = 0.35  # standard deviations of the outcome, between a slice and the others on the same days
@@ -47,16 +48,14 @@ class Change:
 NOTHING = Change(None, 0, 0, 0.0, 0.0, 0.0, 0.0, False, "", (), ())
 
 
-def check(
-    rows: pd.DataFrame, scores: np.ndarray, promised: float | None = None, confidence: float = CONFIDENCE
-) -> Change:
+def check(rows: pd.DataFrame, scores: np.ndarray, promised: float | None = None, lasting: bool = False) -> Change:
     """Test matured rows (`day`, TARGET, slices) against `scores` (n,).
 
     Args:
         rows: matured answers.
         scores: of the model in question for these rows.
         promised: the primary metric at promotion, which a regression is held against.
-        confidence: one-sided, of each test.
+        lasting: the rows are those of several windows, and a signal will be acted upon.
     """
     if not len(rows):
         return NOTHING
@@ -65,7 +64,7 @@ def check(
     if len(daily) < MIN_DAYS or len(rows) < MIN_ROWS:
         return NOTHING
     spread = float(table["y"].std()) or 1.0
-    changed, way = _signal(daily, spread, confidence)
+    changed, way = _signal(daily, (LASTING_BIAS if lasting else MIN_BIAS) * spread, LASTING if lasting else CONFIDENCE)
     only = _explained_by_one(table, rows, spread, way) if changed else ""
     bias, excess = daily["bias"], daily["excess"]
     return Change(
@@ -110,12 +109,12 @@ def _daily(table: pd.DataFrame) -> pd.DataFrame:
     return grouped.mean()[grouped.size() >= DAY_ROWS]
 
 
-def _signal(daily: pd.DataFrame, spread: float, confidence: float) -> tuple[bool, str]:
+def _signal(daily: pd.DataFrame, least: float, confidence: float) -> tuple[bool, str]:
     """Whether anything changed, and which figure says so in which direction."""
     bias, excess = daily["bias"], daily["excess"]
     trials = {
-        "higher": beyond(bias, confidence) and bias.mean() > MIN_BIAS * spread,
-        "lower": beyond(-bias, confidence) and -bias.mean() > MIN_BIAS * spread,
+        "higher": beyond(bias, confidence) and bias.mean() > least,
+        "lower": beyond(-bias, confidence) and -bias.mean() > least,
         "worse": beyond(excess, confidence) and excess.mean() > MIN_EXCESS,
     }
     way = next((name for name, found in trials.items() if found), "")

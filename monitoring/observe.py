@@ -105,7 +105,7 @@ def _judge(view: View) -> Pass:
     promised = view.promised.get(problem.PRIMARY_METRIC)
     relation = change.check(rows, scores, promised)
     longer, longer_scores = _last_windows(view, rows, scores)
-    over = change.check(longer, longer_scores, promised, change.LASTING)
+    over = change.check(longer, longer_scores, promised, lasting=True)
     found = faults.find(view.reference, view.current)
     facts = Facts(
         coverage=view.current.coverage,

@@ -99,14 +99,14 @@ def ours(year: Year, count: int = WINDOWS) -> Wolf:
     return Wolf(alarms, signals, acted)
 
 
-def _check(rows: pd.DataFrame, confidence: float = change.CONFIDENCE) -> change.Change:
-    return change.check(rows, rows["calibrated"].to_numpy(), confidence=confidence)
+def _check(rows: pd.DataFrame, lasting: bool = False) -> change.Change:
+    return change.check(rows, rows["calibrated"].to_numpy(), lasting=lasting)
 
 
 def _acted(last: list[pd.DataFrame]) -> bool:
     """What `diagnosis.Facts.lasting` asks of windows in a row; a day drawn for two of them counts as two."""
     weeks = [rows.assign(day=rows["day"].astype(str) + f" {week}") for week, rows in enumerate(last)]
-    over = _check(pd.concat(weeks, ignore_index=True), change.LASTING)
+    over = _check(pd.concat(weeks, ignore_index=True), lasting=True)
     leaning = [change.leans(_check(rows), over) for rows in last]
     return bool(over.changed) and over.everywhere and sum(leaning) >= drift.K and leaning[-1]
 
