@@ -64,8 +64,9 @@ def check(rows: pd.DataFrame, scores: np.ndarray, promised: float | None = None,
     if len(daily) < MIN_DAYS or len(rows) < MIN_ROWS:
         return NOTHING
     spread = float(table["y"].std()) or 1.0
-    changed, way = _signal(daily, (LASTING_BIAS if lasting else MIN_BIAS) * spread, LASTING if lasting else CONFIDENCE)
-    only = _explained_by_one(table, rows, spread, way) if changed else ""
+    least = (LASTING_BIAS if lasting else MIN_BIAS) * spread
+    changed, way = _signal(daily, least, LASTING if lasting else CONFIDENCE)
+    only = _explained_by_one(table, rows, least, way) if changed else ""
     bias, excess = daily["bias"], daily["excess"]
     return Change(
         changed, len(daily), len(rows), float(bias.mean()), t_value(bias), float(excess.mean()), t_value(excess),
@@ -121,13 +122,16 @@ def _signal(daily: pd.DataFrame, least: float, confidence: float) -> tuple[bool,
     return bool(way), way
 
 
-def _explained_by_one(table: pd.DataFrame, rows: pd.DataFrame, spread: float, way: str) -> str:
-    """The slice value without which the signal is gone, or nothing."""
+def _explained_by_one(table: pd.DataFrame, rows: pd.DataFrame, bias: float, way: str) -> str:
+    """The slice value without which the signal is gone or less than half of what it was, or nothing."""
+
+    def signed(daily: pd.DataFrame) -> pd.Series:
+        return {"higher": daily["bias"], "lower": -daily["bias"], "worse": daily["excess"]}[way]
+
+    least = max(MIN_EXCESS if way == "worse" else bias, signed(_daily(table)).mean() / 2)
     for name, index in _parts(rows, LARGE).items():
-        rest = _daily(table.drop(index=table.index[index]))
-        signed = {"higher": rest["bias"], "lower": -rest["bias"], "worse": rest["excess"]}[way]
-        least = MIN_EXCESS if way == "worse" else MIN_BIAS * spread
-        if not (beyond(signed, WITHOUT) and signed.mean() > least):
+        rest = signed(_daily(table.drop(index=table.index[index])))
+        if not (beyond(rest, WITHOUT) and rest.mean() > least):
             return name
     return ""
 

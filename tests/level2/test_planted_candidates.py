@@ -206,6 +206,7 @@ def stage(home: Settings, rows: pd.DataFrame, bundles: Callable[[str, str], Path
                 "flush_seconds": 0.1,
                 "rate_limit": 0.0,
                 "tracking_uri": "sqlite:////nowhere/mlflow.db",
+                "canary_shares": "0.25,0.5",
             }
         )
         folder = settings.home / "bundles" / problem.NAME

@@ -152,10 +152,10 @@ def test_shares_that_make_no_sense_are_refused(home: Settings, shares: str) -> N
 
 
 def test_settings_make_the_policy(home: Settings) -> None:
-    assert Policy.of(home) == POLICY, "the defaults of both must be the same"
-    asked = home.model_copy(update={"approvals": "all", "canary_shares": "0.05,0.25,0.5"})
+    assert Policy.of(home) == Policy(), "the defaults of both must be the same"
+    asked = home.model_copy(update={"approvals": "all", "canary_shares": "0.25,0.5"})
     policy = Policy.of(asked)
-    assert policy.shares == (0.05, 0.25, 0.5)
+    assert policy.shares == (0.25, 0.5)
     assert policy.approvals == {SHADOW, CANARY, BAKE, CHAMPION}
     with pytest.raises(ValueError, match="nobody"):
         Policy.of(home.model_copy(update={"approvals": "nobody"}))
