@@ -66,7 +66,7 @@ def check(rows: pd.DataFrame, scores: np.ndarray, promised: float | None = None,
     spread = float(table["y"].std()) or 1.0
     least = (LASTING_BIAS if lasting else MIN_BIAS) * spread
     changed, way = _signal(daily, least, LASTING if lasting else CONFIDENCE)
-    only = _explained_by_one(table, rows, least, way) if changed else ""
+    only = _explained_by_one(table, rows, MIN_BIAS * spread, way) if changed else ""
     bias, excess = daily["bias"], daily["excess"]
     return Change(
         changed, len(daily), len(rows), float(bias.mean()), t_value(bias), float(excess.mean()), t_value(excess),
