@@ -349,7 +349,7 @@ def test_a_really_full_disk_stops_the_log_but_not_the_service(
 ) -> None:
     disk = tmp_path / "small-disk"
     disk.mkdir()
-    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=3m", "tmpfs", str(disk)], capture_output=True)
+    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=16m", "tmpfs", str(disk)], capture_output=True)
     if mounted.returncode:
         pytest.skip(f"a small disk cannot be mounted here: {mounted.stderr.decode().strip()}")
     try:
@@ -357,7 +357,7 @@ def test_a_really_full_disk_stops_the_log_but_not_the_service(
         small = served.model_copy(update={"store_uri": f"sqlite:///{database}"})
         set_route(small, champion="1")
         service = start(small, flush_seconds=0.1, watch_seconds=0.1, rate_limit=0)
-        (disk / "filler").write_bytes(b"x" * 1_500_000)
+        (disk / "filler").write_bytes(b"x" * 14_500_000)
         with httpx2.Client(base_url=service.url, timeout=30) as client:
             sent = 0
             while client.get("/readyz").json()["state"] == "ready" and sent < 20_000:
@@ -366,7 +366,9 @@ def test_a_really_full_disk_stops_the_log_but_not_the_service(
                 sent += len(body)
             health = client.get("/readyz").json()
             assert "the prediction log cannot be written" in " ".join(health["reasons"])
-            assert client.post("/predict", json=body).status_code == 200
+            for more in range(20):  # what waits is more than what was left of the disk
+                body = [{"id": f"{more}-{n}", "record": record} for n, record in enumerate(records)]
+                assert client.post("/predict", json=body).status_code == 200
             (disk / "filler").unlink()
             eventually(lambda: client.get("/readyz").json()["state"] == "ready")
         service.stop()
