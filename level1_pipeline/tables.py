@@ -29,7 +29,7 @@ class UtcTime(sa.TypeDecorator[datetime]):
         if value.tzinfo is None:
             raise ValueError(f"the time {value} has no UTC offset; give an aware datetime")
         utc = value.astimezone(UTC)
-        return utc.replace(tzinfo=None).isoformat(" ", "microseconds") if dialect.name == "sqlite" else utc
+        return utc.isoformat(" ", "microseconds")[:26] if dialect.name == "sqlite" else utc
 
     def process_result_value(self, value: Any, dialect: Any) -> datetime | None:
         """From the database, which may have forgotten the zone."""

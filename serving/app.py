@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -53,7 +54,9 @@ def from_environment() -> Guard:
     """The application for the environment's settings: what each worker of the server calls."""
     write_json_lines()
     sys.setswitchinterval(SWITCH_SECONDS)
-    return create_app(Settings().prepare())
+    app = create_app(Settings().prepare())
+    gc.freeze()  # what was imported stays, so the collector need not visit it again and again
+    return app
 
 
 async def _refused(_: Request, error: Exception) -> JSONResponse:

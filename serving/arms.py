@@ -6,12 +6,11 @@ import hashlib
 import logging
 import math
 import time
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Any, NamedTuple
 
-from level1_pipeline import problem
 from level1_pipeline.store import Route
 from serving.model import Model
 
@@ -49,22 +48,34 @@ class Asked(NamedTuple):
     at: datetime
 
 
-class Scored(NamedTuple):
-    """What an arm said about a case; no score means that it failed."""
+@dataclass(frozen=True, slots=True)
+class Scored:
+    """What an arm said about the cases that it scored together; no score means that it failed."""
 
-    asked: Asked
     arm: str
     model: Model
-    score: float | None
-    error: str | None
+    cases: list[Asked]
+    scores: list[float | None]
+    error: str  # of the cases without a score
     latency_ms: float
     recorded_at: datetime
 
-    def row(self) -> dict[str, Any]:
-        """The row of the prediction log."""
-        said = self._asdict()
-        asked, model = said.pop("asked"), said.pop("model")
-        return {"problem": problem.NAME, "version": model.version, **asked._asdict(), **said}
+    def __len__(self) -> int:
+        return len(self.cases)
+
+    def __iter__(self) -> Iterator[tuple[Asked, float | None]]:
+        return zip(self.cases, self.scores, strict=True)
+
+    def first(self, count: int) -> Scored:
+        """Only so many cases; itself, if it has no more."""
+        return self if len(self) <= count else replace(self, cases=self.cases[:count], scores=self.scores[:count])
+
+    def answered(self) -> Scored:
+        """Only the cases that have a score."""
+        if None not in self.scores:
+            return self
+        pairs = [(case, score) for case, score in self if score is not None]
+        return replace(self, cases=[case for case, _ in pairs], scores=[score for _, score in pairs])
 
 
 def in_canary(route: Route, entity_id: str) -> bool:
@@ -76,8 +87,8 @@ def in_canary(route: Route, entity_id: str) -> bool:
     return int.from_bytes(digest[:8], "big") / 2**64 < route.share
 
 
-def ask(model: Model, arm: str, cases: list[Asked]) -> list[Scored]:
-    """Score cases together; a model that raises or says NaN gives errors in place of scores."""
+def ask(model: Model, arm: str, cases: list[Asked]) -> Scored:
+    """Score cases together; a model that raises or says NaN gives an error in place of scores."""
     started = time.perf_counter()
     try:
         found = model.bundle.predict([one.record for one in cases]).tolist()
@@ -87,19 +98,15 @@ def ask(model: Model, arm: str, cases: list[Asked]) -> list[Scored]:
         logger.exception("version %s failed on %d cases", model.version, len(cases))
         scores, error = [None] * len(cases), f"{type(failure).__name__}: {failure}"
     milliseconds, now = 1000 * (time.perf_counter() - started), datetime.now(UTC)
-    return [
-        Scored(one, arm, model, score, None if score is not None else error, milliseconds, now)
-        for one, score in zip(cases, scores, strict=True)
-    ]
+    return Scored(arm, model, cases, scores, error, milliseconds, now)
 
 
-def answer(serving: Serving, cases: list[Asked]) -> tuple[list[Scored], list[Scored]]:
-    """The answers in the order of the cases, and the canary's failures (the champion answered these)."""
+def answer(serving: Serving, cases: list[Asked]) -> list[Scored]:
+    """What each arm said about its cases. Where the canary fails the champion is asked, too."""
     if not serving.canary:
-        return ask(serving.champion, CHAMPION, cases), []
+        return [ask(serving.champion, CHAMPION, cases)]
     tries = [one for one in cases if in_canary(serving.route, one.entity_id)]
-    tried = ask(serving.canary, CANARY, tries) if tries else []
-    by_place = {id(scored.asked): scored for scored in tried if scored.score is not None}
-    rest = [one for one in cases if id(one) not in by_place]
-    by_place |= {id(scored.asked): scored for scored in (ask(serving.champion, CHAMPION, rest) if rest else [])}
-    return [by_place[id(one)] for one in cases], [scored for scored in tried if scored.score is None]
+    found = [ask(serving.canary, CANARY, tries)] if tries else []
+    done = {id(case) for scored in found for case, score in scored if score is not None}
+    rest = [one for one in cases if id(one) not in done]
+    return [*found, ask(serving.champion, CHAMPION, rest)] if rest else found

@@ -6,6 +6,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Discriminator, Field, FiniteFloat, Tag, create_model
 from pydantic.fields import FieldInfo
+from typing_extensions import TypedDict  # pydantic needs this one before Python 3.12
 
 from level1_pipeline import problem
 
@@ -28,14 +29,14 @@ class Case(BaseModel):
     )
 
 
-class Prediction(BaseModel):
+class Prediction(TypedDict):  # not a model, which would take longer to make than to fill
     """What the model says about one case, and which model said it."""
 
-    id: str = Field(description="send it back with the outcome")
-    score: float = Field(description=SCORE)
+    id: Annotated[str, Field(description="send it back with the outcome")]
+    score: Annotated[float, Field(description=SCORE)]
     decision: str
-    version: str = Field(description="of the model")
-    arm: Literal["champion", "canary"]
+    version: Annotated[str, Field(description="of the model")]
+    arm: Annotated[str, Field(json_schema_extra={"enum": ["champion", "canary"]})]
 
 
 class Outcome(BaseModel):

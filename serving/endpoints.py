@@ -143,7 +143,7 @@ def outcomes(service: Asks, body: Annotated[one_or_many(Outcome), Body()]) -> In
 @router.get("/metrics", tags=["admin"], summary="Numbers for Prometheus", response_class=Response)
 def metrics(service: Asks) -> Response:
     """Requests, errors, latency, scores by version and arm, lost log rows, age of the model."""
-    return Response(service.metrics.page(), media_type=CONTENT_TYPE_LATEST)
+    return Response(service.page(), media_type=CONTENT_TYPE_LATEST)
 
 
 @probes.get("/livez", tags=["probes"], summary="Is the process alive?")

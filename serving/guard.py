@@ -6,16 +6,16 @@ from __future__ import annotations
 import asyncio
 import logging
 import re
-import secrets
 import time
 from collections.abc import Mapping
-from itertools import count
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from serving.access import OPEN, SCOPES, Access, Caller, RateLimit
 from serving.endpoints import answer
 from serving.errors import Refusal
+from serving.ids import new_id
+from serving.notes import Answer
 from serving.service import Service
 from serving.structured import REQUEST_ID
 
@@ -36,7 +36,6 @@ class Guard:
     def __init__(self, app: ASGIApp, service: Service):
         self.app, self.service = app, service
         self.access, self.rate = Access(service.settings), RateLimit(service.settings.rate_limit)
-        self._process, self._number = secrets.token_hex(8), count()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Handle one connection of the server."""
@@ -45,7 +44,7 @@ class Guard:
         started, status, complete = time.perf_counter(), 0, False
         headers = dict(scope["headers"])
         given = headers.get(b"x-request-id", b"").decode("latin-1")
-        request_id = given if SAFE_ID.fullmatch(given) else f"{self._process}{next(self._number):016x}"
+        request_id = given if SAFE_ID.fullmatch(given) else new_id()
         REQUEST_ID.set(request_id)
 
         async def tagged(message: Message) -> None:
@@ -73,7 +72,7 @@ class Guard:
             if not status:
                 await FAILED.response(request_id)(scope, receive, tagged)
         finally:
-            self._note(scope, status, time.perf_counter() - started)
+            self._note(scope, request_id, status, time.perf_counter() - started)
         return None
 
     async def _admit(self, scope: Scope, headers: Mapping[bytes, bytes], receive: Receive) -> bytes:
@@ -115,13 +114,10 @@ class Guard:
             raise Refusal(413, f"the body is larger than {limit:,} bytes; send fewer rows in one request")
         return b"".join(parts)
 
-    def _note(self, scope: Scope, status: int, seconds: float) -> None:
+    def _note(self, scope: Scope, request_id: str, status: int, seconds: float) -> None:
         path = scope["path"] if scope["path"] in SCOPES or scope["path"] in OPEN else "other"
         method = scope["method"] if scope["method"] in METHODS else "other"
-        self.service.metrics.answered(path, method, status, seconds)
-        facts = {"method": method, "path": path, "status": status, "ms": round(1000 * seconds, 2)}
-        if path not in OPEN:
-            logger.info("answered", extra={"facts": facts})
+        self.service.notes.answered(Answer(time.time(), request_id, method, path, status, seconds, path not in OPEN))
 
 
 def _length(body: bytes) -> tuple[bytes, bytes]:

@@ -10,21 +10,28 @@ from __future__ import annotations
 import logging
 import threading
 from collections import deque
-from itertools import islice
+from functools import cache, lru_cache
+from itertools import chain
 from typing import Any
 
 import sqlalchemy as sa
+from pydantic_core import to_json
 
+from level1_pipeline import problem
 from level1_pipeline.store import Store
-from level1_pipeline.tables import INSERT, predictions
+from level1_pipeline.tables import UtcTime, predictions
 from serving.arms import Scored
 from serving.metrics import Metrics
 
 logger = logging.getLogger(__name__)
 
-BATCH = 1000
+BATCH = 1000  # rows in a transaction, or what was scored together if that is more
+# Rows in a statement. SQLite works through a statement without Python's lock, so answers go on beside it; row by
+# row each would wait for the lock again. And SQLAlchemy's own insert costs as much as the database does.
+TOGETHER = 200
 # Faults of a row, not of the store: to wait would not help, and would block all others.
 ROW_FAULTS = (sa.exc.DataError, sa.exc.IntegrityError)
+Row = tuple[Any, ...]
 
 
 class PredictionLog:
@@ -32,30 +39,37 @@ class PredictionLog:
 
     def __init__(self, store: Store, limit: int, metrics: Metrics):
         self.store, self.limit, self.metrics = store, limit, metrics
-        self.lost = 0
+        self.lost = self.waiting = 0  # rows
         self.trouble: str | None = None
-        self._waiting: deque[Scored] = deque()
+        self._queue: deque[Scored] = deque()
         self._lock = threading.Lock()
+        dialect = sa.make_url(store.url).get_dialect()()
+        self._dialect = dialect.name
+        self._time = lru_cache(100)(lambda moment: UtcTime().process_bind_param(moment, dialect))  # rows share theirs
 
-    def add(self, scored: list[Scored]) -> None:
+    def add(self, scored: Scored) -> None:
         """Take what was said, to write it soon. Never waits and never fails."""
         with self._lock:
-            room = max(0, self.limit - len(self._waiting))
-            self._waiting.extend(scored[:room])
-            self._lose(len(scored[room:]))
+            kept = scored.first(self.limit - self.waiting)
+            self._queue.append(kept)
+            self.waiting += len(kept)
+            self._lose(len(scored) - len(kept))
 
     def flush(self) -> None:
-        """Write all that waits, in batches; what the store does not take goes on waiting."""
-        while batch := self._next():
+        """Write all that waits now, in batches; what the store does not take goes on waiting."""
+        left = len(self._queue)  # without what comes meanwhile: that would become many transactions of a few rows
+        while left > 0:
+            batch = self._next()
             try:
-                self._write([one.row() for one in batch])
+                self._write([row for one in batch for row in self._rows(one)])
             except Exception as error:  # disk full, locked, unreachable: serving goes on
                 self._report(error)
                 return
+            left -= len(batch)
             with self._lock:
                 for _ in batch:
-                    self._waiting.popleft()
-                self.metrics.waiting.set(len(self._waiting))
+                    self.waiting -= len(self._queue.popleft())
+                self.metrics.waiting.set(self.waiting)
         if self.trouble:
             logger.info("the prediction log has caught up")
         self.trouble = None
@@ -64,29 +78,64 @@ class PredictionLog:
         """Write the rest; count what cannot be written. For a clean stop, after the last `add`."""
         self.flush()
         with self._lock:
-            left = len(self._waiting)
-            self._waiting.clear()
+            left, self.waiting = self.waiting, 0
+            self._queue.clear()
             self._lose(left)
         if left:
             logger.error("%d predictions could not be logged before the stop: %s", left, self.trouble)
 
-    def _next(self) -> list[Scored]:
-        with self._lock:
-            self.metrics.waiting.set(len(self._waiting))
-            return list(islice(self._waiting, BATCH))
+    def _rows(self, scored: Scored) -> list[Row]:
+        """A value for each column of the table, in the form that its database takes."""
+        arm, version, error, took = scored.arm, scored.model.version, scored.error, scored.latency_ms
+        time, recorded = self._time, self._time(scored.recorded_at)
+        return [
+            (
+                problem.NAME,
+                made,
+                arm,
+                entity,
+                version,
+                time(at),
+                recorded,
+                to_json(record).decode(),
+                score,
+                error if score is None else None,
+                took,
+            )
+            for (made, entity, record, at), score in scored
+        ]
 
-    def _write(self, rows: list[dict[str, Any]]) -> None:
+    def _next(self) -> list[Scored]:
+        batch, rows = [], 0
+        with self._lock:
+            self.metrics.waiting.set(self.waiting)
+            for one in self._queue:
+                batch.append(one)
+                rows += len(one)
+                if rows >= BATCH:
+                    break
+        return batch
+
+    def _write(self, rows: list[Row]) -> None:
         try:
-            engine = self.store.engine
-            with engine.begin() as connection:
-                connection.execute(INSERT[engine.dialect.name](predictions).on_conflict_do_nothing(), rows)
+            with self.store.engine.begin() as connection:
+                self._insert(connection, rows)
         except ROW_FAULTS as error:
             if len(rows) == 1:
-                logger.error("prediction %s cannot be logged: %s", rows[0]["id"], error)
+                logger.error("prediction %s cannot be logged: %s", rows[0][1], error)
                 self._lose(1)
                 return
             for row in rows:
                 self._write([row])
+
+    def _insert(self, connection: sa.Connection, rows: list[Row]) -> None:
+        """An id that an arm has logged before is left as it is."""
+        whole = len(rows) - len(rows) % TOGETHER
+        for start in range(0, whole, TOGETHER):
+            together = tuple(chain.from_iterable(rows[start : start + TOGETHER]))
+            connection.exec_driver_sql(_statement(self._dialect, TOGETHER), together)
+        if rest := rows[whole:]:
+            connection.exec_driver_sql(_statement(self._dialect, 1), rest)
 
     def _lose(self, rows: int) -> None:
         if rows:
@@ -96,4 +145,12 @@ class PredictionLog:
     def _report(self, error: Exception) -> None:
         if not self.trouble:
             logger.error("predictions cannot be logged, they wait in memory: %s", error)
-        self.trouble = f"the prediction log cannot be written ({type(error).__name__}), {len(self._waiting)} rows wait"
+        self.trouble = f"the prediction log cannot be written ({type(error).__name__}), {self.waiting} rows wait"
+
+
+@cache
+def _statement(dialect: str, rows: int) -> str:
+    mark = "?" if dialect == "sqlite" else "%s"
+    row = f"({', '.join([mark] * len(predictions.columns))})"
+    names = ", ".join(predictions.columns.keys())
+    return f"INSERT INTO predictions ({names}) VALUES {', '.join([row] * rows)} ON CONFLICT DO NOTHING"  # noqa: S608

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import threading
-from uuid import uuid4
 
 from level1_pipeline import problem
 from level1_pipeline.settings import Settings
@@ -14,8 +13,11 @@ from serving.bodies import Case, Explanation, Health, ModelCard, Outcome, Predic
 from serving.clock import Clock
 from serving.errors import Refusal
 from serving.explain import explain
+from serving.ids import new_id
 from serving.log import PredictionLog
 from serving.metrics import Metrics
+from serving.notes import PAUSE_SECONDS as NOTES_SECONDS
+from serving.notes import Notes
 from serving.repeat import Repeat
 from serving.shadow import PAUSE_SECONDS, Shadow
 from serving.watcher import Watcher
@@ -30,6 +32,7 @@ class Service:
     def __init__(self, settings: Settings):
         self.settings, self.store, self.metrics = settings, Store(settings.operations), Metrics()
         self.clock = Clock(settings, self.store)
+        self.notes = Notes(self.metrics)
         self.watcher = Watcher(settings, self.store, self.clock, self.metrics)
         self.log = PredictionLog(self.store, settings.log_rows, self.metrics)
         self.shadow = Shadow(settings.shadow_rows, self.metrics, self._record)
@@ -38,6 +41,7 @@ class Service:
         self._threads = (
             Repeat("watcher", settings.watch_seconds, self.watcher.look),
             Repeat("shadow", PAUSE_SECONDS, self.shadow.work),
+            Repeat("notes", NOTES_SECONDS, self.notes.work_off),
             Repeat("prediction log", settings.flush_seconds, self.log.flush),
         )
 
@@ -54,6 +58,7 @@ class Service:
         self.log.flush()  # what was answered comes before what was only copied
         self.shadow.finish()
         self.log.close()
+        self.notes.work_off()
         self.store.close()
 
     def predict(self, cases: list[Case]) -> list[Prediction]:
@@ -67,12 +72,12 @@ class Service:
                 422, f"{len(cases)} rows in one request; at most {self.settings.max_rows} are taken, send several"
             )
         serving, asked = self.serving(), self._asked(cases)
-        answers, failures = arms.answer(serving, asked)
-        self._record([*(one for one in answers if one.score is not None), *failures])
+        found = arms.answer(serving, asked)
+        self._record(found)
         if serving.shadow:
             self.shadow.add(serving.shadow, asked)
         self._count_unknown(serving, asked)
-        return [_said(one) for one in answers]
+        return _said(asked, found)
 
     def is_quick(self) -> bool:
         """Whether every model that answers is a compiled one."""
@@ -99,6 +104,11 @@ class Service:
             self.metrics.outcomes.labels(kind).inc(getattr(result, kind))
         self.metrics.outcomes.labels("unknown").inc(len(result.unknown))
         return result
+
+    def page(self) -> bytes:
+        """The metrics, with everything that was answered before."""
+        self.notes.work_off()
+        return self.metrics.page()
 
     def serving(self) -> Serving:
         """What is served now; take it once for each request."""
@@ -139,29 +149,39 @@ class Service:
         )
 
     def _asked(self, cases: list[Case]) -> list[Asked]:
-        now, ids = self.clock.now(), [case.id or uuid4().hex for case in cases]
+        now, ids = self.clock.now(), [case.id or new_id() for case in cases]
         return [
             Asked(made, case.entity_id or made, vars(case.record), now) for made, case in zip(ids, cases, strict=True)
         ]
 
     def _record(self, scored: list[Scored]) -> None:
-        together: dict[tuple[str, str, float], list[float | None]] = {}
         for one in scored:
-            together.setdefault((one.model.version, one.arm, one.latency_ms), []).append(one.score)
-        for (version, arm, milliseconds), scores in together.items():
-            self.metrics.scored(version, arm, scores, milliseconds / 1000)
-        self.log.add(scored)
+            self.notes.scored(one)
+            # Where the champion fails nothing was said, and the caller may ask again with the same id.
+            self.log.add(one.answered() if one.arm == arms.CHAMPION else one)
 
     def _count_unknown(self, serving: Serving, asked: list[Asked]) -> None:
         for name, known in serving.champion.categories.items():
-            new = sum(one.record[name] is not None and one.record[name] not in known for one in asked)
+            new = [one for one in asked if one.record[name] not in known and one.record[name] is not None]
             if new:
-                self.metrics.unknown.labels(name).inc(new)
+                self.metrics.unknown.labels(name).inc(len(new))
 
 
-def _said(one: Scored) -> Prediction:
-    if one.score is None:
-        raise Refusal(500, f"the model gave no number for {one.asked.id}; the log of the service says why")
-    return Prediction(
-        id=one.asked.id, score=one.score, decision=problem.decide(one.score), version=one.model.version, arm=one.arm
-    )
+def _said(asked: list[Asked], found: list[Scored]) -> list[Prediction]:
+    """The answers in the order of the cases."""
+    said: dict[int, Prediction] = {
+        id(case): {
+            "id": case.id,
+            "score": score,
+            "decision": problem.decide(score),
+            "version": one.model.version,
+            "arm": one.arm,
+        }
+        for one in found
+        for case, score in one
+        if score is not None
+    }
+    silent = next((case for case in asked if id(case) not in said), None) if len(said) < len(asked) else None
+    if silent:
+        raise Refusal(500, f"the model gave no number for {silent.id}; the log of the service says why")
+    return [said[id(case)] for case in asked]

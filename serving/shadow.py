@@ -56,6 +56,6 @@ class Shadow:
 
 def _score(model: Model, cases: list[Asked]) -> list[Scored]:
     scored = arms.ask(model, arms.SHADOW, cases)
-    if len(cases) > 1 and all(one.score is None for one in scored):
-        return [one for case in cases for one in arms.ask(model, arms.SHADOW, [case])]  # which of them spoilt it?
-    return scored
+    if len(cases) > 1 and not scored.answered():
+        return [arms.ask(model, arms.SHADOW, [case]) for case in cases]  # which of them spoilt it?
+    return [scored]

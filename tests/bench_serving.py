@@ -1,7 +1,8 @@
-"""`make bench-serving`: our service and its peers, on one core, in turns, with the same real rows.
+"""`make bench-serving`: our service and its peers, in turns, with the same real rows.
 
-The client has the other core. All are started once (timed up to the first right prediction), then stopped and
-continued by signals, so that only the one that is measured runs. BENCH_SECONDS is the length of each load.
+All are started once (timed up to the first right prediction), then stopped and continued by signals, so that only
+the one that is measured runs. BENCH_SECONDS is the length of each load. The machine's cores are for all, as on any
+machine; with BENCH_PINNED=1 the server has one core for itself and the client another.
 """
 
 from __future__ import annotations
@@ -37,7 +38,8 @@ ROOT = Path(__file__).parents[1]
 OURS, THEIRS = Path(sys.executable), ROOT / ".venv-bench/bin/python"
 ROUNDS, SECONDS = int(os.environ.get("BENCH_ROUNDS", "3")), float(os.environ.get("BENCH_SECONDS", "5"))
 CONNECTIONS, CASES, TRAINED, YEARS = 16, 1000, 80_000, 10
-SERVER_CORE, CLIENT_CORE = {0}, {1}
+ALL_CORES = os.sched_getaffinity(0)
+SERVER_CORES, CLIENT_CORES = ({0}, {1}) if os.environ.get("BENCH_PINNED") else (ALL_CORES, ALL_CORES)
 Records = list[dict[str, Any]]
 console = Console()
 
@@ -125,7 +127,7 @@ def mlflow_scores(said: Any) -> list[float]:
 
 
 SERVE = "from serving.__main__ import main; main(['run'])"
-NO_LOG = f"from serving.log import PredictionLog; PredictionLog.add = lambda self, rows: None; {SERVE}"
+NO_LOG = f"from serving.log import PredictionLog; PredictionLog.add = lambda self, scored: None; {SERVE}"
 OUR_SETTINGS = {"MLOPS_RATE_LIMIT": "1000000", "MLOPS_LOG_ROWS": "10000000"}
 COMPILED = {"PEER_ENGINE": "compiled"}
 V2 = "/v2/models/peer/infer"
@@ -210,7 +212,7 @@ def started(peer: Peer, world: World) -> Iterator[psutil.Process]:
             env=environment,
             stdout=file,
             stderr=file,
-            preexec_fn=lambda: os.sched_setaffinity(0, SERVER_CORE),
+            preexec_fn=lambda: os.sched_setaffinity(0, SERVER_CORES),
         )
     process = psutil.Process(child.pid)
     try:
@@ -337,7 +339,7 @@ def main() -> None:
     """Measure everything; print a table and one line."""
     wanted = os.environ.get("BENCH_PEERS", "")
     found = [peer for peer in peers() if not wanted or peer.name in wanted.split(",")]
-    os.sched_setaffinity(0, CLIENT_CORE)
+    os.sched_setaffinity(0, CLIENT_CORES)
     with tempfile.TemporaryDirectory() as scratch, ExitStack() as running:
         world = World.make(Path(scratch))
         if any(peer.command is mlflow for peer in found):
@@ -349,7 +351,7 @@ def main() -> None:
                 measure(peer, world, process, turn)
         show(found)
         running.close()
-        os.sched_setaffinity(0, SERVER_CORE | CLIENT_CORE)
+        os.sched_setaffinity(0, ALL_CORES)
         rows_a_second, ratio = compare_files(world)
     conclude({peer.name: peer for peer in found}, rows_a_second, ratio)
 

@@ -444,7 +444,9 @@ def test_schemathesis_finds_no_request_that_breaks_the_contract(served: Settings
             good, bad = (operation.as_strategy(generation_mode=mode) for mode in schemathesis.GenerationMode)
 
             @given(case=good | bad)
-            @examples(max_examples=25, deadline=None, database=None, suppress_health_check=list(HealthCheck))
+            @examples(
+                max_examples=40, derandomize=True, deadline=None, database=None, suppress_health_check=list(HealthCheck)
+            )
             def ask(case: schemathesis.Case) -> None:
                 answer = case.call_and_validate(headers=headers)
                 asked.setdefault(case.path, set()).add(answer.status_code)

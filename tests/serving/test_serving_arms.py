@@ -109,17 +109,17 @@ def test_in_a_canary_each_entity_is_answered_by_its_arm_and_says_so(
 @pytest.mark.parametrize("says", [RuntimeError("broken"), float("nan"), float("inf")], ids=str)
 def test_where_the_canary_fails_the_champion_answers_and_the_failure_is_kept(says: Any) -> None:
     serving = Serving(canary(1.0), model(0.25, "1"), model(says))
-    answers, failures = arms.answer(serving, asked())
-    assert [(one.arm, one.score, one.model.version) for one in answers] == [("champion", 0.25, "1")] * 4
-    assert [(one.asked.id, one.arm, one.score) for one in failures] == [(f"id {n}", "canary", None) for n in range(4)]
-    assert all(one.error for one in failures)
+    failed, said = arms.answer(serving, cases := asked())
+    assert (said.arm, said.model.version, list(said)) == ("champion", "1", [(case, 0.25) for case in cases])
+    assert (failed.arm, failed.model.version, list(failed)) == ("canary", "2", [(case, None) for case in cases])
+    assert failed.error
 
 
 def test_a_canary_that_fails_for_one_row_answers_the_others() -> None:
     serving = Serving(canary(1.0), model(0.25, "1"), model(lambda record: np.nan if record["x"] == 2 else 0.75))
-    answers, failures = arms.answer(serving, asked())
-    assert [one.score for one in answers] == [0.75, 0.75, 0.25, 0.75]
-    assert [one.asked.id for one in failures] == ["id 2"]
+    tried, said = arms.answer(serving, cases := asked())
+    assert (tried.arm, tried.scores) == ("canary", [0.75, 0.75, None, 0.75])
+    assert (said.arm, list(said)) == ("champion", [(cases[2], 0.25)])
 
 
 def test_a_champion_that_gives_no_number_answers_500_and_logs_no_prediction(
@@ -187,7 +187,7 @@ def test_one_record_that_breaks_the_shadow_spoils_no_other() -> None:
     shadow = Shadow(100, Metrics(), heard.extend)
     shadow.add(model(says), asked(5))
     shadow.finish()
-    assert [one.score for one in heard] == [0.5, 0.5, None, 0.5, 0.5]
+    assert [score for one in heard for _, score in one] == [0.5, 0.5, None, 0.5, 0.5]
 
 
 def test_copies_that_find_the_queue_full_are_dropped_and_counted() -> None:
@@ -197,7 +197,8 @@ def test_copies_that_find_the_queue_full_are_dropped_and_counted() -> None:
     shadow.add(model(0.5), asked(2))
     shadow.add(model(0.5, "3"), asked(4))
     shadow.finish()
-    assert [(one.asked.id, one.model.version) for one in heard] == [("id 0", "2"), ("id 1", "2"), ("id 0", "3")]
+    found = [(case.id, one.model.version) for one in heard for case, _ in one]
+    assert found == [("id 0", "2"), ("id 1", "2"), ("id 0", "3")]
     assert b"mlops_shadow_dropped_total 3.0" in metrics.page()
 
 

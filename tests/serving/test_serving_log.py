@@ -21,10 +21,12 @@ from level1_pipeline import problem
 from level1_pipeline.settings import Settings
 from level1_pipeline.store import Store
 from serving import outcomes
+from serving.arms import Asked, Scored
 from serving.bodies import Outcome
 from serving.errors import Refusal
 from serving.log import PredictionLog
 from serving.metrics import Metrics
+from serving.model import Model
 from tests.serving.conftest import (
     NOW,
     Models,
@@ -39,29 +41,31 @@ from tests.serving.conftest import (
 )
 
 
-class Said(dict[str, Any]):
-    """Stands for what a model said: the log only asks for its row."""
-
-    def row(self) -> dict[str, Any]:
-        return dict(self)
-
-
-def row(number: int, **changes: Any) -> Any:
-    fields = {
+def row(number: int, **changes: Any) -> dict[str, Any]:
+    """A row as the log should hold it."""
+    return {
         "problem": problem.NAME,
         "id": f"id-{number:05}",
         "arm": "champion",
         "entity_id": "somebody",
         "version": "1",
         "at": NOW,
-        "recorded_at": datetime.now(UTC),
+        "recorded_at": datetime(2013, 4, 2, 12, 30, 0, 123456, UTC),
         "record": {"x": float(number), "none": None, "text": "é"},
         "score": 0.5,
         "error": None,
         "latency_ms": 1.5,
         **changes,
     }
-    return Said(fields)
+
+
+def scored(*rows: dict[str, Any]) -> Scored:
+    """What leaves these rows, which have all but their cases in common."""
+    one = rows[0]
+    model = Model(one["version"], None, "checksum", {}, {})  # type: ignore[arg-type]
+    cases = [Asked(row["id"], row["entity_id"], row["record"], row["at"]) for row in rows]
+    scores = [row["score"] for row in rows]
+    return Scored(one["arm"], model, cases, scores, one["error"] or "", one["latency_ms"], one["recorded_at"])
 
 
 MakeLog = Callable[..., PredictionLog]
@@ -85,8 +89,12 @@ def log_of() -> Iterator[MakeLog]:
 
 
 def test_rows_come_back_as_they_were(both: Settings, log_of: MakeLog) -> None:
-    log, rows = log_of(both), [row(number) for number in range(2500)]  # more than two batches
-    log.add(rows)
+    log, rows = log_of(both), [row(number) for number in range(2512)]  # more than two batches, and some
+    for first, last in ((0, 1500), (1500, 2500)):  # many cases at once
+        log.add(scored(*rows[first:last]))
+    rows[2505] |= {"score": None, "error": "no number", "arm": "canary"}
+    for one in rows[2500:]:
+        log.add(scored(one))
     log.flush()
     assert logged(both) == rows
     assert (log.lost, log.trouble) == (0, None)
@@ -94,9 +102,10 @@ def test_rows_come_back_as_they_were(both: Settings, log_of: MakeLog) -> None:
 
 def test_the_same_id_and_arm_leave_one_row_the_first(both: Settings, log_of: MakeLog) -> None:
     log = log_of(both)
-    log.add([row(1, score=0.1), row(1, score=0.2)])
+    log.add(scored(row(1, score=0.1), row(1, score=0.2)))
     log.flush()
-    log.add([row(1, score=0.3), row(1, score=0.4, arm="shadow")])
+    log.add(scored(row(1, score=0.3)))
+    log.add(scored(row(1, score=0.4, arm="shadow")))
     log.flush()
     assert [(one["arm"], one["score"]) for one in logged(both)] == [("champion", 0.1), ("shadow", 0.4)]
     assert log.lost == 0  # to ignore what is there already is no loss
@@ -106,7 +115,7 @@ def test_several_writers_at_once_lose_nothing(both: Settings, log_of: MakeLog) -
     def write(start: int) -> None:
         log = log_of(both)
         for number in range(start, start + 200, 20):
-            log.add([row(one) for one in range(number, number + 20)])
+            log.add(scored(*(row(one) for one in range(number, number + 20))))
             log.flush()
         assert log.lost == 0
 
@@ -120,7 +129,8 @@ def test_several_writers_at_once_lose_nothing(both: Settings, log_of: MakeLog) -
 
 def test_a_row_that_the_database_refuses_does_not_block_the_others(both: Settings, log_of: MakeLog) -> None:
     log = log_of(both)
-    log.add([row(1), row(2, version=None), row(3)])
+    for one in (row(1), row(2, entity_id=None), row(3)):
+        log.add(scored(one))
     log.flush()
     assert [one["id"] for one in logged(both)] == ["id-00001", "id-00003"]
     assert (log.lost, log.trouble) == (1, None)
@@ -141,7 +151,7 @@ def test_while_the_store_fails_rows_wait_up_to_the_limit_and_the_lost_ones_are_c
 ) -> None:
     log, obstacle = broken
     for number in range(130):
-        log.add([row(number)])
+        log.add(scored(row(number)))
         if number % 50 == 0:
             log.flush()
     log.flush()
@@ -157,7 +167,7 @@ def test_while_the_store_fails_rows_wait_up_to_the_limit_and_the_lost_ones_are_c
 
 def test_a_stop_while_the_store_fails_counts_what_is_lost(broken: tuple[PredictionLog, Path]) -> None:
     log, _ = broken
-    log.add([row(number) for number in range(7)])
+    log.add(scored(*(row(number) for number in range(7))))
     log.close()
     assert log.lost == 7
 
@@ -312,12 +322,12 @@ def test_any_order_of_arrival_gives_the_same_end(both: Settings, seed: int) -> N
 
 def test_unknown_ids_are_kept_apart_until_their_prediction_appears(both: Settings, log_of: MakeLog) -> None:
     log = log_of(both)
-    log.add([row(1)])
+    log.add(scored(row(1)))
     log.flush()
     result = ingest(both, [outcome("id-00001", 1), outcome("id-00002", 0)], NOW)
     assert (result.new, result.unknown) == (2, ["id-00002"])
     assert [one["id"] for one in outcomes.unknown(log.store)] == ["id-00002"]
-    log.add([row(2)])
+    log.add(scored(row(2)))
     log.flush()
     assert outcomes.unknown(log.store) == []
 

@@ -280,7 +280,7 @@ service.watcher.look()
 service.stop()
 loaded = {"sklearn", "pandas", "scipy", "skops", "treelite", "pyarrow"} & set(sys.modules)
 assert not loaded, loaded
-print(said.score)
+print(said["score"])
 """
     done = subprocess.run(
         [sys.executable, "-c", code],
