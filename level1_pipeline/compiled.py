@@ -150,7 +150,8 @@ class Scorer:
         for number, (tree, found) in enumerate(zip(trees, leaves, strict=True)):
             ordered = found[0]
             self._leaf_values[number, : len(ordered)] = [tree["value"][leaf] for leaf in ordered]
-        self._first_leaf = np.arange(len(trees)) * most
+        # One before each tree's first leaf, in the smallest type: the sum is as large as the rows times the trees.
+        self._before_leaves = (np.arange(len(trees)) * most - 1).astype(np.min_scalar_type(-most * len(trees)))
         self._masks, self._inputs = self._tables(compiled["inputs"], trees, leaves)
         self._find = [(one.name, one.row) for one in self._inputs]
 
@@ -210,8 +211,8 @@ class Scorer:
         raw = np.empty(len(rows))
         for start in range(0, len(rows), BLOCK):
             alive = self._alive(rows[start : start + BLOCK])
-            leaf = np.bitwise_count((alive & (~alive + self._word(1))) - self._word(1))
-            raw[start : start + BLOCK] = self._leaf_values.take(leaf + self._first_leaf).sum(axis=1)
+            first = np.bitwise_count(alive ^ (alive - self._word(1)))  # the lowest bit that is set; the lowest is 1
+            raw[start : start + BLOCK] = self._leaf_values.take(first + self._before_leaves, mode="clip").sum(axis=1)
         raw += self.base
         return 1 / (1 + np.exp(-raw)) if self.link == "sigmoid" else raw
 

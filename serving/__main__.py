@@ -35,7 +35,7 @@ def parser() -> argparse.ArgumentParser:
     batch.add_argument("--input", type=Path, required=True, metavar="PATH", help="Parquet or CSV, a file or a folder")
     batch.add_argument("--output", type=Path, required=True, metavar="FOLDER", help="for scores, bad rows and facts")
     batch.add_argument("--version", metavar="VERSION", help="a published version (default: the champion)")
-    batch.add_argument("--processes", type=int, metavar="N", help="that score (default: one for each core)")
+    batch.add_argument("--threads", type=int, metavar="N", help="that score (default: one for each core)")
     return top
 
 

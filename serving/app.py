@@ -20,6 +20,7 @@ from serving.guard import FAILED, Guard
 from serving.service import Service
 from serving.structured import REQUEST_ID, write_json_lines
 
+COLLECT = (10_000, 20, 20)  # a request of a hundred rows makes thousands of objects, and none of them in cycles
 SWITCH_SECONDS = 0.0005  # an answer waits this long for the thread that writes the log (Python's default: 0.005)
 
 
@@ -56,6 +57,7 @@ def from_environment() -> Guard:
     sys.setswitchinterval(SWITCH_SECONDS)
     app = create_app(Settings().prepare())
     gc.freeze()  # what was imported stays, so the collector need not visit it again and again
+    gc.set_threshold(*COLLECT)
     return app
 
 

@@ -12,14 +12,11 @@ from __future__ import annotations
 
 import json
 import os
-import threading
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import Future, ProcessPoolExecutor
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
-from itertools import chain, islice
-from multiprocessing import connection, get_context, parent_process
 from pathlib import Path
 from typing import Any
 
@@ -33,8 +30,6 @@ from serving.part import BAD, SCORES
 from serving.reading import ROW, Source
 
 BEGUN, DONE = "begun.json", "scored.json"
-AHEAD = 2  # chunks that wait for each process: more would only take memory
-ALONE = 8  # fewer chunks are done before another process has started
 
 
 class BatchRefused(RuntimeError):
@@ -50,7 +45,7 @@ class Result:
     computed: int  # rows that this run scored; the others were there
 
 
-def score(source: Source, output: Path, model: Path, version: str, processes: int | None = None) -> Result:
+def score(source: Source, output: Path, model: Path, version: str, threads: int | None = None) -> Result:
     """Score all rows of the source with the bundle in the folder `model`.
 
     Raises:
@@ -62,7 +57,7 @@ def score(source: Source, output: Path, model: Path, version: str, processes: in
         done = json.loads((output / DONE).read_text())
         return Result(done["rows"], done["bad"], 0)
     try:
-        computed = _score_missing(source, output, model, processes or os.cpu_count() or 1)
+        computed = _score_missing(source, output, model, threads or os.cpu_count() or 1)
         result = Result(_count(output / SCORES) + _count(output / BAD), _count(output / BAD), computed)
         part.write(output / DONE, json.dumps({**about, "rows": result.rows, "bad": result.bad}, indent=2).encode())
         for rest in (output / BEGUN, *output.glob("*/.*")):  # and what a killed run had half written
@@ -114,13 +109,16 @@ def _unwritable(output: Path, error: OSError) -> BatchRefused:
     )
 
 
-def _score_missing(source: Source, output: Path, model: Path, processes: int) -> int:
-    """Compute the parts that are not there yet; returns their rows."""
-    with _progress() as show:
-        missing = _missing(source, output, show)
-        jobs = list(islice(missing, ALONE))
-        run = _in_parallel if len(jobs) == ALONE and processes > 1 else _one_by_one
-        computed = sum(run(output, model, chain(jobs, missing), processes))
+def _score_missing(source: Source, output: Path, model: Path, threads: int) -> int:
+    """Compute the parts that are not there yet; returns their rows. Reading, trees and writing are work outside of
+    Python's lock, so threads use the cores, and share the model and the chunks."""
+    computed, waiting = 0, deque[Future[int]]()
+    with _progress() as show, ThreadPoolExecutor(threads) as pool:
+        for number, table in _missing(source, output, show):
+            waiting.append(pool.submit(part.compute, output, model, number, table))
+            if len(waiting) > threads:  # more chunks ahead would only take memory
+                computed += waiting.popleft().result()
+        computed += sum(one.result() for one in waiting)
     if source.ragged:
         table = pd.DataFrame(source.ragged, columns=[ROW, "reasons"])
         part.write_table(output / BAD / "unreadable.parquet", pa.Table.from_pandas(table, preserve_index=False))
@@ -134,47 +132,6 @@ def _missing(source: Source, output: Path, show: Callable[[float], None]) -> Ite
         if not part.path(output, SCORES, number).exists():
             yield number, table
         show(share)
-
-
-def _one_by_one(output: Path, model: Path, jobs: Iterable[tuple[int, pa.Table]], _: int) -> Iterator[int]:
-    for number, table in jobs:
-        yield part.compute(output, model, number, table)
-
-
-def _in_parallel(output: Path, model: Path, jobs: Iterable[tuple[int, pa.Table]], processes: int) -> Iterator[int]:
-    """This process reads, and scores what the others have no time for."""
-    waiting: deque[Future[int]] = deque()
-    with ProcessPoolExecutor(processes - 1, get_context("spawn"), _start) as pool:
-        try:
-            for number, table in jobs:
-                while waiting and waiting[0].done():
-                    yield waiting.popleft().result()
-                if len(waiting) < AHEAD * (processes - 1):
-                    waiting.append(pool.submit(_part_of_bytes, output, model, number, _packed(table)))
-                else:
-                    yield part.compute(output, model, number, table)
-            yield from (one.result() for one in waiting)
-        finally:
-            pool.shutdown(cancel_futures=True)
-
-
-def _start() -> None:
-    """In a new process: one thread, because the processes share the cores; and end when the first process is gone."""
-    os.environ.setdefault("OMP_NUM_THREADS", "1")
-    parent = parent_process()
-    assert parent
-    threading.Thread(target=lambda: (connection.wait([parent.sentinel]), os._exit(1)), daemon=True).start()
-
-
-def _packed(table: pa.Table) -> bytes:
-    sink = pa.BufferOutputStream()
-    with pa.ipc.new_stream(sink, table.schema) as stream:
-        stream.write_table(table)
-    return sink.getvalue().to_pybytes()
-
-
-def _part_of_bytes(output: Path, model: Path, number: int, packed: bytes) -> int:
-    return part.compute(output, model, number, pa.ipc.open_stream(packed).read_all())
 
 
 def _count(folder: Path) -> int:

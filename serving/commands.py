@@ -105,7 +105,7 @@ def batch(settings: Settings, asked: argparse.Namespace) -> int:
     started = time.perf_counter()
     try:
         place = model.load(settings, version).bundle.folder
-        found = job.score(Source(asked.input), asked.output, place, version, asked.processes)
+        found = job.score(Source(asked.input), asked.output, place, version, asked.threads)
     except (job.BatchRefused, InputRefused) as error:
         print(f"{type(error).__name__}: {error}", file=sys.stderr)
         return 1

@@ -119,16 +119,16 @@ def test_csv_parquet_and_folders_of_them_give_the_same(some: pd.DataFrame, tmp_p
     assert len(found[0]) == 7
 
 
-def test_the_numbers_are_the_same_on_several_processes(
+def test_the_numbers_are_the_same_on_several_threads(
     at_home: Settings, models: Models, some: pd.DataFrame, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(reading, "CHUNK", 5)
     source, place = saved(some, tmp_path / "in.parquet"), at_home.home / "bundles" / problem.NAME / "1"
-    for processes in (1, 2):
-        result = batch.score(reading.Source(source), tmp_path / f"out{processes}", place, "1", processes)
+    for threads in (1, 4):
+        result = batch.score(reading.Source(source), tmp_path / f"out{threads}", place, "1", threads)
         assert result == batch.Result(200, 0, 200)
-    assert files(tmp_path / "out1") == files(tmp_path / "out2")
-    assert scores(tmp_path / "out2")["score"].tolist() == models.scores[0].tolist()
+    assert files(tmp_path / "out1") == files(tmp_path / "out4")
+    assert scores(tmp_path / "out4")["score"].tolist() == models.scores[0].tolist()
 
 
 def test_without_a_compiled_model_scikit_learn_scores(at_home: Settings, some: pd.DataFrame, tmp_path: Path) -> None:
