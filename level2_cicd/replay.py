@@ -75,6 +75,10 @@ class Traffic:
                 len(body[start : start + ROWS]) if self._post("outcomes", body[start : start + ROWS]) else 0
             )
 
+    def close(self) -> None:
+        """Hang up."""
+        self._connection.close()
+
     def _post(self, path: str, body: Any) -> bool:
         try:
             self._connection.request("POST", f"/{path}", json.dumps(body), {"Content-Type": "application/json"})
@@ -82,7 +86,7 @@ class Traffic:
             said = answer.read()
         except (OSError, http.client.HTTPException) as error:
             self.reasons.append(f"{path}: {error!r}")
-            self._connection.close()
+            self.close()
             return False
         if answer.status != 200:
             self.reasons.append(f"{path}: {answer.status} {said.decode()[:300]}")
@@ -144,4 +148,5 @@ def live(
         traffic.tell(known)
         if now == now.tz_convert(problem.TIMEZONE).normalize():
             yield now, traffic
+    traffic.close()
     store.close()

@@ -57,6 +57,7 @@ def test_traffic_counts_what_failed(year: Year, rows: pd.DataFrame) -> None:
         assert (traffic.asked, traffic.failed, traffic.outcomes) == (700, 0, 700)
         traffic.predict(some.head(3).assign(distance=-1.0))
         assert (traffic.asked, traffic.failed) == (703, 3)
+        traffic.close()
     assert len(logged(settings)) == len(known_outcomes(settings)) == 700
     assert not unknown(year.store)
 
