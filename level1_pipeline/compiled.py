@@ -219,7 +219,7 @@ class Scorer:
     def _alive(self, rows: np.ndarray) -> Any:
         """The leaves of each tree that no input rules out; all inputs at once, or one by one to stay in the cache."""
         if len(rows) < FEW or not self._inputs:
-            return np.bitwise_and.reduce(self._masks[rows], axis=1)
+            return np.bitwise_and.reduce(self._masks.take(rows, axis=0), axis=1)
         alive = self._masks.take(rows[:, 0], axis=0)
         for position in range(1, rows.shape[1]):
             alive &= self._masks.take(rows[:, position], axis=0)

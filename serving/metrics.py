@@ -21,8 +21,8 @@ MAGNITUDES = (-1000, -100, -10, -1, 0, 1, 10, 100, 1000)
 FILES = "PROMETHEUS_MULTIPROC_DIR"
 
 
-class Scores(Histogram):
-    """A histogram that takes many values at once: one by one they would cost as much as the model."""
+class BatchHistogram(Histogram):
+    """A histogram that takes many values at once: one by one they cost as much as the model."""
 
     def observe_all(self, values: Sequence[float]) -> None:
         """Observe each value."""
@@ -41,10 +41,12 @@ class Metrics:
         self._parts: dict[Any, Any] = {}
         scores = SHARES if problem.TASK == "classification" else MAGNITUDES
         self.requests = Counter("mlops_requests", "answers", ["path", "method", "status"], registry=own)
-        self.seconds = Histogram("mlops_request_seconds", "time to answer", ["path"], buckets=SECONDS, registry=own)
+        self.seconds = BatchHistogram(
+            "mlops_request_seconds", "time to answer", ["path"], buckets=SECONDS, registry=own
+        )
         self.predictions = Counter("mlops_predictions", "scored rows", ["version", "arm"], registry=own)
-        self.scores = Scores("mlops_score", "scores", ["version", "arm"], buckets=scores, registry=own)
-        self.model_seconds = Histogram(
+        self.scores = BatchHistogram("mlops_score", "scores", ["version", "arm"], buckets=scores, registry=own)
+        self.model_seconds = BatchHistogram(
             "mlops_model_seconds", "time of the model for one call", ["version", "arm"], buckets=SECONDS, registry=own
         )
         self.model_errors = Counter("mlops_model_errors", "rows without a score", ["version", "arm"], registry=own)
@@ -71,15 +73,15 @@ class Metrics:
             "mlops_model_age_seconds", "since the newest row of its training", registry=own, multiprocess_mode="livemax"
         )
 
-    def answered(self, path: str, method: str, status: int, seconds: float) -> None:
-        """Count one answer."""
-        self._of(self.requests, path, method, status).inc()
-        self._of(self.seconds, path).observe(seconds)
+    def answered(self, path: str, method: str, status: int, seconds: Sequence[float]) -> None:
+        """Count answers, by the time that each took."""
+        self._of(self.requests, path, method, status).inc(len(seconds))
+        self._of(self.seconds, path).observe_all(seconds)
 
-    def scored(self, version: str, arm: str, scores: Sequence[float | None], seconds: float) -> None:
-        """Count the rows that a model scored together; None is a row without a score."""
+    def scored(self, version: str, arm: str, scores: Sequence[float | None], seconds: Sequence[float]) -> None:
+        """Count rows that a model scored, None for one without a score, and the time of each of its calls."""
         self._of(self.predictions, version, arm).inc(len(scores))
-        self._of(self.model_seconds, version, arm).observe(seconds)
+        self._of(self.model_seconds, version, arm).observe_all(seconds)
         found = [score for score in scores if score is not None]
         self._of(self.scores, version, arm).observe_all(found)
         if len(found) < len(scores):

@@ -10,9 +10,10 @@ import logging
 import os
 import sys
 import threading
-from collections import deque
+from collections import defaultdict, deque
+from collections.abc import Callable, Iterable
 from datetime import UTC, datetime
-from typing import NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 from pydantic_core import to_json
 
@@ -22,6 +23,7 @@ from serving.metrics import Metrics
 logger = logging.getLogger(__name__)
 
 PAUSE_SECONDS = 0.1
+One = TypeVar("One")
 
 
 class Answer(NamedTuple):
@@ -63,11 +65,20 @@ class Notes:
         """Count everything that was noted before, and write its lines."""
         with self._lock:
             answers = [self._answers.popleft() for _ in range(len(self._answers))]
-            for scored in [self._scored.popleft() for _ in range(len(self._scored))]:
-                self.metrics.scored(scored.model.version, scored.arm, scored.scores, scored.latency_ms / 1000)
-            for one in answers:
-                self.metrics.answered(one.path, one.method, one.status, one.seconds)
+            scored = [self._scored.popleft() for _ in range(len(self._scored))]
+            for (path, method, status), same in _grouped(answers, lambda one: (one.path, one.method, one.status)):
+                self.metrics.answered(path, method, status, [one.seconds for one in same])
+            for (version, arm), calls in _grouped(scored, lambda one: (one.model.version, one.arm)):
+                scores = [score for one in calls for score in one.scores]
+                self.metrics.scored(version, arm, scores, [one.latency_ms / 1000 for one in calls])
             lines = [one.line() for one in answers if one.logged] if logger.isEnabledFor(logging.INFO) else []
             if lines:
                 sys.stderr.write(b"\n".join([*lines, b""]).decode())
                 sys.stderr.flush()
+
+
+def _grouped(found: list[One], key: Callable[[One], Any]) -> Iterable[tuple[Any, list[One]]]:
+    groups: dict[Any, list[One]] = defaultdict(list)
+    for one in found:
+        groups[key(one)].append(one)
+    return groups.items()

@@ -12,7 +12,7 @@ from level1_pipeline.store import Store
 from serving.arms import Asked, Scored
 from serving.ids import new_id
 from serving.log import PredictionLog
-from serving.metrics import Metrics, Scores
+from serving.metrics import BatchHistogram, Metrics
 from serving.model import Model
 from serving.notes import Answer, Notes
 from tests.serving.conftest import NOW, logged
@@ -38,7 +38,7 @@ def test_ids_are_never_the_same_and_sort_by_the_time_they_were_made() -> None:
 def test_many_scores_at_once_are_counted_as_one_by_one() -> None:
     values, bounds = [0.05, 0.1, 0.1000001, 0.5, 0.0, 1.0, 2.0, -1.0], (0.1, 0.5, 1.0)
     together, single = CollectorRegistry(), CollectorRegistry()
-    Scores("scores", "of a model", buckets=bounds, registry=together).observe_all(values)
+    BatchHistogram("scores", "of a model", buckets=bounds, registry=together).observe_all(values)
     one_by_one = Histogram("scores", "of a model", buckets=bounds, registry=single)
     for value in values:
         one_by_one.observe(value)
