@@ -27,7 +27,7 @@ LESS_OR_EQUAL = 3  # treelite's code of the comparison `value <= threshold`
 MOST_LEAVES = 64  # of a tree: one bit each
 READABLE = ("sklearn", "xgboost", "lightgbm")  # whose estimators treelite knows, but not their subclasses
 FEW = 8  # records; more are faster column by column
-BLOCK = 512  # rows scored together: what fits into the processor's cache
+BLOCK = 1024  # rows scored together: what fits into the processor's cache
 
 
 class NotCompilable(RuntimeError):

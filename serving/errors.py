@@ -9,8 +9,8 @@ import reprlib
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from fastapi.responses import JSONResponse
 from pydantic import BaseModel, Field
+from starlette.responses import JSONResponse
 
 MAX_DETAILS = 20
 TAGS = ("one", "many")  # how `bodies` tells a single item from a list; no field of the caller
