@@ -485,9 +485,7 @@ def test_without_a_champion_it_says_what_to_do(
 
 @pytest.mark.slow
 @pytest.mark.parametrize("kind", ["parquet", "csv"])
-def test_ten_years_stay_under_one_gibibyte(
-    at_home: Settings, rows: pd.DataFrame, tmp_path: Path, kind: str
-) -> None:
+def test_ten_years_stay_under_one_gibibyte(at_home: Settings, rows: pd.DataFrame, tmp_path: Path, kind: str) -> None:
     inputs, source = rows[[problem.ID, *schema.names()]], tmp_path / f"in.{kind}"
     copies = max(1, 3_400_000 // len(inputs))
     if kind == "csv":
