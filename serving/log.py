@@ -51,9 +51,10 @@ class PredictionLog:
         """Take what was said, to write it soon. Never waits and never fails."""
         with self._lock:
             kept = scored.first(self.limit - self.waiting)
-            self._queue.append(kept)
-            self.waiting += len(kept)
             self._lose(len(scored) - len(kept))
+            if kept:  # while nothing has room, nothing is added
+                self._queue.append(kept)
+                self.waiting += len(kept)
 
     def flush(self) -> None:
         """Write all that waits now, in batches; what the store does not take goes on waiting."""
