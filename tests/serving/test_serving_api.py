@@ -444,15 +444,14 @@ def test_schemathesis_finds_no_request_that_breaks_the_contract(served: Settings
             good, bad = (operation.as_strategy(generation_mode=mode) for mode in schemathesis.GenerationMode)
 
             @given(case=good | bad)
-            @examples(
-                max_examples=40, derandomize=True, deadline=None, database=None, suppress_health_check=list(HealthCheck)
-            )
+            @examples(max_examples=40, deadline=None, database=None, suppress_health_check=list(HealthCheck))
             def ask(case: schemathesis.Case) -> None:
                 answer = case.call_and_validate(headers=headers)
                 asked.setdefault(case.path, set()).add(answer.status_code)
 
             ask()
         assert client.get("/readyz").json()["state"] == "ready"
-    assert asked["/predict"] >= {200, 422}
-    assert asked["/explain"] >= {200, 422}
-    assert asked["/outcomes"] >= {200, 422}
+    for path in ("/predict", "/explain", "/outcomes"):  # or nothing was tried
+        assert 200 in asked[path]
+        assert asked[path] & {400, 409, 422}
+    assert 422 in set().union(*asked.values())
