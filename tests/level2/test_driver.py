@@ -316,6 +316,7 @@ for limit in range(99):
 """
 
 
+@pytest.mark.slow
 def test_killed_before_any_of_its_writes_it_leaves_all_or_nothing_and_the_next_look_goes_on(year: Year) -> None:
     year.start()
     while year.day < 5:
