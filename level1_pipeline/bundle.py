@@ -70,6 +70,10 @@ class Bundle:
         """The same for the rows of a table, which may have more columns than the inputs."""
         return self.scorer.predict_frame(rows) if self.scorer else predict(self.pipeline, rows)
 
+    def predict_columns(self, inputs: schema.Columns) -> np.ndarray:
+        """The same for whole columns: without pandas, if the model is compiled."""
+        return self.scorer.predict_columns(inputs) if self.scorer else predict(self.pipeline, schema.to_frame(inputs))
+
 
 def frame(records: Sequence[Mapping[str, Any]]) -> pd.DataFrame:
     """Records as the table that the pipeline was fitted on: the same columns, order and types."""

@@ -195,7 +195,12 @@ class Scorer:
 
     def predict_frame(self, rows: pd.DataFrame) -> np.ndarray:
         """The same numbers for the rows of a table; shape (n,)."""
-        return self._score(self._places([one.column(rows[one.name]) for one in self._inputs], len(rows)))
+        return self.predict_columns(schema.from_frame(rows))
+
+    def predict_columns(self, inputs: schema.Columns) -> np.ndarray:
+        """The same numbers for whole columns; shape (n,)."""
+        height = len(next(iter(inputs.values())))
+        return self._score(self._places([one.column(inputs[one.name]) for one in self._inputs], height))
 
     def _places(self, found: list[Any], height: int) -> np.ndarray:
         places = np.empty((len(found), height), np.intp)
@@ -261,14 +266,11 @@ class _Input:
             return [codes.get(value, unknown) if value == value else missing for value in values]
         return self._first + self._sorted.searchsorted(np.asarray(values, np.float64))
 
-    def column(self, values: pd.Series) -> Any:
-        """Of a column of a table; each different text is looked up once."""
-        if self._codes is None:
-            return self.rows(values.to_numpy())
-        import pandas as pd
-
-        numbers, known = pd.factorize(values)
-        return np.array([*map(self.row, known), self._codes[None]])[numbers]
+    def column(self, values: np.ndarray | schema.Texts) -> Any:
+        """Of a whole column; each different text is looked up once."""
+        if isinstance(values, schema.Texts):
+            return np.array([self.row(text) for text in values.different])[values.places]
+        return self.rows(values)
 
     def _place(self, number: float | None) -> int:
         if number is None or number != number:

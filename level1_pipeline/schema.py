@@ -1,12 +1,20 @@
-"""The columns of the problem's Record as plain data, for everything that is derived from it."""
+"""The columns of the problem's Record as plain data, for everything that is derived from it.
+
+Rows travel as a pandas table where scikit-learn, checks and statistics want one, and as `Columns`, plain arrays, where
+a whole file is scored: there pandas would cost more than the trees' own look at the values.
+"""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cache
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from level1_pipeline import problem
+
+if TYPE_CHECKING:
+    import numpy as np
+    import pandas as pd
 
 
 @dataclass(frozen=True)
@@ -36,6 +44,56 @@ def names() -> list[str]:
 def dtypes() -> dict[str, str]:
     """The pandas type of each input, on purpose the same for every table that a model sees."""
     return {column.name: "str" if column.text else "float64" for column in columns()}
+
+
+@dataclass(frozen=True)
+class Texts:
+    """A column of texts with each different one once, so that what is dear is done once for each."""
+
+    places: np.ndarray  # of each row's text among the different ones; -1, the last, is a missing one
+    different: list[str | None]  # ends with None
+
+    def __len__(self) -> int:
+        return len(self.places)
+
+    def take(self, rows: np.ndarray) -> Texts:
+        """Some of the rows."""
+        return Texts(self.places[rows], self.different)
+
+    def tolist(self) -> list[str | None]:
+        """The text of each row."""
+        return [self.different[place] for place in self.places.tolist()]
+
+
+Columns = dict[str, "np.ndarray | Texts"]  # the inputs by name: float64 (NaN is missing), or texts
+
+
+def from_frame(rows: pd.DataFrame) -> Columns:
+    """The inputs of a table, which may have more columns."""
+    return {
+        column.name: _texts(rows[column.name]) if column.text else rows[column.name].to_numpy("float64")
+        for column in columns()
+    }
+
+
+def to_frame(inputs: Columns) -> pd.DataFrame:
+    """The table that scikit-learn takes: the columns in their order and types."""
+    import pandas as pd
+
+    types = dtypes()
+    return pd.DataFrame({name: pd.Series(inputs[name].tolist(), dtype=types[name]) for name in names()})
+
+
+def take(inputs: Columns, rows: np.ndarray) -> Columns:
+    """Some of the rows, by their places."""
+    return {name: values.take(rows) for name, values in inputs.items()}
+
+
+def _texts(values: pd.Series) -> Texts:
+    import pandas as pd
+
+    places, different = pd.factorize(values)
+    return Texts(places, [*different, None])
 
 
 def _column(name: str, rule: dict[str, Any]) -> Column:

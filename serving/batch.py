@@ -20,7 +20,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet
 
@@ -120,8 +119,8 @@ def _score_missing(source: Source, output: Path, model: Path, threads: int) -> i
                 computed += waiting.popleft().result()
         computed += sum(one.result() for one in waiting)
     if source.ragged:
-        table = pd.DataFrame(source.ragged, columns=[ROW, "reasons"])
-        part.write_table(output / BAD / "unreadable.parquet", pa.Table.from_pandas(table, preserve_index=False))
+        rows, reasons = zip(*source.ragged, strict=True)
+        part.write_table(output / BAD / "unreadable.parquet", pa.table({ROW: rows, "reasons": reasons}))
     if not any((output / SCORES).glob("*.parquet")):  # no rows, no parts: a table all the same
         part.compute(output, model, 0, pa.table({name: [] for name in (*schema.names(), ROW)}))
     return computed

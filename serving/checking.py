@@ -8,16 +8,13 @@ from __future__ import annotations
 
 import operator
 from functools import cache, lru_cache
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import annotated_types
 import numpy as np
 from pydantic import BaseModel, ValidationError, create_model
 
 from level1_pipeline import problem, schema
-
-if TYPE_CHECKING:
-    import pandas as pd
 
 BOUNDS = {
     annotated_types.Ge: (operator.ge, "ge"),
@@ -27,14 +24,11 @@ BOUNDS = {
 }
 
 
-def refused(rows: pd.DataFrame) -> np.ndarray:
+def refused(inputs: schema.Columns) -> np.ndarray:
     """Whether the Record refuses each row; shape (n,). NaN counts as missing."""
     if _has_validators():
-        return np.array([bool(reasons(one)) for one in records(rows)], bool)
-    bad = np.zeros(len(rows), bool)
-    for column in schema.columns():
-        bad |= _refused_values(column, rows[column.name])
-    return bad
+        return np.array([bool(reasons(one)) for one in records(inputs)], bool)
+    return np.logical_or.reduce([_refused_values(column, inputs[column.name]) for column in schema.columns()])
 
 
 def reasons(record: dict[str, Any]) -> str:
@@ -46,9 +40,9 @@ def reasons(record: dict[str, Any]) -> str:
     return ""
 
 
-def records(rows: pd.DataFrame) -> list[dict[str, Any]]:
+def records(inputs: schema.Columns) -> list[dict[str, Any]]:
     """Rows as the API would get them: None for what is missing, whole numbers where the Record wants them."""
-    columns = {column.name: [_asked(column.name, value) for value in rows[column.name]] for column in schema.columns()}
+    columns = {name: [_asked(name, value) for value in inputs[name].tolist()] for name in schema.names()}
     return [dict(zip(columns, values, strict=True)) for values in zip(*columns.values(), strict=True)]
 
 
@@ -59,21 +53,18 @@ def _has_validators() -> bool:
     )
 
 
-def _refused_values(column: schema.Column, values: pd.Series) -> np.ndarray:
+def _refused_values(column: schema.Column, values: np.ndarray | schema.Texts) -> np.ndarray:
+    if isinstance(values, schema.Texts):
+        return np.array([_refused_value(column.name, one) for one in values.different])[values.places]
     field = problem.Record.model_fields[column.name]
     if field.annotation in (float, float | None) and {type(rule) for rule in field.metadata} <= set(BOUNDS):
-        numbers = values.to_numpy()
-        good = np.isfinite(numbers)
+        good = np.isfinite(values)
         for rule in field.metadata:
             compare, name = BOUNDS[type(rule)]
-            good &= compare(numbers, getattr(rule, name))
-        return ~(good | np.isnan(numbers)) if column.nullable else ~good
-    import pandas as pd
-
-    places, different = pd.factorize(values)
-    return np.array([*(_refused_value(column.name, one) for one in different), _refused_value(column.name, None)])[
-        places
-    ]
+            good &= compare(values, getattr(rule, name))
+        return ~(good | np.isnan(values)) if column.nullable else ~good
+    different, places = np.unique(values, return_inverse=True)
+    return np.array([_refused_value(column.name, one) for one in different.tolist()], bool)[places]
 
 
 @lru_cache(100_000)

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet
 
@@ -22,21 +21,21 @@ SCORES, BAD = "scores", "bad"
 def compute(output: Path, model: Path, number: int, table: pa.Table) -> int:
     """Check and score one chunk and write its files, the scores last: where they are, the chunk is done.
     Returns its rows."""
-    rows, unread = _rows(table)
-    why = _refusals(rows, unread)
-    good = rows[[one is None for one in why]] if any(why) else rows
-    scores, failures = _scores(_bundle(model), good)
-    kept = table.select([name for name in (problem.ID, ROW) if name in table.column_names])
+    inputs, unread = _inputs(table)
+    why = _refusals(inputs, unread)
+    asked = np.setdiff1d(np.arange(len(table)), list(why), assume_unique=True)
+    scores, failures = _scores(_bundle(model), schema.take(inputs, asked) if why else inputs)
     fine = np.isfinite(scores)
-    for place, failure in zip(good.index[~fine], failures, strict=True):
-        why[place] = failure
-    bad = np.array([one is not None for one in why], bool)
-    if bad.any():
-        reasons = pa.array([one for one in why if one is not None], pa.string())
-        write_table(path(output, BAD, number), kept.filter(pa.array(bad)).append_column("reasons", reasons))
-    said = kept.filter(pa.array(~bad)).append_column("score", pa.array(scores[fine], pa.float64()))
-    decisions = pa.array([problem.decide(one) for one in scores[fine].tolist()], pa.string())
-    write_table(path(output, SCORES, number), said.append_column("decision", decisions))
+    why.update(zip(asked[~fine].tolist(), failures, strict=True))
+    kept = table.select([name for name in (problem.ID, ROW) if name in table.column_names])
+    if why:
+        bad = sorted(why)
+        reasons = pa.array([why[place] for place in bad], pa.string())
+        write_table(path(output, BAD, number), kept.take(bad).append_column("reasons", reasons))
+        kept, scores = kept.take(asked[fine]), scores[fine]
+    decisions = pa.array([*map(problem.decide, scores.tolist())], pa.string())
+    said = kept.append_column("score", pa.array(scores, pa.float64())).append_column("decision", decisions)
+    write_table(path(output, SCORES, number), said)
     return len(table)
 
 
@@ -45,51 +44,63 @@ def _bundle(model: Path) -> bundle.Bundle:
     return bundle.load(model)
 
 
-def _rows(table: pa.Table) -> tuple[pd.DataFrame, dict[int, dict[str, str]]]:
-    """The inputs in the types of the model, and the texts (by row and column) that should be numbers and are none."""
+def _inputs(table: pa.Table) -> tuple[schema.Columns, dict[int, dict[str, str]]]:
+    """The inputs as the model takes them, and the texts (by row and column) that should be numbers and are none."""
+    inputs: schema.Columns = {}
     unread: dict[int, dict[str, str]] = {}
-    columns: dict[str, Any] = {}
     for column in schema.columns():
-        values = table[column.name]
-        if column.text or not pa.types.is_string(values.type):
-            columns[column.name] = values.to_pandas()
+        values = table[column.name].combine_chunks()
+        if column.text:
+            different = values.cast(pa.string()).dictionary_encode()
+            places = different.indices.fill_null(-1).to_numpy()
+            inputs[column.name] = schema.Texts(places, [*different.dictionary.to_pylist(), None])
             continue
         try:
-            columns[column.name] = values.cast(pa.float64()).to_pandas()
-        except pa.ArrowInvalid:
-            text = values.to_pandas()
-            columns[column.name] = pd.to_numeric(text, errors="coerce")
-            for place in np.flatnonzero(columns[column.name].isna() & text.notna() & (text.str.lower() != "nan")):
-                unread.setdefault(int(place), {})[column.name] = text[place]
-    return pd.DataFrame(columns).astype(schema.dtypes()), unread
+            inputs[column.name] = values.cast(pa.float64()).to_numpy(zero_copy_only=False)
+        except pa.ArrowInvalid:  # one by one, then: each spoils its own row only
+            inputs[column.name], texts = _read(values.to_pylist())
+            for place, text in texts.items():
+                unread.setdefault(place, {})[column.name] = text
+    return inputs, unread
 
 
-def _refusals(rows: pd.DataFrame, unread: dict[int, dict[str, str]]) -> list[str | None]:
-    """For each row what the Record says against it, or None."""
-    refused = checking.refused(rows)
+def _read(texts: list[str | None]) -> tuple[np.ndarray, dict[int, str]]:
+    """The numbers that texts say, NaN where they say none, and by place the texts that are no number."""
+    import pandas as pd
+
+    numbers = pd.to_numeric(pd.Series(texts, dtype="str"), errors="coerce").to_numpy("float64")
+    strange = {place: texts[place] for place in np.flatnonzero(np.isnan(numbers)).tolist()}
+    return numbers, {place: text for place, text in strange.items() if text is not None and text.lower() != "nan"}
+
+
+def _refusals(inputs: schema.Columns, unread: dict[int, dict[str, str]]) -> dict[int, str]:
+    """By row what the Record says against it; the others are good."""
+    refused = checking.refused(inputs)
     refused[list(unread)] = True
-    why: list[str | None] = [None] * len(rows)
     places = np.flatnonzero(refused)
-    for place, record in zip(places.tolist(), checking.records(rows.iloc[places]), strict=True):
-        why[place] = checking.reasons({**record, **unread.get(place, {})}) or "a value is not a finite number"
-    return why
+    records = zip(places.tolist(), checking.records(schema.take(inputs, places)), strict=True)
+    return {
+        place: checking.reasons({**record, **unread.get(place, {})}) or "a value is not a finite number"
+        for place, record in records
+    }
 
 
-def _scores(model: bundle.Bundle, rows: pd.DataFrame) -> tuple[np.ndarray, list[str]]:
+def _scores(model: bundle.Bundle, inputs: schema.Columns) -> tuple[np.ndarray, list[str]]:
     """The scores, NaN where there is none, and for each NaN the reason."""
-    if rows.empty:
+    height = len(next(iter(inputs.values())))
+    if not height:
         return np.empty(0), []
     try:
-        scores = model.predict_frame(rows)
+        scores = model.predict_columns(inputs)
         return scores, ["the score is not a finite number"] * int((~np.isfinite(scores)).sum())
     except Exception:  # one row that the model cannot take must not cost the others theirs
-        found = [_score_alone(model, rows.iloc[[place]]) for place in range(len(rows))]
+        found = [_score_alone(model, schema.take(inputs, np.array([place]))) for place in range(height)]
         return np.array([one for one, _ in found]), [failure for one, failure in found if not np.isfinite(one)]
 
 
-def _score_alone(model: bundle.Bundle, row: pd.DataFrame) -> tuple[float, str]:
+def _score_alone(model: bundle.Bundle, row: schema.Columns) -> tuple[float, str]:
     try:
-        return float(model.predict_frame(row)[0]), "the score is not a finite number"
+        return float(model.predict_columns(row)[0]), "the score is not a finite number"
     except Exception as error:  # whatever a model raises
         return float("nan"), f"the model cannot score it ({type(error).__name__}: {error})"
 

@@ -192,15 +192,15 @@ def test_a_csv_cell_that_is_no_number_and_a_row_of_too_few_fields_cost_only_thei
 def test_a_row_that_the_model_fails_on_is_bad_and_the_others_are_scored(
     some: pd.DataFrame, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    real = bundle.Bundle.predict_frame
+    real = bundle.Bundle.predict_columns
     poison = some.loc[7, BOUNDED.name]
 
-    def fails(self: bundle.Bundle, table: pd.DataFrame) -> np.ndarray:
-        if (table[BOUNDED.name] == poison).any():
+    def fails(self: bundle.Bundle, inputs: schema.Columns) -> np.ndarray:
+        if poison in inputs[BOUNDED.name].tolist():
             raise ValueError("not this one")
-        return real(self, table)
+        return real(self, inputs)
 
-    monkeypatch.setattr(bundle.Bundle, "predict_frame", fails)
+    monkeypatch.setattr(bundle.Bundle, "predict_columns", fails)
     assert run(saved(some, tmp_path / "in.parquet"), tmp_path / "out") == 0
     wrong = some.index[some[BOUNDED.name] == poison] + 1
     assert bad(tmp_path / "out")["row"].tolist() == wrong.tolist()
@@ -229,7 +229,7 @@ def test_the_check_of_columns_says_what_the_record_says_of_each_row(
         names = data.draw(changes)
         records.append({**one, **{name: data.draw(values_of(column_of(name))) for name in names}})
     expected = [bool(checking.reasons(one)) for one in records]
-    table = bundle.frame(records)
+    table = schema.from_frame(bundle.frame(records))
     assert checking.refused(table).tolist() == expected
     if validated:  # the slow way, for a Record with validators of its own
         with monkeypatch.context() as patch:
@@ -280,14 +280,14 @@ def another(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
 )
 def test_rules_of_any_kind_are_the_records(another: Any, field: Any, values: list[Any], refused: list[bool]) -> None:
     another(one=field)
-    table = pd.DataFrame({"one": values}).astype(schema.dtypes())
+    table = schema.from_frame(pd.DataFrame({"one": values}).astype(schema.dtypes()))
     assert checking.refused(table).tolist() == refused
     assert [bool(checking.reasons(one)) for one in checking.records(table)] == refused
 
 
 def test_a_validator_of_the_cloners_own_counts(another: Any) -> None:
     another(checked=(float, ...))
-    table = pd.DataFrame({"checked": [2.0, 3.0]})
+    table = schema.from_frame(pd.DataFrame({"checked": [2.0, 3.0]}))
     assert checking.refused(table).tolist() == [False, True]
     assert "must be even" in checking.reasons({"checked": 3.0})
 

@@ -451,6 +451,7 @@ def test_a_model_that_cannot_be_compiled_is_served_by_scikit_learn_which_says_wh
     expected = bundle.predict(pipeline, some)
     assert np.array_equal(loaded.predict(bundle.records(some)), expected)
     assert np.array_equal(loaded.predict_frame(some), expected)
+    assert np.array_equal(loaded.predict_columns(schema.from_frame(some)), expected)
     assert len(np.unique(expected)) > 10
 
 
