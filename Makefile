@@ -59,8 +59,8 @@ schedule: setup  ## Level 1: a Prefect deployment that trains every Monday, with
 watch: setup  ## Level 1: train whenever a new month of labelled rows has arrived on the clock
 	@$(PY) -m level1_pipeline watch
 
-history: setup  ## who changed what is served, when, why, from which version to which
-	@$(PY) -m level1_pipeline history
+history: setup  ## who changed what is served, when, why, from which version to which (SHOW=id: the evidence)
+	@$(PY) -m level1_pipeline history $(if $(SHOW),--show "$(SHOW)")
 
 serve: setup  ## the prediction service on 127.0.0.1:8000, with its page at /docs (WORKERS=1)
 	@$(PY) -m serving run --workers $(or $(WORKERS),1)

@@ -41,6 +41,7 @@ def parser() -> argparse.ArgumentParser:
     )
     train.add_argument("--trigger", default="on demand", help="what started it, for the run's tags and the audit log")
     train.add_argument("--reason", default="", help="why, for the audit log")
+    train.add_argument("--order", metavar="ID", help="of the control loop: it is carried out once")
     train.add_argument("--evidence", default="{}", metavar="JSON", help="what the trigger rests on, for the run's tags")
 
     watch = commands.add_parser("watch", help="train when a new month of labelled rows has arrived on the clock")
@@ -64,7 +65,8 @@ def parser() -> argparse.ArgumentParser:
     rollback.add_argument("--to", metavar="VERSION", help="another version than the previous one")
     for command in (promote, rollback):
         command.add_argument("--reason", required=True, help="why, for the audit log")
-    commands.add_parser("history", help="who changed what is served, when, why, from what, to what")
+    history = commands.add_parser("history", help="who changed what is served, when, why, from what, to what")
+    history.add_argument("--show", type=int, metavar="ID", help="one line of it whole, with its evidence")
     return top
 
 

@@ -23,7 +23,7 @@ from level1_pipeline.registry import PromotionRefused, Registry
 from level1_pipeline.server import prefect_server, wait_until_ready
 from level1_pipeline.settings import Settings
 from level1_pipeline.steps import Facts, StepFileChanged
-from level1_pipeline.store import LeaseLost
+from level1_pipeline.store import LeaseLost, Route
 
 # Errors that say what to do by themselves: no traceback for them.
 EXPECTED = (
@@ -51,6 +51,7 @@ def train(settings: Settings, asked: argparse.Namespace) -> int:
         trigger=asked.trigger,
         reason=asked.reason,
         evidence=json.loads(asked.evidence),
+        order=asked.order,
     )
     return _train(settings, request)
 
@@ -177,29 +178,50 @@ def promote(settings: Settings, asked: argparse.Namespace) -> int:
 
 def rollback(settings: Settings, asked: argparse.Namespace) -> int:
     """Serve the previous champion again."""
-    before = Registry(settings).route().champion
-    route = Registry(settings).rollback(asked.reason, asked.to)
-    console.print(f"rollback | {problem.NAME} | champion {before} -> {route.champion}")
+    registry = Registry(settings)
+    before = registry.route()
+    console.print(f"rollback | {problem.NAME} | {went_back(before, registry.rollback(asked.reason, asked.to))}")
+    registry.reconcile()
     return 0
 
 
+def went_back(before: Route, after: Route) -> str:
+    """What a rollback did, in words: with no other version to go back to it ends the trial of the challenger."""
+    if before.champion != after.champion:
+        return f"champion {before.champion} -> {after.champion}"
+    return f"champion {after.champion} stays, version {before.challenger} gets no more traffic"
+
+
 def history(settings: Settings, asked: argparse.Namespace) -> int:
-    """The audit log as a table."""
+    """The audit log as a table, or one line of it whole: its evidence is what the change rests on."""
     registry = Registry(settings)
-    table = Table("when", "who", "what", "from", "to", "why", "evidence")
     lines = registry.store.history(problem.NAME)
+    if asked.show is not None:
+        return _show(lines, asked.show)
+    table = Table("id", "when", "who", "what", "from", "to", "why")
     for line in lines:
-        seen = line["evidence"].get("run_id", "")[:8]
         versions = (line["from_version"] or "-", line["to_version"] or "-")
         after = line["evidence"].get("route_after", {})
         beside = (
             f" (challenger {after['challenger']}, {after['mode'] or 'no traffic'})" if after.get("challenger") else ""
         )
         when, what = f"{line['at']:%Y-%m-%d %H:%M:%S}", line["action"] + beside
-        table.add_row(when, line["actor"], what, *versions, line["reason"], seen)
+        table.add_row(str(line["id"]), when, line["actor"], what, *versions, line["reason"])
     console.print(table)
+    console.print("the evidence of a line: make history SHOW=id, or python -m level1_pipeline history --show id")
     route = registry.route()
     console.print(
         f"history | {problem.NAME} | {len(lines)} entries | champion {route.champion}, challenger {route.challenger}, previous {route.previous}"
     )
+    return 0
+
+
+def _show(lines: list[dict[str, Any]], wanted: int) -> int:
+    line = next((line for line in lines if line["id"] == wanted), None)
+    if line is None:
+        raise LookupError(f"the history of {problem.NAME} has no line {wanted}; make history lists the ids")
+    for name in ("id", "at", "recorded_at", "actor", "action", "from_version", "to_version", "reason"):
+        console.print(f"{name:<12} {line[name]}", markup=False)
+    console.print(f"evidence     {json.dumps(line['evidence'], indent=2)}", markup=False)
+    console.print(f"history | {problem.NAME} | line {wanted}")
     return 0

@@ -10,13 +10,14 @@ from rich.table import Table
 
 from level1_pipeline import problem
 from level1_pipeline.bundle import BundleRefused
+from level1_pipeline.commands import went_back
 from level1_pipeline.leases import LeaseHeld
 from level1_pipeline.registry import PromotionRefused, Registry
 from level1_pipeline.settings import Settings
 from level1_pipeline.store import LeaseLost, Store
 from level2_cicd import driver, governor
 from level2_cicd.driver import NoRollout
-from level2_cicd.policy import ROLLED_BACK
+from level2_cicd.policy import CHAMPION, ROLLED_BACK
 from level2_cicd.rollout import Decision
 from monitoring import tickets
 
@@ -39,7 +40,7 @@ def rollout(settings: Settings, asked: argparse.Namespace) -> int:
         case "advance":
             return _said(settings, driver.advance(settings))
         case "approve":
-            return _said(settings, driver.approve(settings, asked.reason))
+            return _approved(settings, driver.approve(settings, asked.reason))
         case "reject":
             _said(settings, driver.reject(settings, asked.reason))
             return 0
@@ -53,13 +54,25 @@ def _said(settings: Settings, decision: Decision | None) -> int:
         console.print(f"rollout | {problem.NAME} | none is going on | champion {Registry(settings).route().champion}")
         return 0
     _show(decision)
-    route = Registry(settings).route()
+    registry = Registry(settings)
+    route = registry.route()
     served = f"champion {route.champion}, challenger {route.challenger}, share {route.share:g}"
     words = f"{decision.kind}: {decision.step} | {decision.verdict.upper()} | {served}"
     console.print(f"rollout | {problem.NAME} | {words}", markup=False)
+    if decision.step.state in (CHAMPION, ROLLED_BACK) and decision.kind != "wait":
+        registry.reconcile()
     if decision.kind == "advance":
         return 0
     return NOT_PASSED if decision.kind == "roll back" else WAITS
+
+
+def _approved(settings: Settings, decision: Decision | None) -> int:
+    if decision:
+        return _said(settings, decision)
+    going_on = Store(settings.operations).rollout(problem.NAME)
+    words = "the loop takes the step" if going_on else "but the rollout was ended meanwhile; see: make history"
+    console.print(f"rollout | {problem.NAME} | approved; {words}", markup=False)
+    return 0
 
 
 def _show(decision: Decision) -> None:
@@ -95,8 +108,7 @@ def trace(settings: Settings, asked: argparse.Namespace) -> int:
         for name, value in one.lines:
             console.print(f"  {name:<16} {value}", markup=False)
     served = found[0]
-    done = "reproduced" if served.reproduced else "NOT reproduced"
-    console.print(f"trace | {problem.NAME} | {served.id} | version {served.version} | {done}", markup=False)
+    console.print(f"trace | {problem.NAME} | {served.id} | version {served.version} | {served.check}", markup=False)
     return 0 if served.reproduced else NOT_PASSED
 
 
@@ -104,18 +116,17 @@ def rollback(settings: Settings, asked: argparse.Namespace) -> int:
     """Serve the previous champion again, and say how long it took until the route had changed."""
     registry, started = Registry(settings), time.perf_counter()
     before, running = registry.route(), registry.store.rollout(problem.NAME)
-    route = registry.rollback(asked.reason, asked.to)
+    after = registry.rollback(asked.reason, asked.to)
     seconds = time.perf_counter() - started
     ended = f" | the rollout of {running['version']} is {ROLLED_BACK}" if running else ""
-    console.print(
-        f"rollback | {problem.NAME} | champion {before.champion} -> {route.champion} in {seconds:.1f}s{ended}"
-    )
+    console.print(f"rollback | {problem.NAME} | {went_back(before, after)} in {seconds:.1f}s{ended}", markup=False)
+    registry.reconcile()
     return 0
 
 
 def reset(settings: Settings, asked: argparse.Namespace) -> int:
-    """Let the governor allow trainings again, after a person has looked."""
+    """Let trainings and rollouts start by themselves again, after a person has looked."""
     governor.reset(settings, asked.reason)
     tickets.person_answered(Store(settings.operations), asked.reason, settings.now())
-    console.print(f"governor | {problem.NAME} | rejected candidates are forgotten: {asked.reason}", markup=False)
+    console.print(f"governor | {problem.NAME} | rejections and rollbacks are forgotten: {asked.reason}", markup=False)
     return 0

@@ -20,6 +20,7 @@ from level2_cicd.replay import Fault
 
 console = Console(highlight=False, soft_wrap=True)
 FAILED_REQUESTS = 1
+REASONS = 3  # are shown; more of them mostly say the same
 
 
 def operate(settings: Settings, asked: argparse.Namespace) -> int:
@@ -67,6 +68,11 @@ def simulate(settings: Settings, asked: argparse.Namespace) -> int:
         "rollbacks": story.count("rollout: rolled back") + story.count("roll back"),
     }
     words = " | ".join(f"{count} {name}" for name, count in counts.items())
-    ending = f"champion {story.champion} | failed requests {story.failed} of {story.asked:,}"
-    console.print(f"level 2 | {problem.NAME} | {words} | {ending} | {settings.home / 'level2'}", markup=False)
-    return FAILED_REQUESTS if story.failed else 0
+    sent, home = story.traffic, simulation.apart(settings).home
+    if sent.reasons:
+        console.print(f"  what failed first (the service's log: {home / 'service.log'}):", markup=False)
+    for reason in sent.reasons[:REASONS]:
+        console.print(f"  {reason}", markup=False)
+    failed = f"failed requests {sent.failed} of {sent.asked:,} | failed outcomes {sent.untold} of {sent.told:,}"
+    console.print(f"level 2 | {problem.NAME} | {words} | champion {story.champion} | {failed} | {home}", markup=False)
+    return FAILED_REQUESTS if sent.failed or sent.untold else 0

@@ -14,6 +14,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from itertools import pairwise
 from typing import Any
 
 import pandas as pd
@@ -50,9 +51,10 @@ class Traffic:
 
     url: str
     asked: int = 0
-    failed: int = 0
-    outcomes: int = 0
-    reasons: list[str] = field(default_factory=list)
+    failed: int = 0  # of these
+    told: int = 0  # outcomes
+    untold: int = 0  # of these: the service did not take them
+    reasons: list[str] = field(default_factory=list)  # of all failures, in order
 
     def __post_init__(self) -> None:
         self._connection = http.client.HTTPConnection(self.url.removeprefix("http://"), timeout=60)
@@ -71,9 +73,9 @@ class Traffic:
         known = zip(rows[problem.ID], rows[problem.TARGET], rows[problem.LABEL_TIME], strict=True)
         body = [{"id": str(i), "value": _json(value), "known_at": at.isoformat()} for i, value, at in known]
         for start in range(0, len(body), ROWS):
-            self.outcomes += (
-                len(body[start : start + ROWS]) if self._post("outcomes", body[start : start + ROWS]) else 0
-            )
+            part = body[start : start + ROWS]
+            self.told += len(part)
+            self.untold += 0 if self._post("outcomes", part) else len(part)
 
     def close(self) -> None:
         """Hang up."""
@@ -120,7 +122,8 @@ def moments(
     settings: Settings, first: str, last: str, fault: Fault | None
 ) -> Iterator[tuple[pd.Timestamp, pd.DataFrame, pd.DataFrame]]:
     """The time, the rows to ask about at that time, and the rows whose outcome has become known since the last one."""
-    begin, end = day(first), day(last) + pd.Timedelta(days=1)
+    midnights = [day(str(date)) for date in pd.date_range(first, pd.Timestamp(last) + pd.Timedelta(days=1))]
+    begin, end = midnights[0], midnights[-1]
     everything = problem.load(end + pd.Timedelta(days=7), settings.source, settings.home.parent / "cache")
     rows = everything[(everything[problem.EVENT_TIME] >= begin) & (everything[problem.EVENT_TIME] < end)]
     sent = fault.spoil(rows) if fault else rows
@@ -128,18 +131,17 @@ def moments(
         sent.sort_values(problem.EVENT_TIME),
         rows.dropna(subset=[problem.TARGET]).sort_values(problem.LABEL_TIME),
     )
-    step = pd.Timedelta(hours=HOURS)
-    for start in pd.date_range(begin, end - step, freq=step):
-        asked = sent[problem.EVENT_TIME].searchsorted([start, start + step])
-        known = told[problem.LABEL_TIME].searchsorted([start, start + step])
-        yield start + step, sent.iloc[asked[0] : asked[1]], told.iloc[known[0] : known[1]]
+    # After the clocks were changed, no step of so many hours hits a local midnight any more.
+    times = pd.date_range(begin, end, freq=f"{HOURS}h").union(pd.DatetimeIndex(midnights))
+    for start, now in pairwise(times):
+        asked = sent[problem.EVENT_TIME].searchsorted([start, now])
+        known = told[problem.LABEL_TIME].searchsorted([start, now])
+        yield now, sent.iloc[asked[0] : asked[1]], told.iloc[known[0] : known[1]]
 
 
-def live(
-    settings: Settings, url: str, first: str, last: str, fault: Fault | None
-) -> Iterator[tuple[pd.Timestamp, Traffic]]:
-    """Live through the days; gives the time and the traffic so far after each local midnight."""
-    store, traffic = Store(settings.operations), Traffic(url)
+def live(settings: Settings, traffic: Traffic, first: str, last: str, fault: Fault | None) -> Iterator[pd.Timestamp]:
+    """Live through the days; gives the time at each local midnight, when all before it was asked and told."""
+    store = Store(settings.operations)
     for now, asked, known in moments(settings, first, last, fault):
         for at, part in asked.groupby(asked[problem.EVENT_TIME].dt.ceil("h")):
             store.set_replay_time(min(at, now).to_pydatetime())
@@ -147,6 +149,6 @@ def live(
         store.set_replay_time(now.to_pydatetime())
         traffic.tell(known)
         if now == now.tz_convert(problem.TIMEZONE).normalize():
-            yield now, traffic
+            yield now
     traffic.close()
     store.close()

@@ -6,7 +6,8 @@ import shutil
 import subprocess
 import sys
 import time
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 from typing import Any
 from zoneinfo import ZoneInfo
 
@@ -17,14 +18,13 @@ from rich.table import Table
 
 from level1_pipeline import problem
 from level1_pipeline.launch import day
-from level1_pipeline.registry import Registry
 from level1_pipeline.settings import Settings
 from level1_pipeline.store import Store
 from level2_cicd import replay
 from level2_cicd.operate import Operator
 from level2_cicd.training import environment
 
-FAST = {
+FAST: dict[str, Any] = {
     "clock": "replay",
     "serving_port": 0,
     "rate_limit": 0.0,
@@ -33,6 +33,7 @@ FAST = {
     "monitor_every_days": 7.0,
     "canary_shares": "0.25,0.5",
 }
+KEPT = ("actor", "source")  # of the user's settings: who acts, and on which raw data
 SETTLE = 0.25  # seconds for the service to see a new route and to write its log: the clock waits, not the callers
 # Lines of the audit log that are part of the story; the others are in `make history`.
 TOLD = (
@@ -43,47 +44,52 @@ TOLD = (
     "governor: ",
     "operate: quarantine",
     "operate: note",
-    "operate: waits",
+    "operate: refused",
 )
 
 SKIPPED = ("rollout: start", "rollout: blessed", "promote to challenger")  # the line after each says the same
 WIDTH = 150  # of the table, where the terminal is narrower or a file
 
 
-@dataclass
+@dataclass(frozen=True)
 class Story:
     """What happened."""
 
-    lines: list[dict[str, Any]] = field(default_factory=list)
-    asked: int = 0
-    failed: int = 0
-    champion: str | None = None
+    lines: list[dict[str, Any]]
+    traffic: replay.Traffic
+    champion: str | None
 
     def count(self, action: str) -> int:
         """How often something happened."""
         return sum(line["action"].startswith(action) for line in self.lines)
 
 
+def apart(settings: Settings) -> Settings:
+    """The settings of a simulation: the defaults, in a home of its own. The user's databases, keys, webhook and
+    rules of a rollout are those of production, wherever they were set (so the environment is not read here).
+    """
+    kept: dict[str, Any] = {name: getattr(settings, name) for name in KEPT}
+    return Settings.model_construct(**kept, **FAST, home=settings.home / "level2")
+
+
 def run(settings: Settings, first: str, last: str, fault: replay.Fault | None, console: Console) -> Story:
     """Live through the days from `first` to `last` in a home of its own, which is made anew."""
-    home = settings.home / "level2"
-    shutil.rmtree(home, ignore_errors=True)
-    home.mkdir(parents=True)
-    mine = settings.model_copy(update={**FAST, "home": home, "tracking_uri": "", "store_uri": ""})
+    mine = apart(settings)
+    shutil.rmtree(mine.home, ignore_errors=True)
+    mine.home.mkdir(parents=True)
     store = Store(mine.operations)
     store.set_replay_time(day(first).to_pydatetime())
     with console.status(f"Level 1 trains the first champion as of {first}"):
         _first_champion(mine, first)
-    story = Story()
     with replay.service(mine) as url:
-        for _, traffic in _progress(replay.live(mine, url, first, last, fault), first, last, console):
+        traffic = replay.Traffic(url)
+        for _ in _progress(replay.live(mine, traffic, first, last, fault), first, last, console):
             time.sleep(SETTLE)
             Operator(mine).cycle()
-            story.asked, story.failed = traffic.asked, traffic.failed
-    story.lines = [line for line in store.history(problem.NAME) if line["action"].startswith(TOLD)]
-    story.champion = Registry(mine).route().champion
+    lines = [line for line in store.history(problem.NAME) if line["action"].startswith(TOLD)]
+    champion = store.route(problem.NAME).champion
     store.close()
-    return story
+    return Story(lines, traffic, champion)
 
 
 def _first_champion(settings: Settings, as_of: str) -> None:
@@ -93,7 +99,7 @@ def _first_champion(settings: Settings, as_of: str) -> None:
         raise RuntimeError(f"Level 1 made no champion as of {as_of}:\n{done.stdout}{done.stderr}")
 
 
-def _progress(days: Any, first: str, last: str, console: Console) -> Any:
+def _progress(days: Iterable[pd.Timestamp], first: str, last: str, console: Console) -> Iterator[None]:
     bar = Progress(
         TextColumn("{task.description}"),
         BarColumn(),
@@ -103,8 +109,8 @@ def _progress(days: Any, first: str, last: str, console: Console) -> Any:
     )
     with bar:
         task = bar.add_task(first, total=(pd.Timestamp(last) - pd.Timestamp(first)).days + 1)
-        for now, traffic in days:
-            yield now, traffic
+        for now in days:
+            yield
             bar.update(task, advance=1, description=f"{now.tz_convert(problem.TIMEZONE):%Y-%m-%d}")
 
 

@@ -11,6 +11,7 @@ from typing import Any
 import sqlalchemy as sa
 
 from level1_pipeline import bundle, problem
+from level1_pipeline.bundle import BundleRefused
 from level1_pipeline.registry import Registry
 from level1_pipeline.settings import Settings
 from level1_pipeline.tables import outcomes, predictions
@@ -21,7 +22,10 @@ UNKNOWN = "unknown (made before this was recorded)"
 
 @dataclass(frozen=True)
 class Trace:
-    """One logged answer and where it comes from. `again` is the score that its version gives today."""
+    """One logged answer, or failed try, and where it comes from.
+
+    `again` is the score that its version gives today; None where there was none, or its bundle is refused.
+    """
 
     id: str
     arm: str
@@ -38,23 +42,31 @@ class Trace:
         return self.score is not None and self.score == self.again
 
     @property
+    def check(self) -> str:
+        """What became of the re-scoring, in words."""
+        if self.score is None:
+            return "failed, nothing to reproduce"
+        return "reproduced bit for bit" if self.reproduced else "NOT reproduced"
+
+    @property
     def lines(self) -> list[tuple[str, str]]:
         """What to print, in order."""
-        about = {"prediction": f"{self.id}, answered by the {self.arm} on {self.at.isoformat()}"}
+        did = "tried" if self.score is None else "answered"
+        about = {"prediction": f"{self.id}, {did} by the {self.arm} on {self.at.isoformat()}"}
         said = "failed" if self.score is None else f"{self.score!r} -> {problem.decide(self.score)}"
-        check = "reproduced bit for bit" if self.reproduced else f"NOT reproduced: it says {self.again!r} today"
+        today = f", it says {self.again!r} today" if self.again is not None and not self.reproduced else ""
         about |= {"request": json.dumps(self.record), "score": said, "version": self.version}
-        return [*about.items(), *self.facts.items(), ("re-scoring", check)]
+        return [*about.items(), *self.facts.items(), ("re-scoring", self.check + today)]
 
 
 def trace(settings: Settings, prediction_id: str) -> list[Trace]:
-    """Every logged answer about a prediction id: the one that was served first, a shadow's copy after it.
+    """Every logged answer about a prediction id: first the one that was served, then failed tries, then a shadow's.
 
-    Needs the store and the published bundles; MLflow only adds the address of the run.
+    Needs the store and the published bundles; MLflow only adds the address of the run. A bundle that is damaged
+    or gone costs the answers of its own version their re-scoring, and no other.
 
     Raises:
         LookupError: no prediction with this id is in the log (any more).
-        BundleRefused: the version's bundle is damaged or gone.
     """
     registry = Registry(settings)
     mine = (predictions.c.problem == problem.NAME) & (predictions.c.id == prediction_id)
@@ -68,28 +80,35 @@ def trace(settings: Settings, prediction_id: str) -> list[Trace]:
         )
     history = registry.store.history(problem.NAME)
     truth = f"{outcome.value:g}, known at {outcome.known_at.isoformat()}" if outcome else "not known"
-    found.sort(key=lambda row: row["arm"] == arms.SHADOW)
+    # A shadow's answer was never served, not even where all others failed.
+    found.sort(key=lambda row: (row["arm"] == arms.SHADOW, row["score"] is None))
     return [_traced(registry.bundle_folder(row["version"]), row, history, truth) for row in found]
 
 
 def _traced(folder: Path, row: dict[str, Any], history: list[dict[str, Any]], truth: str) -> Trace:
-    loaded = bundle.load(folder)
-    again = float(loaded.predict([row["record"]])[0]) if row["score"] is not None else None
-    said = loaded.manifest
-    facts = {
-        "outcome": truth,
-        "error": row["error"] or "none",
-        "rollout step": _step(row, history),
+    facts = {"outcome": truth, "error": row["error"] or "none", "rollout step": _step(row, history)}
+    again = None
+    try:
+        facts |= _origin(bundle.verify(folder)) | {"bundle checksum": bundle.checksum(folder)}
+        if row["score"] is not None:
+            again = float(bundle.load(folder).predict([row["record"]])[0])
+    except BundleRefused as refused:
+        facts["bundle"] = f"refused: {refused}"
+    kept = {name: row[name] for name in ("id", "arm", "version", "at", "score", "record")}
+    return Trace(**kept, again=again, facts=facts)
+
+
+def _origin(said: dict[str, Any]) -> dict[str, str]:
+    """What a bundle's manifest knows about how it was made."""
+    window = f"{said.get('trained_from', UNKNOWN)} to {said.get('trained_until', UNKNOWN)}"
+    return {
         "gate's verdict": str(said.get("verdict", UNKNOWN)) + _judged(said),
         "training run": str(said.get("run_id", UNKNOWN)),
         "code revision": str(said.get("code_revision", UNKNOWN)),
         "lock digest": str(said.get("lock_digest", UNKNOWN)),
-        "data window": f"{said.get('trained_from', UNKNOWN)} to {said.get('trained_until', UNKNOWN)}, {said.get('rows', 0):,} rows",
+        "data window": f"{window}, {said.get('rows', 0):,} rows",
         "data digest": str(said.get("data_digest", UNKNOWN)),
-        "bundle checksum": bundle.checksum(folder),
     }
-    kept = {name: row[name] for name in ("id", "arm", "version", "at", "score", "record")}
-    return Trace(**kept, again=again, facts=facts)
 
 
 def _judged(said: dict[str, Any]) -> str:
