@@ -14,6 +14,9 @@ from pathlib import Path
 from pydantic import Field, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+TRIGGERS = ("monitoring", "new data", "schedule")  # that start trainings at Level 2 without a person
+APPROVALS = ("shadow", "canary", "bake", "champion", "all")  # steps of a rollout that can wait for a person
+
 # Defaults of the tools' environment. Telemetry is off; nothing but the addresses in Settings is contacted.
 QUIET = {
     "DO_NOT_TRACK": "true",
@@ -35,6 +38,25 @@ QUIET = {
     "OMP_WAIT_POLICY": "PASSIVE",
     "OPENBLAS_NUM_THREADS": "1",  # OpenBLAS spins always, and our matrices are small
 }
+
+
+def words(text: str, possible: tuple[str, ...]) -> set[str]:
+    """The words of a comma-separated setting. Raises ValueError for one that is not possible."""
+    found = set(filter(None, (word.strip() for word in text.split(","))))
+    if unknown := sorted(found - set(possible)):
+        raise ValueError(f"'{unknown[0]}' is not known; possible are {', '.join(possible)} (several: comma-separated)")
+    return found
+
+
+def growing(text: str) -> tuple[float, ...]:
+    """Comma-separated shares of the traffic. Raises ValueError if they do not grow, or leave 0 to 1."""
+    try:
+        shares = tuple(float(share) for share in text.split(","))
+    except ValueError:
+        shares = ()
+    if not shares or list(shares) != sorted({share for share in shares if 0 < share < 1}):
+        raise ValueError(f"'{text}' are not shares that grow and lie between 0 and 1; write for example 0.25,0.5")
+    return shares
 
 
 class Settings(BaseSettings):
@@ -121,12 +143,14 @@ class Settings(BaseSettings):
         "", description="steps that wait for a person: any of `shadow,canary,bake,champion`, or `all`"
     )
     max_rollbacks: int = Field(
-        3, gt=0, description="after so many rollbacks in a row only a person may start the next rollout"
+        3, gt=0, description="after so many rollbacks in a row a person must start the next rollout, or say `reset`"
     )
 
     cooldown_days: float = Field(6.5, ge=0, description="from one automatic training to the next")
     min_new_outcomes: int = Field(
-        2000, ge=0, description="outcomes that must have matured since the last training before the next"
+        2000,
+        ge=0,
+        description="outcomes that must have matured since the last training that was judged, before the next",
     )
     period_days: float = Field(28.0, gt=0, description="the period of the three budgets below")
     max_trainings: int = Field(4, gt=0, description="automatic trainings in a period")
@@ -134,9 +158,7 @@ class Settings(BaseSettings):
     max_rejected: int = Field(
         3, gt=0, description="rejected candidates or stopped trainings in a row, in a period, before giving up (ticket)"
     )
-    training_seconds: float = Field(
-        60.0, gt=0, description="what a training is taken to need as long as none was measured"
-    )
+    training_seconds: float = Field(60.0, gt=0, description="what a training that was not measured is taken to need")
     training_dollars_per_hour: float = Field(3.0, ge=0, description="price of compute while a training runs")
     training_dollars: float = Field(
         50.0, ge=0, description="price of a training beside its compute: the rollout, and the person who looks at it"
@@ -155,9 +177,27 @@ class Settings(BaseSettings):
     operate_seconds: float = Field(60.0, gt=0, description="pause between two cycles of the control loop")
     triggers: str = Field(
         "monitoring",
-        description="what starts trainings at Level 2: `monitoring`, `new data`, `schedule`, comma-separated",
+        description="what starts trainings at Level 2: any of `monitoring,new data,schedule`; empty: only a person",
     )
     schedule_days: float = Field(28.0, gt=0, description="with the trigger `schedule`: days between two trainings")
+
+    @field_validator("triggers")
+    @classmethod
+    def _known_triggers(cls, triggers: str) -> str:
+        words(triggers, TRIGGERS)
+        return triggers
+
+    @field_validator("approvals")
+    @classmethod
+    def _known_steps(cls, approvals: str) -> str:
+        words(approvals, APPROVALS)
+        return approvals
+
+    @field_validator("canary_shares")
+    @classmethod
+    def _growing_shares(cls, shares: str) -> str:
+        growing(shares)
+        return shares
 
     @field_validator("predict_key_hash", "admin_key_hash")
     @classmethod
@@ -165,6 +205,11 @@ class Settings(BaseSettings):
         if not all(re.fullmatch("[0-9a-f]{64}", one.strip()) for one in hashes.split(",") if hashes):
             raise ValueError("this is no SHA-256 in hexadecimal; make a key and its hash with: python -m serving key")
         return hashes
+
+    @field_validator("source", mode="before")
+    @classmethod
+    def _empty_is_none(cls, source: object) -> object:
+        return None if source == "" else source
 
     @field_validator("home")
     @classmethod

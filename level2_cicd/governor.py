@@ -1,4 +1,4 @@
-"""May a training start by itself?  Every refusal has words, and its figures go to the audit log.
+"""May a training start by itself?  Every answer has words, and its figures go to the audit log.
 
 A lasting drift, or a lasting fault of the data, costs at most the budget of each period.
 """
@@ -17,6 +17,7 @@ from level1_pipeline.store import Change, Store
 
 RESET = "governor: reset"
 ALLOWED, REFUSED = "governor: allowed", "governor: refused"
+GAVE_UP = "rejected in a row"
 REJECTED = (
     "train: gate fail",
     "train: gate inconclusive",
@@ -52,19 +53,28 @@ class Need:
     """What speaks for a training now."""
 
     cause: str  # of the diagnosis, or `schedule`
-    new_outcomes: int  # matured since the champion's training data end
-    drop: float | None = None  # primary metric: now minus promised; positive is worse; None if unknown
-    dollars: float | None = None  # what the drop costs until the next occasion; None where costs do not apply
+    new_outcomes: int  # matured since the last training that was judged
+    drop: float | None = None  # how much worse the loss is than expected; None if that is not what speaks for it
+    dollars: float | None = None  # what waiting costs until the next occasion; None if unknown or not applicable
 
 
 @dataclass(frozen=True)
 class Permission:
-    """The answer. `ticket`: the governor has given up, and a person is needed."""
+    """The answer in words, with the figures it rests on."""
 
-    allowed: bool
     reason: str
     figures: dict[str, float | None] = field(default_factory=dict)
-    ticket: bool = False
+    refused_by: str = ""  # the rule that forbids it
+
+    @property
+    def allowed(self) -> bool:
+        """Whether no rule forbids it."""
+        return not self.refused_by
+
+    @property
+    def ticket(self) -> bool:
+        """Whether the governor has given up, so that a person is needed."""
+        return self.refused_by == GAVE_UP
 
 
 def may_train(history: list[dict[str, Any]], need: Need, policy: Policy, now: datetime) -> Permission:
@@ -74,7 +84,7 @@ def may_train(history: list[dict[str, Any]], need: Need, policy: Policy, now: da
     seconds = [float(line["evidence"].get("seconds", policy.training_seconds)) for line in trained]
     each = float(np.mean(seconds)) if seconds else policy.training_seconds
     cost = policy.training_dollars + each / 3600 * policy.training_dollars_per_hour
-    last, rejected = _last(recent), _rejected(recent)
+    last, rejected = _last(history, now), _rejected(recent)
     idle = (now - last).total_seconds() / 86400 if last else None
     figures = {
         "trainings": float(
@@ -85,56 +95,65 @@ def may_train(history: list[dict[str, Any]], need: Need, policy: Policy, now: da
         "days_since_last": idle,
         "new_outcomes": float(need.new_outcomes),
         "drop": need.drop,
-        "drop_dollars": need.dollars,
+        "dollars": need.dollars,
         "training_dollars": cost,
     }
-    refusal = _refusal(need, policy, figures, cost, each)
-    gave_up = rejected >= policy.max_rejected and need.cause != "data fault"
-    return Permission(refusal is None, refusal or _in_favour(need, cost), figures, ticket=gave_up)
+    rule, words = _refusal(need, policy, figures, cost, each) or ("", _in_favour(need, cost))
+    return Permission(words, figures, rule)
 
 
-def _refusal(need: Need, policy: Policy, figures: dict[str, float | None], cost: float, seconds: float) -> str | None:
-    """The first rule that forbids it, in words."""
+def _refusal(
+    need: Need, policy: Policy, figures: dict[str, float | None], cost: float, seconds: float
+) -> tuple[str, str] | None:
+    """The first rule that forbids it: its name, and words with numbers."""
     spent, trained, rejected = (figures[name] or 0.0 for name in ("compute_seconds", "trainings", "rejected_in_a_row"))
     idle, period = figures["days_since_last"], f"within {policy.period_days:g} days"
     rules = (
-        (need.cause == "data fault", "a data fault never triggers a training: mend or quarantine the data first"),
         (
+            "data fault",
+            need.cause == "data fault",
+            "a data fault never triggers a training: mend or quarantine the data first",
+        ),
+        (
+            GAVE_UP,
             rejected >= policy.max_rejected,
             f"gave up: {rejected:g} candidates in a row were rejected {period}; a person must look, and then: python -m level2_cicd reset --reason …",
         ),
         (
+            "cooldown",
             idle is not None and idle < policy.cooldown_days,
             f"cooling down: the last training was {idle or 0.0:.1f} days ago (needed: {policy.cooldown_days:g})",
         ),
-        (trained >= policy.max_trainings, f"{trained:g} trainings {period}, which is the budget"),
+        ("trainings", trained >= policy.max_trainings, f"{trained:g} trainings {period}, which is the budget"),
         (
+            "compute",
             spent + seconds > policy.max_compute_seconds,
             f"{spent:.0f} s of compute {period}, and about {seconds:.0f} s more would exceed {policy.max_compute_seconds:g} s",
         ),
         (
+            "new outcomes",
             need.new_outcomes < policy.min_new_outcomes,
             f"only {need.new_outcomes:,} new outcomes (needed: {policy.min_new_outcomes:,}): there is too little to learn from",
         ),
-        (need.drop is not None and need.drop <= 0, f"{problem.PRIMARY_METRIC} did not drop: there is nothing to gain"),
         (
+            "dollars",
             need.dollars is not None and need.dollars < cost,
-            f"the drop costs {need.dollars or 0.0:,.0f} dollars and a training {cost:,.0f}: it does not pay",
+            f"waiting costs {need.dollars or 0.0:,.0f} dollars and a training {cost:,.0f}: it does not pay",
         ),
     )
-    return next((words for applies, words in rules if applies), None)
+    return next(((rule, words) for rule, applies, words in rules if applies), None)
 
 
 def _in_favour(need: Need, cost: float) -> str:
-    loss = f", which costs {need.dollars:,.0f} dollars" if need.dollars is not None else ""
-    drop = f"; {problem.PRIMARY_METRIC} is {need.drop:+.4f} worse{loss}" if need.drop is not None else ""
-    return f"{need.cause}{drop}; a training costs {cost:,.0f} dollars"
+    drop = f"; {problem.PRIMARY_METRIC} is {need.drop:+.4f} worse" if need.drop is not None else ""
+    loss = f"; waiting costs {need.dollars:,.0f} dollars" if need.dollars is not None else ""
+    return f"{need.cause}{drop}{loss}; a training costs {cost:,.0f} dollars"
 
 
-def _last(recent: list[dict[str, Any]]) -> datetime | None:
+def _last(history: list[dict[str, Any]], now: datetime) -> datetime | None:
     """When a training last ended or was allowed: two loops that ask at once must not both get it."""
-    times = [line["at"] for line in recent if line["action"].startswith("train: ") or line["action"] == ALLOWED]
-    return max(times, default=None)
+    trained = [line for line in history if line["action"].startswith("train: ") or line["action"] == ALLOWED]
+    return max((line["at"] for line in trained if line["at"] <= now), default=None)
 
 
 def _rejected(recent: list[dict[str, Any]]) -> int:
@@ -146,24 +165,19 @@ def _rejected(recent: list[dict[str, Any]]) -> int:
 
 
 def ask(settings: Settings, need: Need, now: datetime | None = None, order: dict[str, Any] | None = None) -> Permission:
-    """Decide under a fenced lease, and write the answer with its figures into the audit log.
-
-    A refusal is written once for each reason, not at every pass.
+    """Decide under a fenced lease, and write the answer with its figures and the order into the audit log.
 
     Raises:
         LeaseHeld, LeaseLost: another process decides at this moment.
     """
     store, now = Store(settings.operations), now or settings.now()
     with leases.hold(store, f"govern {problem.NAME}", settings.lease_seconds) as lease:
-        history = store.history(problem.NAME)
-        answer = may_train(history, need, Policy.of(settings), now)
-        said = next((line for line in reversed(history) if line["action"] in (ALLOWED, REFUSED)), None)
-        kind = answer.reason.split(":")[0].strip("0123456789., ")
-        if answer.allowed or not said or said["action"] != REFUSED or said["evidence"]["kind"] != kind:
-            facts = {"cause": need.cause, "kind": kind, "figures": answer.figures, "ticket": answer.ticket}
-            facts |= {"order": order} if answer.allowed and order else {}
-            change = Change(settings.who, ALLOWED if answer.allowed else REFUSED, answer.reason, now, facts)
-            store.record(problem.NAME, change, lease=lease)
+        answer = may_train(store.history(problem.NAME), need, Policy.of(settings), now)
+        facts = {"cause": need.cause, "figures": answer.figures, "refused_by": answer.refused_by}
+        if order:  # the pass that it rests on is answered by this line
+            facts |= {"order": order, "window_end": order["evidence"].get("window_end")}
+        change = Change(settings.who, ALLOWED if answer.allowed else REFUSED, answer.reason, now, facts)
+        store.record(problem.NAME, change, lease=lease)
     store.close()
     return answer
 
@@ -177,7 +191,7 @@ def overrule(settings: Settings, order: dict[str, Any]) -> None:
 
 
 def reset(settings: Settings, reason: str) -> None:
-    """A person has looked at the rejected candidates: trainings may start again."""
+    """A person has looked at what was rejected or rolled back: trainings and rollouts may start again by themselves."""
     store = Store(settings.operations)
     store.record(problem.NAME, Change(settings.who, RESET, reason, settings.now(), {}))
     store.close()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from level1_pipeline.settings import Settings
+from level1_pipeline.settings import APPROVALS, Settings, growing, words
 
 REGISTERED, BLESSED, SHADOW, CANARY, BAKE, CHAMPION, ROLLED_BACK = (
     "registered",
@@ -15,7 +15,6 @@ REGISTERED, BLESSED, SHADOW, CANARY, BAKE, CHAMPION, ROLLED_BACK = (
     "champion",
     "rolled back",
 )
-ASKABLE = (SHADOW, CANARY, BAKE, CHAMPION)  # steps that can wait for a person
 ALARMS = ("errors", "latency", "distribution", "harm")  # all of them watch every canary
 
 
@@ -48,22 +47,13 @@ class Policy:
     max_shift: float = 1.0
     approvals: frozenset[str] = frozenset()
 
-    def __post_init__(self) -> None:
-        if not self.shares or list(self.shares) != sorted({s for s in self.shares if 0 < s < 1}):
-            raise ValueError(
-                f"canary shares must grow and lie between 0 and 1, not {self.shares}; write for example MLOPS_CANARY_SHARES=0.25,0.5"
-            )
-        unknown = self.approvals - set(ASKABLE)
-        if unknown:
-            raise ValueError(f"MLOPS_APPROVALS names {sorted(unknown)}; possible are {', '.join(ASKABLE)}, or all")
-
     @classmethod
     def of(cls, settings: Settings) -> Policy:
-        """The policy that the settings describe. Raises ValueError for one that is not safe or not readable."""
+        """The policy that the settings describe."""
         same = {name: getattr(settings, name) for name in cls.__dataclass_fields__ if hasattr(settings, name)}
-        wanted = frozenset(filter(None, settings.approvals.replace(" ", "").split(",")))
-        shares = tuple(float(share) for share in settings.canary_shares.split(","))
-        return cls(**{**same, "shares": shares, "approvals": frozenset(ASKABLE) if "all" in wanted else wanted})
+        asked = words(settings.approvals, APPROVALS)
+        steps = set(APPROVALS) - {"all"} if "all" in asked else asked
+        return cls(**{**same, "shares": growing(settings.canary_shares), "approvals": frozenset(steps)})
 
     def after(self, step: Step) -> Step:
         """The step that follows. Raises ValueError when the canary's share is none of the policy's."""

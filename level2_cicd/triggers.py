@@ -6,17 +6,20 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass, field
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
+from uuid import uuid4
 
 from level1_pipeline.launch import today
-from level1_pipeline.settings import Settings
+from level1_pipeline.settings import TRIGGERS, Settings, words
 from level1_pipeline.watch import new_month
+from level2_cicd.governor import ALLOWED, REFUSED
 
 if TYPE_CHECKING:
     from level2_cicd.decide import Situation
     from monitoring.findings import Pass
 
 BY_HAND = ("on demand", "release")
-SCHEDULE, NEW_DATA, PERFORMANCE, DISTRIBUTION = "schedule", "new data", "performance drop", "distribution change"
+MONITORING, NEW_DATA, SCHEDULE = TRIGGERS
+PERFORMANCE, DISTRIBUTION = BY_MONITORING = "performance drop", "distribution change"
 BLOCKING = "data fault"
 
 
@@ -28,22 +31,28 @@ class Order:
     reason: str
     as_of: str  # ISO time
     evidence: dict[str, Any] = field(default_factory=dict)
+    id: str = field(default_factory=lambda: uuid4().hex)  # the line about its training names it
 
     def as_dict(self) -> dict[str, Any]:
         """For the audit log."""
         return asdict(self)
 
 
+def wanted(settings: Settings) -> set[str]:
+    """Which of TRIGGERS are on. Raises ValueError for a setting that names another."""
+    return words(settings.triggers, TRIGGERS)
+
+
 def order_for(settings: Settings, found: Pass) -> Order:
-    """What the monitoring asks for. A loss above its expectation is a drop of performance; if only the rate of
-    outcomes moved, the distribution changed."""
-    said, excess = found.diagnosis, found.figures.get("excess") or 0.0
+    """What the monitoring asks for. A loss above its expectation over the windows that the diagnosis rests on is a
+    drop of performance; if only the rate of outcomes moved, the distribution changed, and there is no drop."""
+    said, excess = found.diagnosis, found.figures.get("excess_over") or 0.0
     trigger = PERFORMANCE if excess > 0 else DISTRIBUTION
     evidence = {
         "window_end": found.window.end.isoformat(),
         "cause": said.cause,
         "confidence": said.confidence,
-        "drop": found.figures.get("excess"),
+        "drop": excess if trigger == PERFORMANCE else None,
         "figures": found.figures,
         "columns": [effect.column for effect in said.columns],
     }
@@ -60,21 +69,16 @@ def due(settings: Settings, now: Situation) -> Order | None:
 
     Nothing while a rollout goes on, or while the newest pass says that the data are broken.
     """
-    wanted = {name.strip() for name in settings.triggers.split(",")}
+    on = wanted(settings)
     broken = now.newest is not None and now.newest.diagnosis.cause == BLOCKING
     if now.rolling or broken or now.route.champion is None:
         return None
-    if NEW_DATA in wanted and not _asked(now, NEW_DATA, day := today(settings).isoformat()):
+    if NEW_DATA in on and not _asked(now, NEW_DATA, day := today(settings).isoformat()):
         month = new_month(settings)
         if month:
             return Order(NEW_DATA, f"all of {month} has its outcomes", day, {"cause": NEW_DATA, "month": month})
     last = max((line["at"] for line in now.history if line["action"].startswith("train: ")), default=None)
-    if (
-        SCHEDULE in wanted
-        and last
-        and _older(settings, last)
-        and not _asked(now, SCHEDULE, today(settings).isoformat())
-    ):
+    if SCHEDULE in on and last and _older(settings, last) and not _asked(now, SCHEDULE, today(settings).isoformat()):
         why = f"the last training was at {last:%Y-%m-%d}, and one is due every {settings.schedule_days:g} days"
         return Order(SCHEDULE, why, today(settings).isoformat(), {"cause": SCHEDULE})
     return None
@@ -86,7 +90,5 @@ def _older(settings: Settings, last: datetime) -> bool:
 
 def _asked(now: Situation, trigger: str, as_of: str) -> bool:
     """Whether the same was asked for today: the governor's answer holds until tomorrow."""
-    return any(
-        line["action"] == "operate: answered" and line["evidence"].get("asked") == [trigger, as_of]
-        for line in now.history
-    )
+    orders = [line["evidence"].get("order") for line in now.history if line["action"] in (ALLOWED, REFUSED)]
+    return any(order and (order["trigger"], order["as_of"]) == (trigger, as_of) for order in orders)

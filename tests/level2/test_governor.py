@@ -9,13 +9,22 @@ from typing import Any
 
 import numpy as np
 import pytest
+import sqlalchemy as sa
 
 from level1_pipeline import problem
 from level1_pipeline.leases import LeaseHeld
+from level1_pipeline.registry import PromotionRefused
 from level1_pipeline.settings import Settings
 from level1_pipeline.store import Change, Store
-from level2_cicd import governor
+from level1_pipeline.tables import quarantine
+from level2_cicd import governor, training, triggers
+from level2_cicd.__main__ import main
 from level2_cicd.governor import ALLOWED, RESET, Need, Policy, may_train
+from level2_cicd.policy import SHADOW, Step
+from level2_cicd.triggers import Order, order_for
+from monitoring import window
+from tests.level2.conftest import ROWS_A_DAY, Year
+from tests.monitoring import passes
 
 NOW = datetime(2013, 7, 1, 4, tzinfo=UTC)
 POLICY = Policy()
@@ -44,7 +53,7 @@ def test_a_real_change_with_enough_new_outcomes_may_train_and_the_answer_says_wh
         ([line(ALLOWED, 7 * n) for n in (3.9, 3, 2, 1)], NEED, "4 trainings within 28 days"),
         ([line("train: gate pass", 7, seconds=1790)], NEED, "1790 s of compute"),
         ([], replace(NEED, new_outcomes=1999), "only 1,999 new outcomes"),
-        ([], replace(NEED, drop=0.0), "nothing to gain"),
+        ([line("train: crashed", 7, seconds=1790)], NEED, "1790 s of compute"),
         ([], replace(NEED, dollars=12.0), "it does not pay"),
         ([line("train: gate fail", 7 * n) for n in (3, 2, 1)], NEED, "gave up: 3 candidates"),
         ([line("train: stopped", 7 * n) for n in (3, 2, 1)], NEED, "gave up"),
@@ -92,14 +101,21 @@ def test_a_drift_that_lasts_a_year_costs_at_most_the_budget_of_each_period(endin
     assert len(times) > busiest, "it tries again in a later period"
 
 
-def test_the_answer_and_its_figures_stand_in_the_audit_log_and_a_refusal_only_once(home: Settings) -> None:
+def test_a_cooldown_longer_than_the_period_of_the_budgets_holds() -> None:
+    patient = replace(POLICY, cooldown_days=60.0)
+    for days in (29, 59):
+        assert "cooling down" in may_train([line("train: gate pass", days)], NEED, patient, NOW).reason
+    assert may_train([line("train: gate pass", 60)], NEED, patient, NOW).allowed
+
+
+def test_each_answer_stands_in_the_audit_log_with_its_figures(home: Settings) -> None:
     assert governor.ask(home, NEED, NOW).allowed
-    for day in (1, 2, 3):
-        assert not governor.ask(home, NEED, NOW + timedelta(days=day)).allowed
-    lines = Store(home.operations).history(problem.NAME)
-    assert [one["action"] for one in lines] == [ALLOWED, "governor: refused"]
-    assert lines[0]["evidence"]["figures"]["drop_dollars"] == 500.0
-    assert lines[1]["reason"].startswith("cooling down")
+    for dollars in (5.0, 6.0):
+        assert not governor.ask(home, replace(NEED, dollars=dollars), NOW + timedelta(days=7)).allowed
+    allowed, *refused = Store(home.operations).history(problem.NAME)
+    assert (allowed["action"], allowed["evidence"]["figures"]["dollars"]) == (ALLOWED, 500.0)
+    assert [(one["action"], one["evidence"]["refused_by"]) for one in refused] == [(governor.REFUSED, "dollars")] * 2
+    assert [one["evidence"]["figures"]["dollars"] for one in refused] == [5.0, 6.0]
 
 
 def test_of_many_that_ask_at_once_one_may_train(home: Settings) -> None:
@@ -144,3 +160,123 @@ def test_the_loss_is_what_decisions_cost_beyond_what_the_scores_promised() -> No
     assert governor.dollars_lost(y, p) == pytest.approx(0.2 * 60)
     assert governor.dollars_lost(y, np.full(1000, 0.5)) == pytest.approx(0.2 * 20)
     assert governor.dollars_lost(y[:0], p[:0]) is None
+
+
+# ---- what it weighs
+
+
+@pytest.fixture
+def lived(year: Year) -> Year:
+    """Nine days that the champion answered badly, on the clock of their end."""
+    for _ in range(9):
+        year.pass_day()
+    year.settings = year.settings.model_copy(update={"clock": year.now.isoformat(), "min_new_outcomes": 0})
+    return year
+
+
+def asked(year: Year, order: Order) -> Need:
+    return training.need(year.settings, year.store, order)
+
+
+def changed(year: Year, **figures: float) -> Order:
+    """What the monitoring asks for after a real change with these figures."""
+    return order_for(year.settings, replace(passes.a_pass(passes.CHANGE), figures=figures))
+
+
+@pytest.mark.flights  # about its costs
+def test_a_change_of_the_rate_alone_is_weighed_in_dollars_and_may_train(lived: Year) -> None:
+    order = changed(lived, excess=0.03, excess_over=-0.002, bias_over=0.1)
+    need = asked(lived, order)
+    answer = may_train([], need, Policy.of(lived.settings), lived.now)
+    assert order.trigger == triggers.DISTRIBUTION
+    assert need.drop is None
+    assert need.dollars is not None
+    assert need.dollars > 1000
+    assert answer.allowed, answer.reason
+    assert f"costs {need.dollars:,.0f} dollars" in answer.reason
+    assert not may_train([], replace(need, dollars=12.0), POLICY, lived.now).allowed
+
+
+def test_a_drop_is_that_of_the_windows_on_which_the_diagnosis_rests(lived: Year) -> None:
+    order = changed(lived, excess=-0.01, excess_over=0.02, bias_over=0.1)
+    need = replace(asked(lived, order), dollars=None)
+    assert (order.trigger, need.drop) == (triggers.PERFORMANCE, 0.02)
+    assert may_train([], need, Policy.of(lived.settings), lived.now).allowed
+
+
+def test_the_calendar_and_new_data_are_not_weighed_in_dollars(lived: Year) -> None:
+    for trigger in (triggers.SCHEDULE, triggers.NEW_DATA):
+        need = asked(lived, Order(trigger, "", lived.now.isoformat(), {"cause": trigger}))
+        assert (need.drop, need.dollars) == (None, None)
+
+
+def test_without_answers_in_the_window_nobody_knows_what_a_change_costs(year: Year) -> None:
+    year.settings = year.settings.model_copy(update={"clock": year.now.isoformat()})
+    assert asked(year, changed(year, excess_over=0.02)).dollars is None
+
+
+@pytest.mark.flights  # about its costs
+def test_rows_in_quarantine_cost_nothing(lived: Year) -> None:
+    order = changed(lived, excess_over=0.02)
+    before = asked(lived, order).dollars
+    _set_apart(lived, lived.now - timedelta(days=7), lived.now - timedelta(days=4))
+    part = asked(lived, order).dollars
+    _set_apart(lived, lived.now - timedelta(days=4), lived.now)
+    assert before is not None
+    assert part is not None
+    assert 0 < part < before
+    assert asked(lived, order).dollars is None
+
+
+def _set_apart(year: Year, start: datetime, end: datetime) -> None:
+    span = {"problem": problem.NAME, "start": start, "end": end, "slice": "", "reason": "a test", "at": year.now}
+    with year.store.engine.begin() as connection:
+        connection.execute(sa.insert(quarantine), span)
+
+
+@pytest.mark.flights  # about its costs
+def test_a_sample_of_a_large_log_stands_for_all_of_its_rows(lived: Year, monkeypatch: pytest.MonkeyPatch) -> None:
+    order = changed(lived, excess_over=0.02)
+    exact = asked(lived, order).dollars
+    monkeypatch.setattr(window, "CAP", 1000)
+    assert asked(lived, order).dollars == pytest.approx(exact, rel=0.3)
+
+
+@pytest.mark.parametrize("verdict", ["pass", "fail", "inconclusive", "error"])
+def test_new_outcomes_are_those_that_the_last_judged_training_could_not_have(lived: Year, verdict: str) -> None:
+    """A candidate that was rejected would only be made once more of the same rows."""
+    order = Order(triggers.SCHEDULE, "", lived.now.isoformat(), {"cause": triggers.SCHEDULE})
+    matured = sum(12 + 24 * days >= problem.GATE["maturity_hours"] for days in range(9)) * ROWS_A_DAY
+    assert asked(lived, order).new_outcomes == matured > 0
+    evidence = {"as_of": lived.now.isoformat()}
+    for action in ("train: stopped", "train: crashed"):  # these learned nothing
+        lived.store.record(problem.NAME, Change("t", action, "", lived.now, evidence))
+    assert asked(lived, order).new_outcomes == matured
+    lived.store.record(problem.NAME, Change("t", f"train: gate {verdict}", "", lived.now, evidence))
+    assert asked(lived, order).new_outcomes == 0
+    for _ in range(3):
+        lived.pass_day()
+    lived.settings = lived.settings.model_copy(update={"clock": lived.now.isoformat()})
+    assert asked(lived, order).new_outcomes == 3 * ROWS_A_DAY
+
+
+# ---- what a person may do
+
+
+def test_a_person_ends_the_count_of_rollbacks_too(year: Year, monkeypatch: pytest.MonkeyPatch) -> None:
+    year.store.set_replay_time(year.now)
+    for _ in range(3):
+        year.store.record(problem.NAME, Change("loop", "rollout: rolled back", "worse", year.now, {}))
+    with pytest.raises(PromotionRefused, match="3 rollouts were rolled back in a row"):
+        year.start(automatic=True)
+    for name, value in {"HOME": year.settings.home, "CLOCK": "replay"}.items():
+        monkeypatch.setenv(f"MLOPS_{name}", str(value))
+    assert main(["reset", "--reason", "the fault was in the feed"]) == 0
+    assert year.start(automatic=True).step == Step(SHADOW)
+
+
+def test_the_triggers_that_are_on_are_those_that_the_settings_name(home: Settings) -> None:
+    assert triggers.wanted(home) == {triggers.MONITORING}
+    named = home.model_copy(update={"triggers": " new data,schedule "})
+    assert triggers.wanted(named) == {triggers.NEW_DATA, triggers.SCHEDULE}
+    assert triggers.wanted(home.model_copy(update={"triggers": ""})) == set()

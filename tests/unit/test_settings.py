@@ -93,6 +93,45 @@ def test_the_message_about_a_clock_that_is_no_time_says_what_to_write(home: Sett
         Settings(clock=clock)
 
 
+@pytest.mark.parametrize(
+    ("name", "value", "words"),
+    [
+        ("triggers", "monitoring, new_data", "'new_data' is not known; possible are monitoring, new data, schedule"),
+        ("triggers", "all", "'all' is not known; possible are monitoring, new data, schedule"),
+        ("approvals", "cannary", "'cannary' is not known; possible are shadow, canary, bake, champion, all"),
+        ("approvals", "canary champion", "'canary champion' is not known"),
+        *[
+            ("canary_shares", shares, "write for example 0.25,0.5")
+            for shares in ("", "0", "1", "0.5,0.25", "0.25,0.25", "0.05,,0.5", "a half", "nan", "5%")
+        ],
+    ],
+)
+def test_a_list_that_names_what_there_is_not_is_refused_with_what_is_possible(
+    home: Settings, monkeypatch: pytest.MonkeyPatch, name: str, value: str, words: str
+) -> None:
+    monkeypatch.setenv(f"MLOPS_{name.upper()}", value)
+    with pytest.raises(ValidationError, match=f"(?s){name}.*{words}"):
+        Settings()
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("triggers", "monitoring, new data,schedule"),
+        ("triggers", ""),
+        ("approvals", "all"),
+        ("approvals", " champion, canary "),
+        ("canary_shares", "0.5"),
+        ("canary_shares", "0.05, 0.25"),
+    ],
+)
+def test_a_list_of_what_is_possible_is_kept_as_given(
+    home: Settings, monkeypatch: pytest.MonkeyPatch, name: str, value: str
+) -> None:
+    monkeypatch.setenv(f"MLOPS_{name.upper()}", value)
+    assert getattr(Settings(), name) == value
+
+
 def test_a_fixed_clock_stands_still_and_speaks_utc(home: Settings) -> None:
     settings = Settings(clock="2013-04-01T00:00:00-04:00")
     assert settings.now() == settings.now() == datetime(2013, 4, 1, 4, tzinfo=UTC)
@@ -141,3 +180,8 @@ def test_the_actor_is_the_user_unless_given(home: Settings, monkeypatch: pytest.
     assert home.who == "tester"
     monkeypatch.setenv("LOGNAME", "somebody")
     assert Settings().who == "somebody"
+
+
+def test_an_empty_source_is_the_installed_package(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MLOPS_SOURCE", "")
+    assert Settings().source is None
