@@ -6,8 +6,9 @@ import logging
 import os
 import socket
 import threading
+import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime, timedelta
 
 import sqlalchemy as sa
@@ -16,6 +17,8 @@ from level1_pipeline.store import Lease, Store
 from level1_pipeline.tables import leases
 
 logger = logging.getLogger(__name__)
+
+PATIENCE = 1.0  # seconds: a holder that lives needs milliseconds for what it does under a lease of promotions
 
 
 def promotion(problem: str) -> str:
@@ -27,8 +30,10 @@ class LeaseHeld(RuntimeError):
     """Somebody else holds the lease."""
 
 
-def acquire(store: Store, name: str, seconds: float) -> Lease:
+def acquire(store: Store, name: str, seconds: float, take_over: bool = False) -> Lease:
     """Take a lease that is free or expired, with a token higher than any before it.
+
+    With `take_over` also one that is held: its holder then can neither renew it nor write (`LeaseLost`).
 
     Raises:
         LeaseHeld: it is held; the message says by whom and until when.
@@ -37,7 +42,7 @@ def acquire(store: Store, name: str, seconds: float) -> Lease:
     values = {"holder": f"{socket.gethostname()}:{os.getpid()}", "expires_at": now + timedelta(seconds=seconds)}
     with store.engine.begin() as connection:
         held = connection.execute(sa.select(leases).where(leases.c.name == name).with_for_update()).first()
-        if held and held.expires_at > now:
+        if held and held.expires_at > now and not take_over:
             until = f"{held.expires_at:%H:%M:%S} UTC"
             raise LeaseHeld(
                 f"'{name}' is held by {held.holder} until {until}; it is renewed while that process lives, and free after that"
@@ -61,14 +66,26 @@ def renew(store: Store, lease: Lease, seconds: float) -> bool:
         return connection.execute(leases.update().where(mine).values(expires_at=until)).rowcount == 1
 
 
+def acquire_urgently(store: Store, name: str, seconds: float) -> Lease:
+    """Wait a moment for whoever holds the lease, then take it over: also from a process that was killed or hangs."""
+    until = time.monotonic() + PATIENCE
+    while time.monotonic() < until:
+        with suppress(LeaseHeld):
+            return acquire(store, name, seconds)
+        time.sleep(0.02)
+    return acquire(store, name, seconds, take_over=True)
+
+
 @contextmanager
-def hold(store: Store, name: str, seconds: float) -> Iterator[Lease]:
+def hold(store: Store, name: str, seconds: float, urgent: bool = False) -> Iterator[Lease]:
     """Hold a lease for the duration of a block; a thread renews it every third of its time.
+
+    `urgent` is for what must not fail because of another process, as a rollback; see `acquire_urgently`.
 
     Raises:
         LeaseHeld: somebody else holds it.
     """
-    lease, done = acquire(store, name, seconds), threading.Event()
+    lease, done = (acquire_urgently if urgent else acquire)(store, name, seconds), threading.Event()
 
     def heartbeat() -> None:
         while not done.wait(seconds / 3):

@@ -7,6 +7,7 @@ line, and works on published bundles, so it needs neither MLflow nor scikit-lear
 
 from __future__ import annotations
 
+import logging
 import shutil
 import sqlite3
 from dataclasses import dataclass
@@ -24,12 +25,18 @@ from level1_pipeline.tables import rollouts
 if TYPE_CHECKING:
     from mlflow.tracking import MlflowClient
 
+logger = logging.getLogger(__name__)
+
 CHAMPION, CHALLENGER, PREVIOUS = "champion", "challenger", "previous"
 ANY = "any"  # a person promotes whatever serves now
 
 
 class PromotionRefused(RuntimeError):
     """This version may not be served in this way now; the message says why."""
+
+
+class RouteSetByHand(PromotionRefused):
+    """A person gave a challenger traffic without a rollout, and has to take it back first."""
 
 
 @dataclass(frozen=True)
@@ -114,9 +121,26 @@ class Registry:
         """What is served now."""
         return self.store.route(problem.NAME)
 
-    def promotion(self) -> Any:
-        """The lease under which routes change; use as `with registry.promotion() as lease`."""
-        return leases.hold(self.store, leases.promotion(problem.NAME), self.settings.lease_seconds)
+    def promotion(self, urgent: bool = False) -> Any:
+        """The lease under which routes change; use as `with registry.promotion() as lease`; see `leases.hold`."""
+        return leases.hold(self.store, leases.promotion(problem.NAME), self.settings.lease_seconds, urgent)
+
+    def refuse_during_a_trial(self) -> None:
+        """Nothing else begins while a challenger has traffic.
+
+        Raises:
+            PromotionRefused: a rollout is going on; RouteSetByHand: a person set the route without one.
+        """
+        rollout, route = self.store.rollout(problem.NAME), self.route()
+        if rollout:
+            raise PromotionRefused(
+                f"the rollout of version {rollout['version']} is going on ({rollout['state']}): finish or reject it first"
+            )
+        if route.mode:
+            raise RouteSetByHand(
+                f"the route was set by hand: version {route.challenger} is in {route.mode} without a rollout; "
+                "take that back first: python -m serving route --mode none --reason …"
+            )
 
     def promote(
         self,
@@ -138,12 +162,7 @@ class Registry:
             raise PromotionRefused(f"version {version} has not passed the gate, so it cannot become {alias}")
         with self.promotion() as lease:
             now = self.route()
-            rollout = self.store.rollout(problem.NAME)
-            if now.mode or rollout:
-                state = rollout["state"] if rollout else now.mode
-                raise PromotionRefused(
-                    f"version {now.challenger} is in {state}: finish or stop that rollout before you change what is served"
-                )
+            self.refuse_during_a_trial()
             if judged_against not in (ANY, now.champion):
                 raise PromotionRefused(
                     f"version {version} was judged against champion {judged_against}, but now {now.champion} serves: train again"
@@ -157,55 +176,73 @@ class Registry:
                 }
             else:
                 wanted = {CHALLENGER: version}
-            return self._change(lease, f"promote to {alias}", reason, evidence, **wanted)
+            route = self._change(lease, f"promote to {alias}", reason, evidence, **wanted)
+        self.reconcile()
+        return route
 
-    def rollback(self, reason: str, version: str | None = None) -> Route:
-        """Serve the previous champion again (or `version`), stopping any rollout. Needs no MLflow.
+    def rollback(self, reason: str, version: str | None = None, evidence: dict[str, Any] | None = None) -> Route:
+        """Serve the previous champion again (or `version`), and end any rollout; without a previous one only that.
+
+        Works on the disk and the store alone, whatever MLflow or a process that holds the lease does; the
+        aliases follow with the caller's `reconcile`.
 
         Raises:
-            PromotionRefused: there is nothing to go back to.
+            PromotionRefused: there is nothing to go back to and no rollout to end.
             BundleRefused: the older bundle is damaged.
         """
-        with self.promotion() as lease:
+        with self.promotion(urgent=True) as lease:
             now = self.route()
-            target = version or now.previous
-            if target is None or target == now.champion:
+            target = version or now.previous or now.champion
+            wanted: dict[str, Any] = {CHALLENGER: None, "mode": None, "share": 0.0}
+            if target != now.champion:
+                if bundle.verify(self.bundle_folder(str(target))).get("verdict") != "pass":
+                    raise PromotionRefused(f"version {target} never passed the gate")
+                wanted |= {CHAMPION: target, PREVIOUS: None}
+            elif not (now.mode or self.store.rollout(problem.NAME)):
                 raise PromotionRefused(
                     f"there is no other version to go back to (champion: {now.champion}); name one with --to, see the history"
                 )
-            if bundle.verify(self.bundle_folder(target)).get("verdict") != "pass":
-                raise PromotionRefused(f"version {target} never passed the gate")
-            return self._change(
-                lease, "roll back", reason, None, champion=target, previous=None, challenger=None, mode=None, share=0.0
-            )
+            return self._change(lease, "roll back", reason, evidence, **wanted)
 
     def _change(self, lease: Lease, action: str, reason: str, evidence: dict[str, Any] | None, **wanted: Any) -> Route:
         change = Change(self.settings.who, action, reason, self.settings.now(), evidence or {})
         active = (rollouts.c.problem == problem.NAME) & rollouts.c.state.not_in(ENDED)
         # A promotion is refused while a rollout goes on; a rollback ends it.
         ended = rollouts.update().where(active).values(state="rolled back", waiting=None, since=change.at)
-        route = self.store.change_route(problem.NAME, lease, change, also=[ended], **wanted)
-        self._mirror(route)
-        return route
+        return self.store.change_route(problem.NAME, lease, change, also=[ended], **wanted)
 
     def _mirror(self, route: Route) -> bool:
         """Make MLflow's aliases say what the route says. False when MLflow cannot be reached: the next
         change mends it, and nothing that is served depends on it."""
+        wanted = {alias: getattr(route, alias) for alias in (CHAMPION, CHALLENGER, PREVIOUS)}
+        if not any(wanted.values()):
+            return True  # nothing was ever promoted, and MLflow may not even know the model
         try:
             have = self.client.get_registered_model(problem.NAME).aliases
-            for alias in (CHAMPION, CHALLENGER, PREVIOUS):
-                version = getattr(route, alias)
+            for alias, version in wanted.items():
                 if version and str(have.get(alias)) != version:
                     self.client.set_registered_model_alias(problem.NAME, alias, version)
                 elif not version and alias in have:
                     self.client.delete_registered_model_alias(problem.NAME, alias)
         except Exception as error:  # any failure of the registry must leave serving and rollback alone
-            print(
-                f"note: MLflow's aliases could not be updated ({type(error).__name__}); what is served is not affected"
+            logger.warning(
+                "MLflow's aliases could not be updated (%s); what is served is not affected", type(error).__name__
             )
             return False
         return True
 
     def reconcile(self) -> bool:
-        """Repair the aliases after a crash or an outage."""
-        return self._mirror(self.route())
+        """Make MLflow's aliases follow the route, after a change, a crash or an outage; never raises for MLflow.
+
+        Needs no lease, so nobody waits for MLflow: MLflow checks no writer, but whoever may have written
+        something old sees here that the route has changed, and writes again.
+
+        Returns:
+            Whether they agree; False, with a warning in the log, when MLflow cannot be asked.
+        """
+        route = self.route()
+        while self._mirror(route):
+            written, route = route, self.route()
+            if route == written:
+                return True
+        return False

@@ -2,6 +2,8 @@
 
 Each transition is one transaction (route, row of the rollout, audit line) under the fenced lease of
 promotions, so a process killed anywhere leaves one version serving, and the next call goes on from there.
+The lease is held while something is written, never while evidence is read. MLflow's aliases follow with the
+caller's `Registry.reconcile`.
 """
 
 from __future__ import annotations
@@ -13,10 +15,12 @@ from typing import Any
 import sqlalchemy as sa
 
 from level1_pipeline import bundle, problem
+from level1_pipeline.leases import LeaseHeld
 from level1_pipeline.registry import PromotionRefused, Registry
 from level1_pipeline.settings import Settings
-from level1_pipeline.store import Change, Lease, Route
+from level1_pipeline.store import Change, Lease, LeaseLost, Route
 from level1_pipeline.tables import rollouts
+from level2_cicd import governor
 from level2_cicd.gather import Sources, gather
 from level2_cicd.policy import BAKE, BLESSED, CANARY, CHAMPION, REGISTERED, ROLLED_BACK, SHADOW, Step
 from level2_cicd.rollout import STOPPED, Decision, State, decide
@@ -66,7 +70,9 @@ def start(
     Raises:
         PromotionRefused: no champion to compare with, another rollout is going on, or too many were
             rolled back in a row (then only a person may start one: `automatic` is False).
+        RouteSetByHand: a person has given a version traffic without a rollout.
         BundleRefused: the version is damaged or was never published.
+        LeaseHeld, LeaseLost: another process changes the route at this moment; nothing was written.
     """
     registry, now = Registry(settings), now or settings.now()
     with registry.promotion() as lease:
@@ -77,16 +83,21 @@ def start(
         row = {"problem": problem.NAME, "version": version, "state": REGISTERED, "share": 0.0, **times}
         facts = {**(evidence or {}), "automatic": automatic}
         _Control(registry, lease, now).write(row, "start", reason, facts, {"challenger": version})
-    decision = advance(settings, now)
-    assert decision  # a rollout has just begun
-    return decision
+    words = "begun; another process acts on it at this moment: see rollout status, or the history"
+    return _go_on(settings, now) or Decision("stay", Step(REGISTERED), "inconclusive", words)
+
+
+def _go_on(settings: Settings, now: datetime) -> Decision | None:
+    """A look after something was recorded; None when another process was quicker: it took the step, or ended all."""
+    try:
+        return advance(settings, now)
+    except (LeaseHeld, LeaseLost):
+        return None
 
 
 def _may_start(registry: Registry, version: str, automatic: bool) -> None:
-    route, active = registry.route(), registry.store.rollout(problem.NAME)
-    if active or route.mode:
-        now = active["version"] if active else route.challenger
-        raise PromotionRefused(f"the rollout of version {now} is going on: finish, reject or stop that one first")
+    registry.refuse_during_a_trial()
+    route = registry.route()
     if route.champion in (None, version):
         raise PromotionRefused(
             f"version {version} is the champion already"
@@ -97,16 +108,16 @@ def _may_start(registry: Registry, version: str, automatic: bool) -> None:
     failed, allowed = rolled_back_in_a_row(registry.store.history(problem.NAME)), registry.settings.max_rollbacks
     if automatic and failed >= allowed:
         raise PromotionRefused(
-            f"{failed} rollouts were rolled back in a row (allowed: {allowed}): a person must look, and start the next one by hand"
+            f"{failed} rollouts were rolled back in a row (allowed: {allowed}): a person must look, and then: python -m level2_cicd reset --reason …"
         )
 
 
 def rolled_back_in_a_row(history: list[dict[str, Any]]) -> int:
-    """How many rollouts failed since one succeeded, or since a person began one by hand."""
+    """How many rollouts failed since one succeeded, or since a person began one by hand or said `reset`."""
     count = 0
     for line in history:
         by_hand = line["action"] == f"{ACTION}start" and not line["evidence"].get("automatic")
-        if line["action"] == ACTION + CHAMPION or by_hand:
+        if line["action"] in (ACTION + CHAMPION, governor.RESET) or by_hand:
             count = 0
         count += line["action"] == ACTION + ROLLED_BACK
     return count
@@ -121,32 +132,41 @@ def advance(settings: Settings, now: datetime | None = None) -> Decision | None:
         LeaseHeld, LeaseLost: another process changes the route at this moment; nothing was written.
     """
     registry, now = Registry(settings), now or settings.now()
-    with registry.promotion() as lease:
-        control = _Control(registry, lease, now)
-        if registry.store.rollout(problem.NAME) is None:
-            return None
-        decision = _advance(control)
-        while decision.kind == "advance" and decision.step.state == BLESSED:
-            decision = _advance(control)
-    if decision.step.state in (CHAMPION, ROLLED_BACK) and decision.kind != "wait":
-        registry.reconcile()
+    decision = _look(registry, now)
+    while decision and decision.kind == "advance" and decision.step.state == BLESSED:
+        decision = _look(registry, now)
     return decision
 
 
-def _advance(control: _Control) -> Decision:
-    row, route = control.row(), control.registry.route()
-    state = state_of(row)
-    if _changed_by_hand(state, row["evidence"]["champion"], route):
-        return _ended_by_hand(control, row, route)
-    sources = Sources.of(control.registry.settings, control.registry.store)
+def _look(registry: Registry, now: datetime) -> Decision | None:
+    """Judge without the lease, which takes seconds; write under it, if what was judged still stands. Else look again."""
+    while True:
+        row, route = registry.store.rollout(problem.NAME), registry.route()
+        if row is None:
+            return None
+        by_hand = _changed_by_hand(row, route)
+        decision = _ended_by_hand(route) if by_hand else _judge(registry, row, now)
+        with registry.promotion() as lease:
+            fresh = registry.store.rollout(problem.NAME)
+            if fresh and (state_of(fresh), registry.route()) == (state_of(row), route):
+                _write(_Control(registry, lease, now), fresh, decision, by_hand)
+                return decision
+
+
+def _judge(registry: Registry, row: dict[str, Any], now: datetime) -> Decision:
+    sources, state = Sources.of(registry.settings, registry.store), state_of(row)
     began = datetime.fromisoformat(row["evidence"]["began"])
-    seen = gather(sources, state, row["evidence"]["champion"], began, control.now)
-    decision = decide(state, seen, sources.policy, control.now)
-    if decision.kind in ("advance", "roll back"):
+    seen = gather(sources, state, row["evidence"]["champion"], began, now)
+    return decide(state, seen, sources.policy, now)
+
+
+def _write(control: _Control, row: dict[str, Any], decision: Decision, by_hand: bool) -> None:
+    if by_hand:
+        _move(control, row, decision, "ended by hand", {})
+    elif decision.kind in ("advance", "roll back"):
         _move(control, row, decision)
     else:
         _note(control, row, decision)
-    return decision
 
 
 def state_of(row: dict[str, Any]) -> State:
@@ -155,13 +175,19 @@ def state_of(row: dict[str, Any]) -> State:
     return State(row["version"], step, row["opened_at"], row["since"], row["waiting"], approved)
 
 
-def _move(control: _Control, row: dict[str, Any], decision: Decision, action: str = "") -> None:
-    """To another step: the row, the route and the audit line together."""
+def _move(
+    control: _Control,
+    row: dict[str, Any],
+    decision: Decision,
+    action: str = "",
+    route: dict[str, Any] | None = None,
+) -> None:
+    """To another step: the row, the route (as the step wants it, or as given) and the audit line together."""
     step, known = decision.step, {**row["evidence"], "decision": decision.as_dict()}
     if step.state != row["state"] and step.state in (SHADOW, CANARY):
         known["began"] = control.now.isoformat()
     row = {**row, "state": step.state, "share": step.share, "since": control.now, "waiting": None, "evidence": known}
-    route = _route(step, row["version"], row["evidence"]["champion"])
+    route = _route(step, row["version"], row["evidence"]["champion"]) if route is None else route
     control.write(row, action or str(step), decision.reason, {"decision": decision.as_dict()}, route)
 
 
@@ -188,27 +214,29 @@ def _note(control: _Control, row: dict[str, Any], decision: Decision) -> None:
     control.registry.store.write(control.lease, [rollouts.update().where(mine).values(changes)])
 
 
-def _changed_by_hand(state: State, champion: str, route: Route) -> bool:
-    wanted = _route(state.step, state.version, champion)
+def _changed_by_hand(row: dict[str, Any], route: Route) -> bool:
+    champion = row["evidence"]["champion"]
+    wanted = _route(Step(row["state"], row["share"]), row["version"], champion)
     return route.champion != champion or any(getattr(route, name) != value for name, value in wanted.items())
 
 
-def _ended_by_hand(control: _Control, row: dict[str, Any], route: Route) -> Decision:
+def _ended_by_hand(route: Route) -> Decision:
     """Somebody changed the route: that person wins, and the evidence no longer fits what is served."""
-    words = f"the route was changed by hand (champion {route.champion}, mode {route.mode}, share {route.share:g})"
-    decision = Decision("roll back", Step(ROLLED_BACK), "error", words)
-    _move(control, row, decision, "ended by hand")
-    return decision
+    now = f"champion {route.champion}, mode {route.mode}, share {route.share:g}"
+    words = f"the route was changed by hand ({now}): it stays so, and the rollout is over"
+    return Decision("roll back", Step(ROLLED_BACK), "error", words)
 
 
-def approve(settings: Settings, reason: str, now: datetime | None = None) -> Decision:
+def approve(settings: Settings, reason: str, now: datetime | None = None) -> Decision | None:
     """A person agrees to the step that waits (or lets a stopped rollout go on); alarms still count.
+
+    Returns None when the approval is recorded and another process acts on the rollout: the loop takes the step.
 
     Raises:
         NoRollout: nothing waits for a person.
     """
     registry, now = Registry(settings), now or settings.now()
-    with registry.promotion() as lease:
+    with registry.promotion(urgent=True) as lease:
         control = _Control(registry, lease, now)
         row = control.row()
         step = row["waiting"]
@@ -217,25 +245,22 @@ def approve(settings: Settings, reason: str, now: datetime | None = None) -> Dec
         approved = [*row["evidence"]["approved"], *([step] if step != STOPPED else [])]
         new = {**row, "waiting": None, "evidence": {**row["evidence"], "approved": approved}}
         control.write(new, "approved", reason, {"step": step}, {})
-    decision = advance(settings, now)
-    assert decision  # it is still going on
-    return decision
+    return _go_on(settings, now)
 
 
 def reject(settings: Settings, reason: str, now: datetime | None = None) -> Decision:
     """A person ends the rollout. Raises NoRollout when there is none."""
     registry, now = Registry(settings), now or settings.now()
-    with registry.promotion() as lease:
+    with registry.promotion(urgent=True) as lease:
         control = _Control(registry, lease, now)
         decision = Decision("roll back", Step(ROLLED_BACK), "fail", reason)
         _move(control, control.row(), decision, "rejected")
-    registry.reconcile()
     return decision
 
 
 def stop(settings: Settings, reason: str, now: datetime | None = None) -> None:
     """Keep the rollout where it is until a person approves or rejects; alarms go on. Raises NoRollout."""
     registry, now = Registry(settings), now or settings.now()
-    with registry.promotion() as lease:
+    with registry.promotion(urgent=True) as lease:
         control = _Control(registry, lease, now)
         control.write({**control.row(), "waiting": STOPPED}, "stop", reason, {}, {})

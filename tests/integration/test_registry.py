@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import itertools
+import json
 import pickle
 import shutil
 import subprocess
 import sys
 from collections.abc import Callable
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -19,8 +21,9 @@ from level1_pipeline.bundle import BundleRefused
 from level1_pipeline.leases import LeaseHeld
 from level1_pipeline.registry import CHALLENGER, CHAMPION, PromotionRefused, Registry
 from level1_pipeline.settings import Settings
-from level1_pipeline.store import Store
+from level1_pipeline.store import Change, Route, Store
 from tests.integration.conftest import ROOT, Models, cli, environment
+from tests.serving.conftest import edit_manifest
 
 
 @pytest.fixture
@@ -51,8 +54,9 @@ def test_promotions_rollback_and_history_tell_one_story(three: tuple[Models, lis
     registry.promote(two, CHAMPION, "tried")
     assert aliases(registry) == {"champion": two, "previous": one}
     assert made.answers() != first
-    registry.rollback("the desk complains")
+    registry.rollback("the desk complains", evidence={"complaints": 3})
     assert made.answers() == first
+    assert registry.reconcile()
     assert aliases(registry) == {"champion": one}
     assert moves(registry) == [
         ("promote to champion", None, one),
@@ -62,6 +66,7 @@ def test_promotions_rollback_and_history_tell_one_story(three: tuple[Models, lis
     ]
     last = registry.store.history(problem.NAME)[-1]
     assert (last["actor"], last["reason"]) == ("tester", "the desk complains")
+    assert (last["evidence"]["complaints"], last["evidence"]["route_after"]["champion"]) == (3, one)
     with pytest.raises(PromotionRefused, match="no other version to go back to"):
         registry.rollback("again")
     with pytest.raises(PromotionRefused, match=f"judged against champion {two}, but now {one} serves"):
@@ -84,11 +89,31 @@ def test_the_commands_promote_roll_back_and_show_the_history(three: tuple[Models
     assert done.returncode == 0
     for part in ("ann", "tried by hand", "bob", "too many warnings", f"3 entries | champion {one}"):
         assert part in done.stdout
+    (typed,) = (line for line in made.registry.store.history(problem.NAME) if line["reason"] == "tried by hand")
+    assert any(line.split()[1] == str(typed["id"]) for line in done.stdout.splitlines() if "tried by hand" in line)
     done = cli(home, "promote", "99", "--reason", "no such version")
     assert done.returncode == 1
     assert "Traceback" not in done.stderr
     assert cli(home, "rollback").returncode == 2  # a reason is asked for
     assert made.registry.route().champion == one
+
+
+def test_one_line_of_the_history_is_shown_whole_with_its_evidence(home: Settings) -> None:
+    seen = {"order": {"trigger": "a drop", "as_of": "2013-05-01"}, "checks": [{"name": "scores", "words": "[x] " * 99}]}
+    registry = Registry(home)
+    change = Change("tester", "rollout: rolled back", "it was worse", datetime(2013, 5, 2, tzinfo=UTC), seen)
+    registry.store.record("another problem", change)
+    registry.store.record(problem.NAME, change, "1", "2")
+    (line,) = registry.store.history(problem.NAME)
+    done = cli(home.home, "history", "--show", str(line["id"]))
+    assert done.returncode == 0, done.stderr
+    told, evidence = done.stdout.split("evidence", 1)
+    assert json.loads(evidence[: evidence.rindex("}") + 1]) == seen
+    for part in ("2013-05-02 00:00:00+00:00", "tester", "rollout: rolled back", "it was worse"):
+        assert part in told
+    done = cli(home.home, "history", "--show", str(line["id"] - 1))  # of the other problem
+    assert (done.returncode, done.stdout) == (1, "")
+    assert f"the history of {problem.NAME} has no line {line['id'] - 1}" in done.stderr
 
 
 @pytest.mark.parametrize("verdict", ["fail", "inconclusive", "error", None])
@@ -116,6 +141,21 @@ def test_nothing_is_promoted_while_a_rollout_is_active_and_a_rollback_stops_it(t
             registry.promote(one, alias, "no")
     route = registry.rollback("stop everything")
     assert (route.champion, route.challenger, route.mode, route.share) == (one, None, None, 0.0)
+
+
+def test_without_an_older_champion_a_rollback_still_stops_what_is_being_tried(
+    three: tuple[Models, list[str]],
+) -> None:
+    made, (one, two, _) = three
+    registry = made.registry
+    registry.promote(one, CHAMPION, "the first ever")
+    begin_rollout(registry, two)
+    manifest = registry.bundle_folder(one) / bundle.MANIFEST
+    manifest.unlink()  # whatever happened to the champion's files: it stays in any case
+    assert registry.rollback("stop everything") == Route(one)
+    assert moves(registry)[-1] == ("roll back", one, one)
+    with pytest.raises(PromotionRefused, match="no other version to go back to"):
+        registry.rollback("and once more")
 
 
 def begin_rollout(registry: Registry, version: str) -> None:
@@ -200,7 +240,7 @@ def test_a_pickle_in_the_place_of_the_model_is_refused_and_never_runs(
     (folder / bundle.MODEL).write_bytes(pickle.dumps(Payload(trace)))
     with pytest.raises(BundleRefused, match="SHA-256 differs"):
         made.registry.load(version)
-    bundle._write_manifest(folder, bundle.json.loads((folder / bundle.MANIFEST).read_text()))  # sums that fit
+    edit_manifest(folder)  # sums that fit
     with pytest.raises(BundleRefused, match="not a readable skops file"):
         made.registry.load(version)
     assert not trace.exists()
@@ -241,7 +281,7 @@ def Pipeline_with(first: Any, made: Models) -> Any:
 
 
 def test_a_rollback_needs_no_mlflow_and_the_aliases_are_reconciled_afterwards(
-    three: tuple[Models, list[str]], capsys: pytest.CaptureFixture[str]
+    three: tuple[Models, list[str]], caplog: pytest.LogCaptureFixture
 ) -> None:
     made, (one, two, _) = three
     made.registry.promote(one, CHAMPION, "first")
@@ -254,7 +294,8 @@ def test_a_rollback_needs_no_mlflow_and_the_aliases_are_reconciled_afterwards(
     away = Registry(Settings(home=settings.home, actor="tester", tracking_uri=f"sqlite:///{broken}"))
     route = away.rollback("MLflow is down, and the new one is bad")
     assert (route.champion, made.answers()) == (one, before)
-    assert "aliases could not be updated" in capsys.readouterr().out
+    assert not away.reconcile()
+    assert "aliases could not be updated" in caplog.text
     back = Registry(settings)
     assert aliases(back)["champion"] == two  # the mirror is behind, the route is right
     assert back.reconcile()
@@ -284,6 +325,62 @@ def test_a_crash_between_the_route_and_the_aliases_is_repaired(three: tuple[Mode
     assert aliases(registry) == {"champion": two, "previous": one}
     assert registry.reconcile()  # and once more changes nothing
     assert aliases(registry) == {"champion": two, "previous": one}
+
+
+def test_a_late_writer_of_the_aliases_sees_the_newer_route_and_writes_again(
+    three: tuple[Models, list[str]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One process has read the route and is about to write; meanwhile another promotes and writes the aliases."""
+    made, (one, two, other) = three
+    late = made.registry
+    late.promote(one, CHAMPION, "first")
+    write = late.client.set_registered_model_alias
+    write(problem.NAME, CHAMPION, other)  # so that there is something to write
+
+    def overtaken(name: str, alias: str, version: str) -> None:
+        if late.route().champion == one:
+            Registry(late.settings).promote(two, CHAMPION, "second")
+        write(name, alias, version)
+
+    monkeypatch.setattr(late.client, "set_registered_model_alias", overtaken)
+    assert late.reconcile()
+    assert aliases(late) == {"champion": two, "previous": one}
+
+
+def test_aliases_that_agree_are_read_once_and_left_alone(
+    three: tuple[Models, list[str]], monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    made, (one, *_) = three
+    registry, asked = made.registry, []
+    registry.promote(one, CHAMPION, "first")
+    read = registry.client.get_registered_model
+    monkeypatch.setattr(registry.client, "get_registered_model", lambda name: asked.append(name) or read(name))
+    for writes in ("set_registered_model_alias", "delete_registered_model_alias"):
+        monkeypatch.setattr(registry.client, writes, lambda *_: pytest.fail("there is nothing to write"))
+    caplog.clear()
+    assert registry.reconcile()
+    assert (asked, caplog.records) == ([problem.NAME], [])
+
+
+def test_before_the_first_promotion_mlflow_is_not_even_asked(home: Settings) -> None:
+    assert Registry(home.model_copy(update={"tracking_uri": "http://127.0.0.1:9"})).reconcile()
+
+
+def test_aliases_are_written_after_the_lease_is_given_back(
+    three: tuple[Models, list[str]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A registry that hangs must not keep the next change waiting."""
+    made, (one, *_) = three
+    free = []
+
+    def hangs(registry: Registry, _: object) -> bool:
+        with registry.promotion():
+            free.append(registry.route().champion)
+        return False
+
+    monkeypatch.setattr(Registry, "_mirror", hangs)
+    made.registry.promote(one, CHAMPION, "first")
+    assert free == [one]
 
 
 def test_two_promotions_at_once_leave_one_winner_and_a_true_log(three: tuple[Models, list[str]]) -> None:

@@ -7,7 +7,11 @@ import json
 import subprocess
 import sys
 import threading
+from collections import Counter
+from collections.abc import Callable, Iterator
+from datetime import datetime
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -15,12 +19,14 @@ import sqlalchemy as sa
 
 from level1_pipeline import leases, problem
 from level1_pipeline.bundle import BundleRefused
-from level1_pipeline.registry import PromotionRefused, Registry
+from level1_pipeline.registry import PromotionRefused, Registry, RouteSetByHand
+from level1_pipeline.settings import Settings
 from level1_pipeline.store import LeaseLost, Route
 from level1_pipeline.tables import rollouts
 from level2_cicd import driver
 from level2_cicd.driver import NoRollout
 from level2_cicd.policy import CANARY, CHAMPION, ROLLED_BACK, SHADOW, Step
+from level2_cicd.rollout import Decision, Evidence
 from tests.level2.conftest import Year, worse
 from tests.serving.conftest import edit_manifest, set_route
 
@@ -152,7 +158,9 @@ def test_a_stopped_rollout_stays_until_a_person_lets_it_go_on(year: Year) -> Non
     driver.stop(year.settings, "a look first", year.now)
     assert {year.midnight().kind for _ in range(8)} == {"wait"}
     assert year.route.mode == "shadow"
-    assert driver.approve(year.settings, "seen", year.now).step == Step(CANARY, 0.25)
+    decision = driver.approve(year.settings, "seen", year.now)
+    assert decision
+    assert decision.step == Step(CANARY, 0.25)
 
 
 def test_what_waits_for_nobody_cannot_be_approved(year: Year) -> None:
@@ -167,7 +175,9 @@ def test_a_second_rollout_and_a_promotion_are_refused_meanwhile(year: Year) -> N
     year.start()
     with pytest.raises(PromotionRefused, match="rollout of version 2"):
         driver.start(year.settings, "3", "impatience", now=year.now)
-    with pytest.raises(PromotionRefused, match="finish or stop"):
+    with pytest.raises(
+        PromotionRefused, match=r"rollout of version 2 is going on \(shadow\): finish or reject it first"
+    ):
         Registry(year.settings).promote("3", "champion", "impatience")
 
 
@@ -203,14 +213,30 @@ def test_rollbacks_in_a_row_are_capped_until_a_person_starts_one(year: Year) -> 
     assert year.start().step == Step(SHADOW)
 
 
-def test_a_route_changed_by_hand_ends_the_rollout_and_is_not_fought_over(year: Year) -> None:
+@pytest.mark.parametrize("by_hand", [{"mode": None}, {"mode": "canary", "share": 0.1}, {"challenger": "3"}])
+def test_a_route_changed_by_hand_ends_the_rollout_and_stays_as_the_person_set_it(
+    year: Year, by_hand: dict[str, object]
+) -> None:
     year.start()
     year.pass_day()
-    set_route(year.settings, mode=None)
+    wanted = set_route(year.settings, **by_hand)
     decision = driver.advance(year.settings, year.now)
     assert decision
     assert "by hand" in decision.reason
-    assert year.route == Route("1")
+    assert year.route == wanted
+    assert row(year)["state"] == ROLLED_BACK
+    assert year.audit()[-1] == ("rollout: ended by hand", "1", "1")
+    assert driver.advance(year.settings, year.now) is None
+
+
+def test_a_route_set_by_hand_is_called_so_until_the_person_takes_it_back(year: Year) -> None:
+    set_route(year.settings, challenger="2", mode="shadow")
+    registry = Registry(year.settings)
+    for refused in (lambda: year.start(automatic=True), lambda: registry.promote("3", "champion", "no")):
+        with pytest.raises(RouteSetByHand, match=r"version 2 is in shadow without a rollout; .* --mode none"):
+            refused()
+    set_route(year.settings, mode=None)
+    assert year.start(automatic=True).step == Step(SHADOW)
 
 
 def test_a_rollback_of_the_champion_ends_the_rollout_in_the_same_transaction(year: Year) -> None:
@@ -264,30 +290,78 @@ def test_many_drivers_at_once_write_one_line_for_each_step(year: Year) -> None:
 def test_a_driver_that_lost_its_lease_writes_nothing(year: Year, monkeypatch: pytest.MonkeyPatch) -> None:
     year.start()
     before = (year.audit(), row(year))
-    real = driver.decide
+    real = driver._write
 
-    def slow(*arguments: object) -> object:
+    def slow(*arguments: Any) -> None:
         with year.store.engine.begin() as connection:
             connection.execute(sa.text("UPDATE leases SET token = token + 1"))
-        return real(*arguments)  # type: ignore[arg-type]
+        real(*arguments)
 
-    monkeypatch.setattr(driver, "decide", slow)
+    monkeypatch.setattr(driver, "_write", slow)
     year.pass_day()
     with pytest.raises(LeaseLost):
         driver.advance(year.settings, year.now)
     assert (year.audit(), row(year)) == before
 
 
+def test_a_look_begins_again_when_what_it_judged_changed_meanwhile(year: Year, monkeypatch: pytest.MonkeyPatch) -> None:
+    year.start()
+    year.until(CANARY)
+    year.pass_day()
+    looks, real = [], driver.gather
+
+    def meanwhile(*arguments: Any) -> Evidence:
+        seen = real(*arguments)
+        if not looks:
+            driver.stop(year.settings, "a look first", year.now)
+        looks.append(seen)
+        return seen
+
+    monkeypatch.setattr(driver, "gather", meanwhile)
+    decision = driver.advance(year.settings, year.now)
+    assert decision
+    assert (decision.kind, len(looks)) == ("wait", 2)
+    assert year.route.share == 0.25
+    assert row(year)["waiting"] == "stopped"
+
+
+def test_a_start_that_another_process_overtakes_says_that_it_has_begun(
+    year: Year, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = driver.advance
+
+    def overtaken(settings: Settings, now: datetime | None = None) -> Decision | None:
+        with Registry(settings).promotion():
+            return real(settings, now)
+
+    monkeypatch.setattr(driver, "advance", overtaken)
+    decision = year.start()
+    assert (decision.kind, decision.reason[:5]) == ("stay", "begun")
+    assert row(year)["state"] == "registered"
+
+
+# ---- kill -9 at every write
+
 KILLED = """
-import json, os, signal, sqlite3, sys, time
-sys.modules["mlflow"] = None  # a light process: the aliases are mended by the next change
+import json, logging, os, signal, sqlite3, sys
+from contextlib import closing, suppress
 from datetime import datetime
 import sqlalchemy as sa
+from level1_pipeline.registry import PromotionRefused, Registry
 from level1_pipeline.settings import Settings
 from level2_cicd import driver, evidence, gather
-home, now = sys.argv[1], datetime.fromisoformat(sys.argv[2])
 
-def dies(limit):
+settings = Settings(home=sys.argv[1], canary_shares="0.25,0.5")
+
+def act(what, now):
+    if what == "roll back":
+        Registry(settings).rollback("a test")
+    elif what == "start" and Registry(settings).store.rollout(driver.problem.NAME) is None:
+        driver.start(settings, "2", "a test", now=now)
+    else:
+        driver.advance(settings, now)
+
+def dies(limit, what, now):
     writes = 0
     def count(statement):
         nonlocal writes
@@ -297,53 +371,94 @@ def dies(limit):
             writes += 1
     sa.event.listen(sa.Engine, "before_cursor_execute", lambda _c, _u, statement, *_: count(statement))
     sa.event.listen(sa.Engine, "commit", lambda _: count("COMMIT"))
-    driver.advance(Settings(home=home, lease_seconds=0.2), now)
+    with suppress(PromotionRefused):  # a rollback that was made before the kill
+        act(what, now)
     os._exit(0)
 
-for limit in range(99):
-    pid = os.fork()
-    if pid == 0:
-        dies(limit)
-    _, status = os.waitpid(pid, 0)
-    with sqlite3.connect(f"{home}/operations.db") as db:
-        route = db.execute("SELECT champion, challenger, mode, share FROM routes").fetchall()
-        state = db.execute("SELECT state, share FROM rollouts").fetchall()
-        lines = [row[0] for row in db.execute("SELECT action FROM audit ORDER BY id")]
-    print(json.dumps({"killed": os.WIFSIGNALED(status), "route": route, "state": state, "audit": lines}), flush=True)
-    if not os.WIFSIGNALED(status):
-        break
-    time.sleep(0.3)  # until the lease of the killed one is free
+def seen():
+    with closing(sqlite3.connect(f"{settings.home}/operations.db", isolation_level=None)) as db:
+        db.execute("UPDATE leases SET expires_at = '1970-01-01 00:00:00.000000'")  # the time of the killed one is over
+        route = db.execute("SELECT champion, challenger, mode, share, previous FROM routes").fetchone()
+        states = db.execute("SELECT state, share FROM rollouts").fetchall()
+        return {"route": route, "states": states, "audit": [
+            (action, json.loads(known)) for action, known in db.execute("SELECT action, evidence FROM audit ORDER BY id")
+        ]}
+
+def walk(what, now):
+    limit, steps = 0, len(seen()["audit"])
+    while True:
+        pid = os.fork()
+        if pid == 0:
+            dies(limit, what, now)
+        _, status = os.waitpid(pid, 0)
+        after = seen()
+        print(json.dumps({"killed": os.WIFSIGNALED(status), "code": status >> 8, **after}), flush=True)
+        if not os.WIFSIGNALED(status):
+            return
+        limit, steps = 0 if len(after["audit"]) > steps else limit + 1, len(after["audit"])
+
+for line in sys.stdin:
+    what, now = json.loads(line)
+    walk(what, datetime.fromisoformat(now))
+    print("{}", flush=True)
 """
 
 
-@pytest.mark.slow
-def test_killed_before_any_of_its_writes_it_leaves_all_or_nothing_and_the_next_look_goes_on(year: Year) -> None:
-    year.start()
-    while year.day < 5:
-        year.midnight()
-    year.pass_day()
-    year.store.close()
-    assert year.route.mode == "shadow" or year.route.share == 0.25
-    before = [action for action, *_ in year.audit()]
-    year.store.close()
-    told = subprocess.run(
-        [sys.executable, "-c", KILLED, str(year.settings.home), year.now.isoformat()],
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        check=True,
+@contextlib.contextmanager
+def killer(year: Year) -> Iterator[Callable[[str], list[dict[str, Any]]]]:
+    """A light process that does one thing again and again, killed before its first write, its second, …, until it
+    is through; what the store said after each time."""
+    command = [sys.executable, "-c", KILLED, str(year.settings.home)]
+    with subprocess.Popen(command, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdin
+        assert process.stdout
+        told = process.stdout
+
+        def walk(what: str) -> list[dict[str, Any]]:
+            assert process.stdin
+            process.stdin.write(json.dumps([what, year.now.isoformat()]) + "\n")
+            process.stdin.flush()
+            found = [json.loads(line) for line in iter(told.readline, "{}\n")]
+            assert [(one["killed"], one["code"]) for one in found] == [(True, 0)] * (len(found) - 1) + [(False, 0)]
+            return found
+
+        yield walk
+
+
+def is_whole(seen: dict[str, Any]) -> bool:
+    """The route is the one that the last line of the audit log speaks of, and so is the row of the rollout."""
+    action, known = seen["audit"][-1]
+    after = known["route_after"]
+    steps = [str(Step(*state)) for state in seen["states"]]
+    said = {"promote": [], "rollout: start": ["registered"], "roll back": [CHAMPION]}
+    return seen["route"] == [after[name] for name in ("champion", "challenger", "mode", "share", "previous")] and (
+        steps == said.get(action, [action.removeprefix("rollout: ")])
     )
-    assert not told.stderr, told.stderr
-    seen = [json.loads(line) for line in told.stdout.splitlines() if line.startswith("{")]
-    assert [one["killed"] for one in seen] == [True] * (len(seen) - 1) + [False]
-    assert len(seen) > 8, "it was killed at every write of the lease, the rollout, the route and the audit"
-    step = {
-        "route": [["1", "2", "canary", 0.5]],
-        "state": [["canary", 0.5]],
-        "audit": [*before, "rollout: canary 50 %"],
-    }
-    untouched = {"route": [["1", "2", "canary", 0.25]], "state": [["canary", 0.25]], "audit": before}
-    found = [{name: one[name] for name in step} for one in seen]
-    assert all(one in (untouched, step) for one in found)
-    assert found[0] == untouched
-    assert found[-1] == step
+
+
+@pytest.mark.slow
+def test_killed_before_any_write_from_registered_to_champion_and_back_it_leaves_all_or_nothing(year: Year) -> None:
+    found: list[dict[str, Any]] = []
+    with killer(year) as walk:
+        found += walk("start")
+        while year.route.champion == "1":
+            year.pass_day()
+            found += walk("advance")
+        found += walk("roll back")
+        year.sometimes = 1.0
+        found += walk("start")
+        year.pass_day()
+        found += walk("advance")
+    assert [one for one in found if not is_whole(one)] == []
+    path = ["start", "blessed", "shadow"]
+    up = [*path, "canary 25 %", "canary 50 %", "bake 50 %", "champion"]
+    actions = [action for action, *_ in year.audit()]
+    assert actions == [
+        "promote",
+        *(f"rollout: {step}" for step in up),
+        "roll back",
+        *(f"rollout: {step}" for step in [*path, "rolled back"]),
+    ]
+    kills = Counter(len(one["audit"]) for one in found if one["killed"])
+    writes = 6  # the lease, the rollout's row (twice), the route, the audit line, and the commit
+    assert all(kills[lines] >= writes for lines in range(1, len(actions))), kills

@@ -4,13 +4,18 @@ from __future__ import annotations
 
 import threading
 import time
+from typing import Any
 
 import pytest
 
-from level1_pipeline import problem
+from level1_pipeline import leases, problem
+from level1_pipeline.gate import Check
+from level1_pipeline.registry import Registry
 from level1_pipeline.settings import Settings
-from level1_pipeline.store import Route, Store
+from level1_pipeline.store import Change, LeaseLost, Route, Store
+from level2_cicd import driver
 from level2_cicd.__main__ import main
+from level2_cicd.rollout import Decision, Evidence
 from tests.serving.conftest import Models, eventually, in_process, set_route
 
 DEAD_REGISTRY = "http://127.0.0.1:9"  # the port of "discard": nobody listens
@@ -58,15 +63,87 @@ def test_a_rollback_without_the_registry_brings_the_old_predictions_back_bit_for
 
 
 def test_the_old_version_serves_although_the_command_still_waits_for_the_dead_registry(
-    served: Settings, monkeypatch: pytest.MonkeyPatch
+    served: Settings, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """The route changes before the aliases are touched: a registry that hangs delays nobody."""
-    seen: list[Route] = []
-    monkeypatch.setattr(
-        "level1_pipeline.registry.Registry._mirror", lambda registry, route: seen.append(registry.route()) or False
-    )
+    """The route has changed, that is said, and the lease is free before the aliases are touched."""
+    seen: list[tuple[Route, bool]] = []
+
+    def hangs(registry: Registry, _: Route) -> bool:
+        with registry.promotion():
+            seen.append((registry.route(), "champion 2 -> 1 in" in capsys.readouterr().out))
+        return False
+
+    monkeypatch.setattr(Registry, "_mirror", hangs)
     assert main(["rollback", "--reason", "a drill"]) == 0
-    assert seen == [Route("1")]
+    assert seen == [(Route("1"), True)]
+
+
+EMERGENCIES = {
+    "rollback": (["rollback"], 0, Route("1")),
+    "reject": (["rollout", "reject"], 0, Route("2", previous="1")),
+    "stop": (["rollout", "stop"], 5, Route("2", "3", "shadow", 0.0, "1")),
+}
+
+
+@pytest.mark.parametrize("what", [None, *EMERGENCIES])
+def test_a_person_waits_for_no_loop_that_looks_and_what_it_decided_meanwhile_is_not_written(
+    served: Settings, monkeypatch: pytest.MonkeyPatch, what: str | None
+) -> None:
+    """The loop reads evidence for as long as the person needs; all of it says: give version 3 its share."""
+    assert main(["rollout", "start", "3", "--reason", "a new one"]) == 0
+    looking, go_on = threading.Event(), threading.Event()
+    decisions: list[Decision | None] = []
+
+    def slow(*_: Any) -> Evidence:
+        looking.set()
+        assert go_on.wait(60)
+        return Evidence((Check("quality", "pass", "better"),), 1000, 1000, 1000, 1000, 9)
+
+    monkeypatch.setattr(driver, "gather", slow)
+    loop = threading.Thread(target=lambda: decisions.append(driver.advance(served)))
+    loop.start()
+    assert looking.wait(60)
+    command, code, wanted = EMERGENCIES.get(what or "", (None, 0, Route("2", "3", "canary", 0.05, "1")))
+    if command:
+        assert main([*command, "--reason", "an emergency"]) == code
+        assert Store(served.operations).route(problem.NAME) == wanted  # and the loop still looks
+    go_on.set()
+    loop.join()
+    assert Store(served.operations).route(problem.NAME) == wanted
+    given = [line["action"] for line in Store(served.operations).history(problem.NAME)].count("rollout: canary 5 %")
+    assert given == (what is None)
+    assert [one.kind if one else None for one in decisions] == [{None: "advance", "stop": "wait"}.get(what)]
+
+
+@pytest.mark.parametrize("what", EMERGENCIES)
+def test_a_holder_of_the_lease_that_was_killed_or_hangs_is_overruled_and_can_write_no_more(
+    served: Settings, what: str
+) -> None:
+    assert main(["rollout", "start", "3", "--reason", "a new one"]) == 0
+    store = Store(served.operations)
+    old = leases.acquire(store, leases.promotion(problem.NAME), 3600)
+    command, code, wanted = EMERGENCIES[what]
+    assert main([*command, "--reason", "an emergency"]) == code
+    assert store.route(problem.NAME) == wanted
+    with pytest.raises(LeaseLost):
+        store.change_route(problem.NAME, old, Change("the old one", "promote", "", served.now(), {}), champion="3")
+    assert store.route(problem.NAME) == wanted
+
+
+def test_without_a_previous_champion_a_rollback_ends_the_rollout_and_says_so(
+    served: Settings, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """As on every first rollout of an installation."""
+    set_route(served, previous=None)
+    assert main(["rollout", "start", "3", "--reason", "the first one"]) == 0
+    assert main(["rollback", "--reason", "an emergency"]) == 0
+    said = capsys.readouterr().out.splitlines()[-1]
+    assert "| champion 2 stays, version 3 gets no more traffic in" in said
+    assert said.endswith("| the rollout of 3 is rolled back")
+    store = Store(served.operations)
+    assert (store.route(problem.NAME), store.rollout(problem.NAME)) == (Route("2"), None)
+    assert main(["rollback", "--reason", "and once more"]) == 1
+    assert "there is no other version to go back to (champion: 2)" in capsys.readouterr().err
 
 
 def test_a_rollback_ends_the_rollout_that_is_going_on_and_stands_in_the_history(

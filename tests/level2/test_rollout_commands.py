@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+from datetime import datetime
+
 import pytest
 
 from level1_pipeline import problem
+from level1_pipeline.registry import Registry
+from level1_pipeline.settings import Settings
+from level2_cicd import driver
 from level2_cicd.__main__ import main
-from tests.level2.conftest import Year
+from level2_cicd.rollout import Decision
+from tests.level2.conftest import Year, set_route
 
 
 @pytest.fixture
@@ -43,6 +49,35 @@ def test_a_candidate_that_is_rolled_back_has_its_own_exit_code(typed: Year, caps
     typed.store.set_replay_time(typed.now)
     assert main(["rollout", "advance"]) == 3
     assert "roll back: rolled back | FAIL | champion 1, challenger None" in last_line(capsys)
+
+
+@pytest.mark.parametrize("meanwhile", ["the loop writes", "somebody rolls back"])
+def test_an_approval_that_another_process_overtakes_stands_and_says_what_happens(
+    typed: Year, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, meanwhile: str
+) -> None:
+    monkeypatch.setenv("MLOPS_APPROVALS", "all")
+    set_route(typed.settings, previous="3")
+    assert main(["rollout", "start", "2", "--reason", "new month"]) == 5
+    advance = driver.advance
+
+    def overtaken(settings: Settings, now: datetime | None = None) -> Decision | None:
+        if meanwhile == "somebody rolls back":
+            Registry(settings).rollback("an emergency")
+            return advance(settings, now)
+        with Registry(settings).promotion():
+            return advance(settings, now)
+
+    monkeypatch.setattr(driver, "advance", overtaken)
+    assert main(["rollout", "approve", "--reason", "seen"]) == 0
+    words = {
+        "the loop writes": "approved; the loop takes the step",
+        "somebody rolls back": "approved; but the rollout was ended meanwhile; see: make history",
+    }
+    assert last_line(capsys) == f"rollout | {problem.NAME} | {words[meanwhile]}"
+    assert "rollout: approved" in [action for action, *_ in typed.audit()]
+    monkeypatch.setattr(driver, "advance", advance)
+    taken = driver.advance(typed.settings.model_copy(update={"approvals": "all"}), typed.now)
+    assert (taken and str(taken.step)) == (None if meanwhile == "somebody rolls back" else "shadow")
 
 
 def test_what_is_refused_is_said_without_a_traceback(typed: Year, capsys: pytest.CaptureFixture[str]) -> None:

@@ -18,7 +18,7 @@ import sqlalchemy as sa
 from level1_pipeline import leases
 from level1_pipeline.leases import LeaseHeld
 from level1_pipeline.settings import Settings
-from level1_pipeline.store import Lease, Store
+from level1_pipeline.store import Lease, LeaseLost, Store
 from level1_pipeline.tables import leases as table
 
 ROOT = Path(__file__).parents[2]
@@ -90,6 +90,30 @@ def test_an_old_holder_can_neither_renew_nor_release_the_lease_of_the_next(store
     assert expiry(store, "flights") == until
     assert leases.renew(store, new, 3600)
     assert expiry(store, "flights") > until
+
+
+def test_an_urgent_holder_waits_a_moment_for_one_that_is_about_to_end(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(leases, "PATIENCE", 60.0)
+    old, ended = leases.acquire(store, "flights", 3600), []
+    threading.Timer(0.2, lambda: ended.append(leases.renew(store, old, 0))).start()
+    with leases.hold(store, "flights", 60, urgent=True) as new:
+        assert new.token == 2
+    assert ended == [True]  # it was still the old one's to give back
+
+
+def test_an_urgent_holder_takes_the_lease_from_one_that_does_not_end_who_then_can_write_no_more(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(leases, "PATIENCE", 0.05)
+    old = leases.acquire(store, "flights", 3600)
+    with leases.hold(store, "flights", 60, urgent=True) as new:
+        assert new.token == 2
+        assert not leases.renew(store, old, 3600)
+        with pytest.raises(LeaseLost):
+            store.write(old, [])
+        store.write(new, [])
 
 
 def test_a_lease_that_does_not_exist_cannot_be_renewed(store: Store) -> None:
