@@ -2,7 +2,7 @@
 
 The only file that imports prefect. A run that failed or was killed resumes from the step it was in:
 each step's result is cached under the run's key, which holds everything that could change it (as-of,
-data, our source, the lock, the request), and the cache is cleared when the run has ended.
+data, our source, the lock, the request), and the cache is cleared when the audit log says how it ended.
 """
 
 from __future__ import annotations
@@ -42,15 +42,14 @@ def training(
     request = Run(**run)
     facts: dict[str, Facts] = {}
     if not Path(request.folder).exists():
-        _forget(request)  # results without their files lead nowhere
+        forget(request)  # results without their files lead nowhere
     for step in PIPELINE:
         name = step.__name__
         facts[name] = _task(step, request)(request, dict(facts))
         if done:
             done(name, facts[name])
         if name == until:
-            return facts
-    _forget(request)
+            break
     return facts
 
 
@@ -65,7 +64,8 @@ def _task(step: Callable[[Run, dict[str, Facts]], Facts], run: Run) -> Callable[
     )
 
 
-def _forget(run: Run) -> None:
+def forget(run: Run) -> None:
+    """Clear what Prefect remembers of a run, once the audit log says how it ended."""
     for result in Path(PREFECT_LOCAL_STORAGE_PATH.value()).glob(f"{run.key}-*"):
         result.unlink()
 

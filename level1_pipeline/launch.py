@@ -37,6 +37,7 @@ class Request:
     trigger: str = "on demand"
     reason: str = ""
     evidence: dict[str, Any] = field(default_factory=dict)  # what the trigger rests on, for the run's tags
+    order: str | None = None  # the id of the order that it carries out: once, whoever tries it again
 
 
 @dataclass(frozen=True)
@@ -72,7 +73,14 @@ def launch(settings: Settings, request: Request, done: Callable[[str, Facts], No
             stack.enter_context(leases.hold(registry.store, f"train {problem.NAME}", settings.lease_seconds))
         except LeaseHeld as held:
             return Result(PASSED, f"level 1 | {problem.NAME} | skipped: another training is going on ({held})", {})
+        if request.order and _carried_out(registry, request.order):
+            return Result(PASSED, f"level 1 | {problem.NAME} | skipped: this order was carried out", {})
         return _train(registry, run, request, done, watch)
+
+
+def _carried_out(registry: Registry, order: str) -> bool:
+    lines = registry.store.history(problem.NAME)
+    return any(line["action"].startswith("train: ") and line["evidence"].get("order") == order for line in lines)
 
 
 def _train(
@@ -80,9 +88,15 @@ def _train(
 ) -> Result:
     try:
         facts = _orchestrate(registry.settings, run, request.until, done)
-        return _conclude(registry, run, request, facts, time.perf_counter() - watch)
+        result = _conclude(registry, run, request, facts, time.perf_counter() - watch)
+        if "publish" in facts:  # and not earlier: killed before its line is written, it must not train again
+            from level1_pipeline import flow
+
+            flow.forget(run)
+        return result
     except (DataCheckFailed, NotEnoughData) as fault:
-        _record(registry, run, "train: stopped", str(fault), {"as_of": run.as_of})
+        stopped = {"as_of": run.as_of, "seconds": round(time.perf_counter() - watch, 1), "order": request.order}
+        _record(registry, run, "train: stopped", str(fault), stopped)
         page = _keep_reports(registry.settings, run)
         return Result(
             DATA_FAULT,
@@ -145,6 +159,7 @@ def _conclude(registry: Registry, run: Run, request: Request, facts: dict[str, F
         evidence = {
             "as_of": run.as_of,
             "seconds": round(seconds, 1),
+            "order": request.order,
             "run_id": register["run_id"],
             "metrics": metrics,
             "reasons": register["reasons"],

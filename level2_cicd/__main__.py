@@ -41,7 +41,9 @@ def parser() -> argparse.ArgumentParser:
     trace.add_argument("prediction", help="its id")
     rollback = commands.add_parser("rollback", help="serve the previous champion again; ends a rollout; timed")
     rollback.add_argument("--to", metavar="VERSION", help="another version than the previous one")
-    reset = commands.add_parser("reset", help="let the governor allow trainings again, after a person has looked")
+    reset = commands.add_parser(
+        "reset", help="let trainings and rollouts start by themselves again, after a person has looked"
+    )
     for command in (*said, rollback, reset, trigger):
         command.add_argument("--reason", required=True, help="why, for the audit log")
     return top

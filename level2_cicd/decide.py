@@ -6,12 +6,12 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from level1_pipeline.store import Route
-from level2_cicd.governor import ALLOWED
-from level2_cicd.triggers import Order
+from level2_cicd.governor import ALLOWED, RESET
+from level2_cicd.triggers import BLOCKING, BY_HAND, Order
 from monitoring.findings import Pass
 
 Kind = Literal["nothing", "advance", "train", "start", "ask", "roll back", "switch back", "quarantine", "note"]
-STARTED = "rollout: start"
+STARTED, REFUSED = "rollout: start", "operate: refused"
 
 
 @dataclass(frozen=True)
@@ -37,17 +37,30 @@ class Next:
 
 
 def next_step(now: Situation) -> Next:
-    """The first line that applies: what was begun is finished before anything new begins."""
-    order, named, found = unfinished(now.history), now.route.challenger, now.newest
+    """The first line that applies: a bad release is taken back at once, which ends a rollout, too; then what
+    was begun is finished before anything new begins."""
+    order, named, found = unfinished(now.history), now.route.challenger, _unanswered(now)
+    if found and found.diagnosis.action == "roll back":
+        return _for(found)
     if now.rolling:
         return Next("advance")
-    if order:
+    if order and (order.trigger in BY_HAND or not _broken(now.newest)):
         return Next("train", order.reason, order=order)
-    if named and named not in _tried(now.history):
-        return Next("start", f"version {named} passed the gate", named)
+    if named and not now.route.mode and named not in _tried(now.history):
+        return Next("start", f"version {named} passed the gate", named, evidence={"candidate": named})
+    return _for(found) if found else Next("nothing")
+
+
+def _unanswered(now: Situation) -> Pass | None:
+    """The newest pass, if it is about the champion that serves and nobody has acted on it."""
+    found = now.newest
     if found is None or found.champion != now.route.champion or _answered(now.history, found):
-        return Next("nothing")
-    return _for(found)
+        return None
+    return found
+
+
+def _broken(found: Pass | None) -> bool:
+    return found is not None and found.diagnosis.cause == BLOCKING
 
 
 def _for(found: Pass) -> Next:
@@ -68,18 +81,32 @@ def about(found: Pass) -> dict[str, Any]:
 
 
 def unfinished(history: list[dict[str, Any]]) -> Order | None:
-    """A training that was allowed and has left no line about its end: it was killed, or has not begun."""
-    order = None
+    """The oldest order that was allowed and has left no line about its end: it was killed, or has not begun."""
+    waiting: dict[str, Order] = {}
     for line in history:
-        if line["action"] == ALLOWED and line["evidence"].get("order"):
-            order = Order(**line["evidence"]["order"])
-        elif line["action"].startswith("train: "):
-            order = None
-    return order
+        said = line["evidence"].get("order")
+        if line["action"] == ALLOWED and said:
+            waiting[said["id"]] = Order(**said)
+        elif line["action"].startswith("train: ") and said:
+            waiting.pop(said, None)
+    return next(iter(waiting.values()), None)
+
+
+def champions(history: list[dict[str, Any]]) -> list[str]:
+    """Every version that has served as champion, the newest first."""
+    served = [line["evidence"]["route_after"]["champion"] for line in history if "route_after" in line["evidence"]]
+    return list(dict.fromkeys(version for version in reversed(served) if version))
 
 
 def _tried(history: list[dict[str, Any]]) -> set[str]:
-    return {line["evidence"]["candidate"] for line in history if line["action"] == STARTED}
+    """Candidates whose rollout was started, or could not be since a person last looked."""
+    started, refused = set[str](), set[str]()
+    for line in history:
+        if line["action"] == RESET:
+            refused.clear()
+        elif line["action"] in (STARTED, REFUSED) and "candidate" in line["evidence"]:
+            (started if line["action"] == STARTED else refused).add(line["evidence"]["candidate"])
+    return started | refused
 
 
 def _answered(history: list[dict[str, Any]], found: Pass) -> bool:

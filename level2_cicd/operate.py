@@ -14,14 +14,15 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from level1_pipeline import leases, problem
+from level1_pipeline.bundle import BundleRefused
 from level1_pipeline.leases import LeaseHeld
 from level1_pipeline.registry import PromotionRefused, Registry
 from level1_pipeline.settings import Settings
-from level1_pipeline.store import Change
-from level2_cicd import driver, governor, training
-from level2_cicd.decide import Next, Situation, next_step
-from level2_cicd.triggers import Order, due, order_for
-from monitoring import journal, outcomes, privacy, prometheus, report, tickets, webhook
+from level1_pipeline.store import Change, LeaseLost
+from level2_cicd import driver, governor, inbox, training
+from level2_cicd.decide import REFUSED, Next, Situation, champions, next_step, unfinished
+from level2_cicd.triggers import MONITORING, Order, due, order_for, wanted
+from monitoring import journal, privacy, prometheus, report, tickets, webhook
 from monitoring.findings import Pass
 from monitoring.observe import observe
 from monitoring.window import last_days
@@ -48,27 +49,38 @@ class Operator:
         """One pass of the loop. Returns what it did, in words.
 
         Raises:
-            LeaseHeld: another loop is at work.
+            LeaseHeld: another loop is at work, or somebody changes the route at this moment.
         """
         with leases.hold(self.store, f"operate {problem.NAME}", self.settings.lease_seconds):
-            did = [*self._take_in(), *self._monitor(), *self._order()]
+            did = [
+                words
+                for phase in (self._take_in, self._monitor, self._follow, self._order)
+                for words in self._try(phase)
+            ]
             for _ in range(MOST_STEPS):
                 step = next_step(self._situation())
-                words = self._carry_out(step)
+                words = self._try_step(step)
                 did += [f"{step.kind}: {words}"] if words else []
                 if not words or step.kind == "advance":
                     break
+            self.registry.reconcile()  # MLflow may have been away, or a process killed before it was told
         return did
 
+    def _try(self, phase: Callable[[], list[str]]) -> list[str]:
+        """A phase that fails must not keep the loop from a rollback: it is said, and tried again in the next cycle."""
+        try:
+            return phase()
+        except LeaseHeld:
+            raise
+        except Exception as error:
+            name = phase.__name__.strip("_").replace("_", " ")
+            logger.exception("the control loop could not %s", name)
+            words = f"{type(error).__name__}: {error}"
+            tickets.ask_a_person(self.store, f"the control loop cannot {name}", words, self.settings.now())
+            return [f"{name}: failed ({words})"]
+
     def _take_in(self) -> list[str]:
-        """Outcomes that lie as files in the inbox; a file is put aside once all of it is kept."""
-        inbox, did = self.settings.home / "outcomes", []
-        for file in sorted([*inbox.glob("*.csv"), *inbox.glob("*.parquet")]):
-            found = outcomes.ingest(self.store, file, self.settings.now())
-            (inbox / "done").mkdir(exist_ok=True)
-            file.rename(inbox / "done" / file.name)
-            did.append(f"outcomes: {found.new:,} new ones from {file.name}, {sum(found.bad.values()):,} bad rows")
-        return did
+        return inbox.take_in(self.settings, self.store)
 
     def _monitor(self) -> list[str]:
         """A pass over the newest window, when it is due."""
@@ -79,13 +91,18 @@ class Operator:
         if newest and end - newest.window.end < timedelta(days=self.settings.monitor_every_days):
             return []
         found = observe(self.settings, now, DAYS)
-        events = tickets.follow(self.store, found)
-        webhook.send(self.settings.webhook, events)
+        self._follow()
         privacy.retain(self.settings, self.store, found.at)
         open_now = tickets.open_tickets(self.store)
         prometheus.write(self.settings, found, len(open_now))
         report.write(self.settings, self.store, found, open_now, {})
         return [f"monitor: {found.diagnosis.cause} ({found.diagnosis.words})"]
+
+    def _follow(self) -> list[str]:
+        """The tickets of the newest pass, in every cycle: the one that made it may have been killed."""
+        if newest := self._newest():
+            webhook.send(self.settings.webhook, tickets.follow(self.store, newest))
+        return []
 
     def _newest(self) -> Pass | None:
         return journal.newest(self.store)
@@ -103,6 +120,16 @@ class Operator:
         order = due(self.settings, self._situation())
         return [f"order: {self._ask(order)}"] if order else []
 
+    def _try_step(self, step: Next) -> str | None:
+        """A step that is refused is written down once and left to a person, so that the next one can be taken."""
+        try:
+            return self._carry_out(step)
+        except (BundleRefused, PromotionRefused) as refusal:
+            words = f"{step.kind} is refused: {refusal}"
+            tickets.ask_a_person(self.store, f"{step.kind} is refused", words, self.settings.now())
+            self._record(REFUSED, words, step.evidence)
+            return words
+
     def _carry_out(self, step: Next) -> str | None:
         """Do it; words about what came out, or None when nothing can be done now."""
         match step.kind:
@@ -117,10 +144,16 @@ class Operator:
             case "start" | "switch back":
                 return self._start(step)
             case "roll back":
-                return f"champion {self.registry.rollback(step.reason, step.version).champion}"
+                return self._roll_back(step)
             case "ask":
                 assert step.found
-                return self._ask(order_for(self.settings, step.found))
+                if MONITORING in wanted(self.settings):
+                    return self._ask(order_for(self.settings, step.found))
+                words = (
+                    f"{step.reason}; MLOPS_TRIGGERS does not name {MONITORING}, so only a person may order a training"
+                )
+                self._record("operate: note", words, step.evidence)
+                return words
         self._record(f"operate: {step.kind}", step.reason, step.evidence)
         return step.reason
 
@@ -128,27 +161,36 @@ class Operator:
         answer = governor.ask(self.settings, training.need(self.settings, self.store, order), order=order.as_dict())
         if answer.ticket:
             tickets.ask_a_person(self.store, "no candidate is good enough", answer.reason, self.settings.now())
-        asked = {**order.evidence, "asked": [order.trigger, order.as_of]}
-        self._record("operate: answered", answer.reason, asked)
         return ("allowed: " if answer.allowed else "refused: ") + answer.reason
 
-    def _train(self, order: Order) -> str:
+    def _train(self, order: Order) -> str | None:
+        watch = time.perf_counter()
         code = self.train(self.settings, order)
-        if code in training.ANSWERS:
-            return f"ended with exit code {code} (trigger: {order.trigger})"
-        # Without this line a training that always crashes would be tried for ever.
-        self._record("train: crashed", f"exit code {code}; its log: {training.log(self.settings)}", order.evidence)
-        return f"crashed with exit code {code}"
-
-    def _start(self, step: Next) -> str | None:
-        assert step.version
-        try:
-            decision = driver.start(self.settings, step.version, step.reason, step.evidence, automatic=True)
-        except PromotionRefused as refusal:
-            tickets.ask_a_person(self.store, "too many rollbacks", str(refusal), self.settings.now())
-            if all(line["reason"] != str(refusal) for line in self.store.history(problem.NAME)):
-                self._record("operate: waits for a person", str(refusal), step.evidence)
+        if code not in training.ANSWERS:
+            # Without this line a training that always crashes would be tried for ever.
+            facts = {"order": order.id, "seconds": round(time.perf_counter() - watch, 1), **order.evidence}
+            self._record("train: crashed", f"exit code {code}; its log: {training.log(self.settings)}", facts)
+            return f"crashed with exit code {code}"
+        open_order = unfinished(self.store.history(problem.NAME))
+        if open_order and open_order.id == order.id:
+            logger.info("another training is going on; the order of %s waits for the next cycle", order.trigger)
             return None
+        return f"ended with exit code {code} (trigger: {order.trigger})"
+
+    def _roll_back(self, step: Next) -> str:
+        """To the version that is named or, where its bundle is damaged, to the champion before it."""
+        reason, serving = step.reason, self.registry.route().champion
+        earlier = [version for version in champions(self.store.history(problem.NAME)) if version != serving]
+        for version in dict.fromkeys([str(step.version), *earlier]):
+            try:
+                return f"champion {self.registry.rollback(reason, version, step.evidence).champion}"
+            except BundleRefused as damaged:
+                reason += f" (not version {version}: {damaged})"
+        raise BundleRefused(f"no earlier champion can serve: {reason}")
+
+    def _start(self, step: Next) -> str:
+        assert step.version
+        decision = driver.start(self.settings, step.version, step.reason, step.evidence, automatic=True)
         return f"version {step.version}: {decision.step}"
 
     def _record(self, action: str, reason: str, evidence: dict[str, Any]) -> None:
@@ -162,8 +204,8 @@ def run(settings: Settings, tell: Callable[[datetime, list[str]], None]) -> None
     while True:
         try:
             tell(settings.now(), operator.cycle())
-        except LeaseHeld as held:
-            tell(settings.now(), [f"skipped: another loop is at work ({held})"])
+        except (LeaseHeld, LeaseLost) as held:
+            tell(settings.now(), [f"skipped: somebody else is at work ({held})"])
         except Exception:
             logger.exception("a cycle failed; the next one goes on from what is stored")
         time.sleep(settings.operate_seconds)

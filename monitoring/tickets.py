@@ -55,7 +55,8 @@ def follow(store: Store, found: Pass) -> list[Event]:
     """Open, update or close tickets after a pass.
 
     An inconclusive pass closes nothing, since it does not know; one alone is ordinary, the second in a row
-    is an incident of its own: the monitoring is blind. An older window than the last one seen changes nothing.
+    is an incident of its own: the monitoring is blind. An older window than the last one seen changes nothing,
+    and neither does a pass that was followed up already.
     """
     now = incident(found)
     if now == UNSURE and not _unsure_before(store, found):
@@ -67,7 +68,7 @@ def follow(store: Store, found: Pass) -> list[Event]:
         if newest and newest > found.window.end:
             return []
         closed = _close(connection, found, now)
-        return closed + ([_open_or_update(connection, found, now)] if now else [])
+        return closed + (_open_or_update(connection, found, now) if now else [])
 
 
 def ask_a_person(store: Store, about: str, words: str, at: datetime) -> None:
@@ -125,19 +126,21 @@ def _close(connection: sa.Connection, found: Pass, now: str | None) -> list[Even
     return events
 
 
-def _open_or_update(connection: sa.Connection, found: Pass, now: str) -> Event:
+def _open_or_update(connection: sa.Connection, found: Pass, now: str) -> list[Event]:
     text = {"title": title(found, now), "body": body(found, now)}
     old = connection.execute(sa.select(tickets).where(MINE, T.incident == now)).first()
+    if old and (old.updated_at, old.window_end) == (found.at, found.window.end):
+        return []
     if old:
         seen = old.seen + (old.window_end < found.window.end)
         values = {**text, "seen": seen, "updated_at": found.at, "window_end": found.window.end}
         connection.execute(tickets.update().where(T.problem == problem.NAME, T.number == old.number).values(values))
-        return Event("updated", old.number, now, text["title"], text["body"], seen)
+        return [Event("updated", old.number, now, text["title"], text["body"], seen)]
     last = connection.scalar(sa.select(sa.func.max(T.number)).where(T.problem == problem.NAME)) or 0
     first = {"opened_at": found.at, "updated_at": found.at, "window_end": found.window.end, "seen": 1}
     values = {**text, **first, "problem": problem.NAME, "number": last + 1, "incident": now}
     connection.execute(tickets.insert().values(values))
-    return Event("opened", last + 1, now, text["title"], text["body"], 1)
+    return [Event("opened", last + 1, now, text["title"], text["body"], 1)]
 
 
 def _day(at: datetime) -> str:

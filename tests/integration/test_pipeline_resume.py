@@ -105,6 +105,30 @@ def test_a_run_that_was_killed_while_training_repeats_exactly_that_step(
 
 
 @pytest.mark.slow
+def test_a_run_that_was_killed_before_its_line_in_the_audit_log_trains_nothing_again(
+    seeded: Path, prefect: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Killed(BaseException):
+        pass
+
+    def killed(*_: object) -> Result:
+        raise Killed
+
+    settings, asked = Settings(home=seeded, actor="tester"), Request(day(AS_OF), promote_to="challenger")
+    with monkeypatch.context() as patch:
+        patch.setattr("level1_pipeline.launch._conclude", killed)
+        with pytest.raises(Killed):
+            launch(settings, asked)
+    stopped_at = time.time()
+    result = launch(settings, asked)
+    assert result.code == 0
+    assert all(facts["started"] < stopped_at for facts in result.facts.values())
+    registry = Registry(settings)
+    assert [str(one.version) for one in registry.client.search_model_versions("")] == ["2", "1"]
+    assert [one["action"] for one in registry.store.history(problem.NAME)].count("train: gate pass") == 1
+
+
+@pytest.mark.slow
 def test_a_killed_run_leaves_no_server_behind_and_resumes_with_another_one(seeded: Path, tmp_path: Path) -> None:
     """Without a Prefect server of their own: each run brings one, which ends with it."""
     servers: list[psutil.Process] = []

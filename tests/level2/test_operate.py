@@ -15,12 +15,12 @@ from typing import Any
 import pandas as pd
 import pytest
 
-from level1_pipeline import leases, problem
+from level1_pipeline import bundle, leases, problem
 from level1_pipeline.leases import LeaseHeld
 from level1_pipeline.registry import Registry
 from level1_pipeline.settings import Settings
 from level1_pipeline.store import Change, Route, Store
-from level2_cicd import decide, governor, operate, triggers
+from level2_cicd import decide, driver, governor, operate, triggers
 from level2_cicd.__main__ import main
 from level2_cicd.decide import Situation, next_step
 from level2_cicd.operate import Operator
@@ -28,7 +28,7 @@ from level2_cicd.training import environment
 from level2_cicd.triggers import Order, order_for
 from monitoring import journal, tickets
 from monitoring.findings import Diagnosis, Pass, Window
-from tests.level2.conftest import Year
+from tests.level2.conftest import Year, set_route
 from tests.monitoring import passes
 from tests.monitoring.passes import CHANGE, FAULT, NOTHING, RELEASE, RETURN, SHIFT, UNSURE
 
@@ -75,14 +75,33 @@ def test_what_was_begun_is_finished_before_anything_new_begins() -> None:
     found = passes.a_pass(CHANGE)
     assert next_step(situation(found, ordered(), rolling=True, challenger="3")).kind == "advance"
     assert next_step(situation(found, ordered(), challenger="3")).kind == "train"
-    assert next_step(situation(found, ordered(), line("train: gate pass"), challenger="3")).kind == "start"
+    ended = line("train: gate pass", order=ORDER.id)
+    assert next_step(situation(found, ordered(), ended, challenger="3")).kind == "start"
     started = line(decide.STARTED, candidate="3")
-    assert next_step(situation(found, ordered(), line("train: gate pass"), started, challenger="3")).kind == "ask"
+    assert next_step(situation(found, ordered(), ended, started, challenger="3")).kind == "ask"
+
+
+def test_a_bad_release_comes_before_everything_that_was_begun() -> None:
+    found = passes.a_pass(RELEASE)
+    step = next_step(situation(found, ordered(), rolling=True, challenger="3"))
+    assert (step.kind, step.version) == ("roll back", RELEASE.version)
+
+
+def test_while_the_data_are_broken_only_a_person_s_order_is_trained_for() -> None:
+    by_hand = line(governor.ALLOWED, order={**ORDER.as_dict(), "trigger": "on demand"})
+    assert next_step(situation(passes.a_pass(FAULT), ordered())).kind == "quarantine"
+    assert next_step(situation(passes.a_pass(FAULT), by_hand)).kind == "train"
+    assert next_step(situation(passes.a_pass(NOTHING), ordered())).kind == "train"
+
+
+def test_a_challenger_that_a_person_serves_by_hand_is_left_to_that_person() -> None:
+    assert next_step(situation(None, challenger="3", mode="shadow")).kind == "nothing"
+    assert next_step(situation(None, challenger="3")).kind == "start"
 
 
 def test_a_pass_is_answered_once_and_one_about_an_earlier_champion_never() -> None:
     found = passes.a_pass(CHANGE)
-    answered = line("operate: answered", window_end=found.window.end.isoformat())
+    answered = line(governor.REFUSED, window_end=found.window.end.isoformat())
     assert next_step(situation(found, answered)).kind == "nothing"
     assert next_step(situation(found, champion="9")).kind == "nothing"
     assert next_step(situation(None)).kind == "nothing"
@@ -90,14 +109,22 @@ def test_a_pass_is_answered_once_and_one_about_an_earlier_champion_never() -> No
 
 @pytest.mark.parametrize("ending", ["train: gate pass", "train: gate fail", "train: stopped", "train: crashed"])
 def test_an_order_lies_open_until_its_training_has_said_how_it_ended(ending: str) -> None:
+    ended = line(ending, order=ORDER.id)
     assert decide.unfinished([ordered()]) == ORDER
-    assert decide.unfinished([ordered(), line(ending)]) is None
-    assert decide.unfinished([ordered(), line(ending), ordered()]) == ORDER
+    assert decide.unfinished([ordered(), ended]) is None
+    assert decide.unfinished([ordered(), line(ending), line(ending, order="another")]) == ORDER
+
+
+def test_of_two_orders_each_is_carried_out() -> None:
+    second = replace(ORDER, id="second")
+    both = [ordered(), line(governor.ALLOWED, order=second.as_dict())]
+    assert decide.unfinished(both) == ORDER
+    assert decide.unfinished([*both, line("train: gate pass", order=ORDER.id)]) == second
 
 
 def test_a_loss_above_its_expectation_is_a_performance_drop_and_else_the_distribution_changed(home: Settings) -> None:
     settings = home.model_copy(update={"clock": passes.END.isoformat()})
-    worse, moved = (replace(passes.a_pass(CHANGE), figures={"excess": excess, "bias": 0.1}) for excess in (0.05, -0.01))
+    worse, moved = (replace(passes.a_pass(CHANGE), figures={"excess_over": excess}) for excess in (0.05, -0.01))
     assert order_for(settings, worse).trigger == "performance drop"
     assert order_for(settings, moved).trigger == "distribution change"
     assert order_for(settings, worse).evidence["window_end"] == worse.window.end.isoformat()
@@ -117,9 +144,10 @@ class Trainer:
         registry = Registry(settings)
         if self.code == 1:
             return 1
-        if self.outcome == "pass":
+        if self.outcome == "pass" and registry.route().challenger != "2":  # a resumed one does not publish again
             registry.promote("2", "challenger", order.reason)
-        change = Change("trainer", f"train: gate {self.outcome}", order.reason, settings.now(), {"as_of": order.as_of})
+        facts = {"as_of": order.as_of, "order": order.id}
+        change = Change("trainer", f"train: gate {self.outcome}", order.reason, settings.now(), facts)
         registry.store.record(problem.NAME, change, to_version="2" if self.outcome == "pass" else None)
         return self.code
 
@@ -166,7 +194,6 @@ def test_a_real_change_is_trained_for_and_its_candidate_is_rolled_out(year: Year
     assert order.evidence["cause"] == "real change"
     assert actions(year)[1:] == [
         governor.ALLOWED,
-        "operate: answered",
         "promote to challenger",
         "train: gate pass",
         "rollout: start",
@@ -254,8 +281,20 @@ def test_too_many_rollbacks_are_said_once_and_wait_for_a_person(year: Year, oper
     operator = operated(CHANGE, max_rollbacks=0)
     for _ in range(3):
         operator.cycle()
-    assert actions(year).count("operate: waits for a person") == 1
+    assert actions(year).count(decide.REFUSED) == 1
     assert year.route.mode is None
+    (ticket,) = [one for one in tickets.open_tickets(year.store) if one["incident"].startswith(tickets.GOVERNOR)]
+    assert "a person must look" in ticket["body"]
+
+
+def test_after_a_person_has_looked_a_refused_candidate_is_tried_again(
+    year: Year, operated: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    operated(CHANGE, max_rollbacks=0).cycle()
+    monkeypatch.setenv("MLOPS_HOME", str(year.settings.home))
+    assert main(["reset", "--reason", "the candidate is fine"]) == 0
+    operated(CHANGE).cycle()
+    assert (year.route.challenger, year.route.mode) == ("2", "shadow")
 
 
 def test_files_with_outcomes_are_taken_in_and_put_aside(year: Year, operated: Any) -> None:
@@ -265,6 +304,142 @@ def test_files_with_outcomes_are_taken_in_and_put_aside(year: Year, operated: An
     (did, *_) = operated(NOTHING).cycle()
     assert "2 new ones from today.csv" in did
     assert [file.name for file in (inbox / "done").iterdir()] == ["today.csv"]
+
+
+# ---- what goes wrong beside a rollout must not keep the loop from its alarms
+
+
+def broken(*_: Any, **__: Any) -> Any:
+    raise OSError("no space left on device")
+
+
+@pytest.mark.parametrize("fault", ["a file of outcomes", "the monitoring", "the report", "the triggers"])
+def test_a_bad_canary_is_rolled_back_whatever_else_fails(
+    year: Year, operated: Any, monkeypatch: pytest.MonkeyPatch, fault: str
+) -> None:
+    year.start()
+    year.until("canary")
+    year.sometimes = 1.0
+    year.pass_day()
+    operator = operated(NOTHING, triggers="schedule")
+    if fault == "a file of outcomes":
+        (year.settings.home / "outcomes").mkdir()
+        (year.settings.home / "outcomes" / "a.parquet").write_bytes(b"x")
+    else:
+        what = {"the monitoring": "observe", "the report": "report.write", "the triggers": "due"}[fault]
+        monkeypatch.setattr(f"level2_cicd.operate.{what}", broken)
+    did = operator.cycle()
+    assert "rolled back" in did[-1], did
+    assert (year.route.champion, year.route.mode) == ("1", None)
+    (ticket,) = [one for one in tickets.open_tickets(year.store) if one["incident"].startswith(tickets.GOVERNOR)]
+    assert ("a.parquet" if fault == "a file of outcomes" else "no space left") in ticket["body"]
+
+
+def test_a_refused_file_of_outcomes_does_not_keep_the_next_one_waiting(year: Year, operated: Any) -> None:
+    inbox = year.settings.home / "outcomes"
+    inbox.mkdir()
+    (inbox / "a.parquet").write_bytes(b"x")
+    (inbox / "b.csv").write_text("id,value\n0-0,1\n")
+    refused, taken, *_ = operated(NOTHING).cycle()
+    assert "a.parquet is refused" in refused
+    assert "1 new ones from b.csv" in taken
+    assert (inbox / "refused" / "a.parquet").exists()
+    assert not [file for file in inbox.iterdir() if file.is_file()]
+
+
+def damage(year: Year, version: str) -> None:
+    (year.settings.home / "bundles" / problem.NAME / version / bundle.MANIFEST).write_text("{}")
+
+
+def test_a_bad_release_is_rolled_back_though_a_damaged_challenger_waits(year: Year, operated: Any) -> None:
+    set_route(year.settings, champion="1", challenger="2")
+    damage(year, "2")
+    operated(replace(RELEASE, version="3")).cycle()
+    assert (year.route.champion, year.route.challenger) == ("3", None)
+
+
+def test_a_damaged_challenger_is_refused_once_and_the_diagnosis_is_answered(year: Year, operated: Any) -> None:
+    set_route(year.settings, champion="1", challenger="2")
+    damage(year, "2")
+    operator = operated(FAULT)
+    operator.cycle()
+    operator.cycle()
+    assert actions(year).count(decide.REFUSED) == 1
+    assert actions(year).count("operate: quarantine") == 1
+
+
+def test_a_rollout_that_waits_for_a_person_does_not_keep_a_bad_release_serving(year: Year, operated: Any) -> None:
+    driver.start(year.settings, "2", "a test", now=year.now)
+    driver.stop(year.settings, "let me look", year.now)
+    operated(replace(RELEASE, version="3")).cycle()
+    assert (year.route.champion, year.route.challenger, year.route.mode) == ("3", None, None)
+    assert year.store.rollout(problem.NAME) is None
+
+
+def test_where_the_version_before_is_damaged_an_earlier_champion_serves(year: Year, operated: Any) -> None:
+    for version in ("3", "2", "1"):
+        Registry(year.settings).promote(version, "champion", "a test")
+    damage(year, "2")
+    operated(replace(RELEASE, version="2")).cycle()
+    assert year.route.champion == "3"
+    assert "not version 2" in year.store.history(problem.NAME)[-1]["reason"]
+
+
+def test_where_no_version_can_be_gone_back_to_a_person_is_asked_for_once(year: Year, operated: Any) -> None:
+    damage(year, "2")
+    operator = operated(replace(RELEASE, version="2"))
+    operator.cycle()
+    operator.cycle()
+    assert year.route.champion == "1"
+    assert actions(year).count(decide.REFUSED) == 1
+
+
+def test_where_the_monitoring_may_not_order_a_training_a_real_change_is_noted(year: Year, operated: Any) -> None:
+    trainer = Trainer()
+    operator = operated(CHANGE, trainer, triggers="schedule")
+    operator.cycle()
+    operator.cycle()
+    assert trainer.orders == []
+    assert actions(year)[1:] == ["operate: note"]
+
+
+def test_an_order_whose_training_is_skipped_waits_for_the_next_cycle(year: Year, operated: Any) -> None:
+    class Busy(Trainer):
+        def __call__(self, settings: Settings, order: Order) -> int:
+            self.orders.append(order)
+            return 0  # as the command does while another training goes on
+
+    busy = Busy()
+    operator = operated(CHANGE, busy)
+    operator.cycle()
+    assert len(busy.orders) == 1
+    assert not [action for action in actions(year) if action.startswith("train: ")]
+    operator.train = Trainer()
+    operator.cycle()
+    assert operator.train.orders == busy.orders
+    assert year.route.mode == "shadow"
+
+
+def test_a_person_s_training_does_not_count_as_the_loop_s(year: Year, operated: Any) -> None:
+    trainer = Trainer("fail", 3)
+    operator = operated(NOTHING, trainer)
+    governor.overrule(operator.settings, triggers.by_hand(operator.settings, "release", "a new pipeline").as_dict())
+    year.store.record(problem.NAME, Change("somebody", "train: gate pass", "", year.now, {"order": None}))
+    operator.cycle()
+    assert [order.trigger for order in trainer.orders] == ["release"]
+
+
+def test_the_ticket_of_a_pass_that_was_killed_before_it_is_opened_by_the_next_cycle(
+    year: Year, operated: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    operator = operated(FAULT)
+    with monkeypatch.context() as patch:
+        patch.setattr(operate.tickets, "follow", broken)
+        operator.cycle()
+    operator.cycle()
+    operator.cycle()
+    (ticket,) = [one for one in tickets.open_tickets(year.store) if one["incident"].startswith("data fault")]
+    assert ticket["seen"] == 1
 
 
 # ---- the other triggers
@@ -320,10 +495,10 @@ from level1_pipeline.settings import Settings
 from level1_pipeline.store import Store
 from level2_cicd import operate
 from tests.level2.test_operate import Trainer, plant
-from tests.monitoring.passes import CHANGE
+from tests.level2.test_operate import SAID
 
-home, spare, now = Path(sys.argv[1]), Path(sys.argv[2]), sys.argv[3]
-operate.observe = lambda settings, now, days: plant(Store(settings.operations), CHANGE, now)
+home, spare, now, said = Path(sys.argv[1]), Path(sys.argv[2]), sys.argv[3], SAID[sys.argv[4]]
+operate.observe = lambda settings, now, days: plant(Store(settings.operations), said, now)
 operate.report.write = lambda *_: None
 
 def cycle(limit):
@@ -361,22 +536,28 @@ for limit in range(500):
         route = db.execute("SELECT champion, challenger, mode FROM routes").fetchall()
         lines = [row[0] for row in db.execute("SELECT action FROM audit ORDER BY id")]
         states = db.execute("SELECT version, state FROM rollouts").fetchall()
-    print(__import__("json").dumps({"limit": limit, "killed": killed, "again": again, "route": route, "states": states, "audit": lines}), flush=True)
+        tickets = db.execute("SELECT incident, seen FROM tickets").fetchall()
+    end = {"route": route, "states": states, "audit": lines, "tickets": tickets}
+    print(__import__("json").dumps({"limit": limit, "killed": killed, "again": again, "end": end}), flush=True)
     if not killed:
         break
 """
 
 
+SAID = {one.cause: one for one in (CHANGE, FAULT, SHIFT, replace(RELEASE, version="3"), replace(RETURN, version="2"))}
+
+
 @pytest.mark.slow
+@pytest.mark.parametrize("said", SAID)
 def test_killed_at_any_write_of_a_cycle_the_next_one_ends_where_an_unharmed_one_does(
-    year: Year, tmp_path: Path
+    year: Year, tmp_path: Path, said: str
 ) -> None:
     year.store.close()
     spare = tmp_path / "spare"
     subprocess.run(["cp", "-r", str(year.settings.home), str(spare)], check=True)
     environment = {name: value for name, value in os.environ.items() if not name.startswith("MLOPS_")}
     told = subprocess.run(
-        [sys.executable, "-c", KILLED, str(year.settings.home), str(spare), year.now.isoformat()],
+        [sys.executable, "-c", KILLED, str(year.settings.home), str(spare), year.now.isoformat(), said],
         cwd=ROOT,
         env=environment | {"PYTHONPATH": str(ROOT)},
         capture_output=True,
@@ -385,12 +566,8 @@ def test_killed_at_any_write_of_a_cycle_the_next_one_ends_where_an_unharmed_one_
     assert told.returncode == 0, told.stderr
     *killed, unharmed = [json.loads(one) for one in told.stdout.splitlines()]
     assert not unharmed["killed"]
-    assert len(killed) > 20
+    assert len(killed) > 10
     for one in killed:
         assert one["killed"]
         assert one["again"] == [[False, 0], [False, 0]], one
-        assert (one["route"], one["states"]) == (unharmed["route"], unharmed["states"]), one
-        trained = [action for action in one["audit"] if action.startswith(("train:", "rollout:", governor.ALLOWED))]
-        assert trained == [
-            action for action in unharmed["audit"] if action.startswith(("train:", "rollout:", governor.ALLOWED))
-        ], one
+        assert one["end"] == unharmed["end"], one

@@ -140,7 +140,7 @@ def test_racing_passes_make_one_ticket_per_incident(both: Settings, others: Any)
         now_open = [row.incident for row in rows(store) if row.closed_at is None]
     assert len(now_open) == len(set(now_open)) == 1
     if others is FAULT:
-        assert sorted(event.event for events in found for event in events) == ["opened"] + ["updated"] * 7
+        assert [event.event for events in found for event in events] == ["opened"]  # the others saw the same pass
 
 
 @pytest.mark.parametrize(
