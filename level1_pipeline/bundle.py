@@ -109,7 +109,8 @@ def write(folder: Path, pipeline: Pipeline, holdout: pd.DataFrame, info: dict[st
     (partial / GOLDEN).write_text(json.dumps(expected))
     profile.to_parquet(partial / PROFILE)
     engine = _compile(partial / COMPILED, pipeline, holdout)
-    _write_manifest(partial, {"problem": problem.NAME, **info, "engine": engine})
+    files = {file.name: _sha256(file) for file in sorted(partial.iterdir())}
+    _write_manifest(partial, {"problem": problem.NAME, **info, "engine": engine, "files": files})
     replace_folder(partial, folder)
     return checksum(folder)
 
@@ -121,26 +122,35 @@ def _compile(path: Path, pipeline: Pipeline, rows: pd.DataFrame) -> dict[str, An
     try:
         compiled = compile_pipeline(pipeline)
         proof = prove(compiled, pipeline, rows)
+        text = json.dumps(compiled, allow_nan=False)
     except NotCompilable as reason:
         return {"name": "scikit-learn", "why": str(reason)}
-    path.write_text(json.dumps(compiled, allow_nan=False))
+    except Exception as error:  # a pipeline that nobody thought of costs speed, never the training
+        return {"name": "scikit-learn", "why": f"the compilation failed ({type(error).__name__}: {error})"}
+    path.write_text(text)
     return {"name": "compiled", **proof}
 
 
 def seal(folder: Path, target: Path, info: dict[str, Any]) -> Path:
-    """Copy a bundle to `target`, with more said in its manifest: what is known only after it was judged."""
+    """Copy a bundle to `target`, with more said in its manifest: what is known only after it was judged.
+
+    Raises:
+        BundleRefused: the copy, which is what gets the seal, does not hold the registered files.
+    """
     manifest = verify(folder)
     partial = target.with_name(f".{target.name}-{uuid4().hex}")
-    shutil.copytree(folder, partial)
-    _write_manifest(partial, {**manifest, **info})
-    replace_folder(partial, target)
+    try:
+        shutil.copytree(folder, partial)
+        _write_manifest(partial, {**manifest, **info})
+        verify(partial)
+        replace_folder(partial, target)
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
     return target
 
 
-def _write_manifest(folder: Path, info: dict[str, Any]) -> None:
-    present = (name for name in (COMPILED, MODEL, GOLDEN, PROFILE) if (folder / name).exists())
-    files = {name: _sha256(folder / name) for name in present}
-    (folder / MANIFEST).write_text(json.dumps({**info, "files": files}, indent=2))
+def _write_manifest(folder: Path, manifest: dict[str, Any]) -> None:
+    (folder / MANIFEST).write_text(json.dumps(manifest, indent=2))
 
 
 def replace_folder(partial: Path, folder: Path) -> None:
@@ -180,7 +190,8 @@ def load(folder: Path) -> Bundle:
     """Verify, load the compiled model (or else the pipeline), and repeat the golden predictions.
 
     Raises:
-        BundleRefused: see `verify`; or a type that is not in TRUSTED_TYPES, or other numbers.
+        BundleRefused: see `verify`; or a type that is not in TRUSTED_TYPES, other numbers, or an input that the
+            Record has no more. One that the Record has since got is no reason: such a model goes on without it.
     """
     manifest = verify(folder)
     bundle = Bundle(manifest, folder, _scorer(folder, manifest))
@@ -194,11 +205,16 @@ def load(folder: Path) -> Bundle:
 def _repeat_golden(folder: Path, predict: Callable[[list[dict[str, Any]]], np.ndarray]) -> None:
     try:
         golden = json.loads((folder / GOLDEN).read_text())
-        difference = abs(predict(golden["records"]) - golden["predictions"]).max()
+        gone = sorted(set().union(*golden["records"]) - set(schema.names()))
+        difference = 0.0 if gone else abs(predict(golden["records"]) - golden["predictions"]).max()
     except Exception as error:  # a model that cannot answer its own golden records is not served, whatever it raises
         raise BundleRefused(
             f"the model in {folder} cannot repeat its golden predictions ({error!r}); train again"
         ) from error
+    if gone:
+        raise BundleRefused(
+            f"the model in {folder} was trained for other inputs: the Record has no {', '.join(gone)}; train again"
+        )
     if not difference <= GOLDEN_TOLERANCE:
         raise BundleRefused(
             f"the model in {folder} predicts other numbers than when it was trained (off by {difference:.2g}); compare the environments"

@@ -25,7 +25,6 @@ if TYPE_CHECKING:
 
 LESS_OR_EQUAL = 3  # treelite's code of the comparison `value <= threshold`
 MOST_LEAVES = 64  # of a tree: one bit each
-READABLE = ("sklearn", "xgboost", "lightgbm")  # whose estimators treelite knows, but not their subclasses
 FEW = 8  # records; more are faster column by column
 BLOCK = 1024  # rows scored together: what fits into the processor's cache
 
@@ -54,21 +53,24 @@ def _encoded_inputs(encoder: Any) -> list[dict[str, Any]]:
     if type(encoder) is not ColumnTransformer:
         raise NotCompilable(f"the encoder is a {type(encoder).__name__}, not a ColumnTransformer")
     inputs: list[dict[str, Any]] = []
-    for _, transformer, columns in encoder.transformers_:
-        if transformer == "drop" or not len(columns):
-            continue
-        names = [schema.names()[one] if isinstance(one, int) else str(one) for one in columns]
-        inputs += _inputs_of(transformer, names)
+    for name, transformer, _ in encoder.transformers_:
+        if not isinstance(transformer, str):  # columns that are dropped, or none at all
+            inputs += _inputs_of(transformer, name)
     return inputs
 
 
-def _inputs_of(transformer: Any, names: list[str]) -> list[dict[str, Any]]:
+def _inputs_of(transformer: Any, step: str) -> list[dict[str, Any]]:
+    """Of the columns that a fitted transformer got, which it remembers however they were chosen: by name, number,
+    slice, mask or function."""
     from sklearn.preprocessing import FunctionTransformer, OrdinalEncoder
 
-    if transformer == "passthrough" or (isinstance(transformer, FunctionTransformer) and transformer.func is None):
+    unchanged = type(transformer) is FunctionTransformer and transformer.func is None
+    if not unchanged and type(transformer) is not OrdinalEncoder:
+        kind = type(transformer).__name__
+        raise NotCompilable(f"the columns of '{step}' pass through a {kind}, not an OrdinalEncoder")
+    names = [str(name) for name in getattr(transformer, "feature_names_in_", ())]
+    if unchanged or not names:
         return [{"name": name} for name in names]
-    if type(transformer) is not OrdinalEncoder:
-        raise NotCompilable(f"{', '.join(names)} pass through a {type(transformer).__name__}, not an OrdinalEncoder")
     grouped = transformer.min_frequency is not None or transformer.max_categories is not None
     if transformer.handle_unknown != "use_encoded_value" or grouped:
         raise NotCompilable("the OrdinalEncoder has no code for unknown values, or groups rare ones")
@@ -95,8 +97,8 @@ def _json_number(value: float) -> float | None:
 
 
 def _trees(model: Any) -> dict[str, Any]:
-    if type(model).__module__.partition(".")[0] not in READABLE:
-        raise NotCompilable(f"a {type(model).__name__} is a type of its own, which may do more than its trees say")
+    if type(model).__module__.partition(".")[0] != "sklearn":
+        raise NotCompilable(f"a {type(model).__name__} is not scikit-learn's own, so it may do more than its trees say")
     try:
         import treelite
 

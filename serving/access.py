@@ -6,6 +6,7 @@ import hashlib
 import hmac
 import ipaddress
 import math
+import re
 import secrets
 import threading
 import time
@@ -19,6 +20,7 @@ PREDICT, ADMIN = "predict", "admin"
 SCOPES = {"/predict": PREDICT, "/explain": PREDICT, "/model": PREDICT, "/outcomes": ADMIN, "/metrics": ADMIN}
 OPEN = ("/livez", "/readyz", "/docs", "/openapi.json")  # neither a key nor a limit: they tell nothing secret
 MAX_CLIENTS = 10_000
+SCHEME = re.compile("^bearer ", re.IGNORECASE)  # RFC 9110: the name of a scheme may be written in any case
 LOCAL_NAMES = ("127.0.0.1", "localhost", "[::1]")
 
 
@@ -72,7 +74,7 @@ class Access:
         scope = SCOPES.get(path)
         if not self.locked:
             return _only_this_machine(caller)
-        shown = digest(caller.authorization.removeprefix("Bearer ").strip())
+        shown = digest(SCHEME.sub("", caller.authorization).strip())
         held = [name for name, keys in self.keys.items() if _among(shown, keys)]
         if scope and not held:
             words = "send a key as the header 'Authorization: Bearer KEY'"

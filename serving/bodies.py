@@ -4,8 +4,20 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import AwareDatetime, BaseModel, ConfigDict, Discriminator, Field, FiniteFloat, Tag, create_model
+from pydantic import (
+    AwareDatetime,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Discriminator,
+    Field,
+    FiniteFloat,
+    Strict,
+    Tag,
+    create_model,
+)
 from pydantic.fields import FieldInfo
+from pydantic_core import PydanticCustomError
 from typing_extensions import TypedDict  # pydantic needs this one before Python 3.12
 
 from level1_pipeline import problem
@@ -13,8 +25,17 @@ from level1_pipeline import problem
 Identifier = Annotated[str, Field(pattern="^[!-~]{1,128}$")]  # printable ASCII: safe in every database and log
 STRICT = ConfigDict(extra="forbid", frozen=True)
 CLASSIFICATION = problem.TASK == "classification"
-Truth: Any = Literal[0, 1] if CLASSIFICATION else FiniteFloat
 SCORE = f"probability that {problem.TARGET} = 1" if CLASSIFICATION else f"predicted {problem.TARGET}"
+
+
+def _no_bool(value: Any) -> Any:
+    if isinstance(value, bool):
+        raise PydanticCustomError("literal_error", "Input should be 0 or 1")
+    return value
+
+
+# As strict as the Record. Python's True equals 1, so a Literal alone would take it.
+Truth: Any = Annotated[Literal[0, 1], BeforeValidator(_no_bool)] if CLASSIFICATION else Annotated[FiniteFloat, Strict()]
 
 
 class Case(BaseModel):
@@ -133,6 +154,8 @@ class ModelCard(BaseModel):
     version: str
     since: str | None = Field(description="when it became champion, on the clock of decisions")
     checksum: str = Field(description="SHA-256 of the bundle's manifest")
+    engine: Literal["compiled", "scikit-learn"] = Field(description="what scores")
+    engine_reason: str | None = Field(None, description="why the model is not compiled, when scikit-learn scores")
     trained_from: str | None
     trained_until: str | None
     rows: int | None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import re
 import sys
 import time
@@ -32,7 +33,9 @@ EXPECTED = (BundleRefused, LeaseHeld, LeaseLost, RouteRefused, NoAnswer, LookupE
 
 
 def run(settings: Settings, asked: argparse.Namespace) -> int:
-    """Serve until stopped."""
+    """Serve until stopped. A worker scores on one thread, because the workers share the cores among them; this has
+    to be said before scikit-learn, where it has to serve, is imported."""
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
     if not access.has_keys(settings) and not access.is_local(settings.serving_host):
         words = "no API key is configured, so only this machine may ask: 127.0.0.1 instead of"
         print(f"note: {words} {settings.serving_host}; make a key with: python -m serving key", file=sys.stderr)

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import logging
+import math
 from typing import Any
 
 from pydantic import ValidationError
 
 from level1_pipeline import problem
 from serving.bodies import Contribution, Explanation, Question, WhatIf
-from serving.errors import not_valid
+from serving.errors import Refusal, not_valid
 from serving.model import Model, Record
+
+logger = logging.getLogger(__name__)
 
 
 def explain(model: Model, question: Question) -> Explanation:
@@ -19,12 +23,12 @@ def explain(model: Model, question: Question) -> Explanation:
     inputs being as they are.
 
     Raises:
-        Refusal: the changed record is not valid.
+        Refusal: the changed record is not valid (422), or the model gives no number for one of the records (500).
     """
     record, typical = question.record.model_dump(), model.typical
     variants = [{**record, name: typical[name]} for name in record]
     changed = _changed(record, question)
-    score, *others = map(float, model.bundle.predict([record, *variants, *([changed] if changed else [])]))
+    score, *others = _scores(model, [record, *variants, *([changed] if changed else [])])
     contributions = [
         Contribution(input=name, value=value, typical=typical[name], score_if_typical=other, contribution=score - other)
         for (name, value), other in zip(record.items(), others, strict=False)
@@ -34,6 +38,14 @@ def explain(model: Model, question: Question) -> Explanation:
     return Explanation(
         score=score, decision=problem.decide(score), version=model.version, contributions=contributions, what_if=what_if
     )
+
+
+def _scores(model: Model, records: list[Record]) -> list[float]:
+    found: list[float] = model.bundle.predict(records).tolist()
+    if not all(map(math.isfinite, found)):
+        logger.error("version %s said %s where a finite number was asked for", model.version, found)
+        raise Refusal(500, "the model gave no number for the record or a change of it; the log of the service says why")
+    return found
 
 
 def _what_if(record: Record, score: float, before: float) -> WhatIf:

@@ -9,6 +9,7 @@ import re
 import time
 from collections.abc import Mapping
 
+from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from serving.access import OPEN, SCOPES, Access, Caller, RateLimit
@@ -27,6 +28,7 @@ HEADERS = [(b"x-content-type-options", b"nosniff"), (b"cache-control", b"no-stor
 JSON = (b"content-type", b"application/json")
 PREDICT = ("/predict", "POST")
 FAILED = Refusal(500, "something went wrong inside the service; its log tells more under this request id")
+HUNG_UP = 499  # what logs and metrics show for a caller who was gone before the whole request had come
 METHODS = ("GET", "POST", "HEAD", "PUT", "DELETE", "PATCH", "OPTIONS")
 
 
@@ -57,12 +59,14 @@ class Guard:
 
         try:
             body = await self._admit(scope, headers, receive)
-            if (scope["path"], scope["method"]) == PREDICT:
+            if (scope["path"], scope["method"]) == PREDICT:  # without FastAPI; see docs/serving.md for what that means
                 said = await answer(self.service, body)
                 await tagged({"type": "http.response.start", "status": 200, "headers": [JSON, _length(said)]})
                 await tagged({"type": "http.response.body", "body": said})
             else:
                 await self.app(scope, _given(body, receive), tagged)
+        except ClientDisconnect:
+            status = status or HUNG_UP  # nobody is there to be answered, and half a request is none
         except Refusal as refusal:
             await refusal.response(request_id)(scope, receive, tagged)
         except Exception:
@@ -98,11 +102,14 @@ class Guard:
         self.rate.take(who)
 
     async def _body(self, receive: Receive) -> bytes:
+        """The whole body. Raises a Refusal, or ClientDisconnect."""
         limit, size, parts = self.service.settings.max_body_bytes, 0, []
         try:
             async with asyncio.timeout(BODY_SECONDS):
                 while size <= 10 * limit:  # read on a while, so that the sender gets the answer; then cut
                     message = await receive()
+                    if message["type"] == "http.disconnect":
+                        raise ClientDisconnect
                     size += len(message.get("body", b""))
                     if size <= limit:
                         parts.append(message.get("body", b""))

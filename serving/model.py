@@ -9,7 +9,7 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-from level1_pipeline import bundle, problem
+from level1_pipeline import bundle, problem, schema
 from level1_pipeline.settings import Settings
 
 Record = dict[str, Any]
@@ -29,6 +29,13 @@ class Model:
     def manifest(self) -> dict[str, Any]:
         """What the bundle says about itself."""
         return self.bundle.manifest
+
+    @property
+    def engine(self) -> dict[str, str | None]:
+        """What scores, and why it is not the compiled trees: for the card of the model and for the log."""
+        if self.bundle.scorer:
+            return {"engine": "compiled", "engine_reason": None}
+        return {"engine": "scikit-learn", "engine_reason": self.manifest.get("engine", {}).get("why")}
 
 
 def folder(settings: Settings, version: str) -> Path:
@@ -50,11 +57,12 @@ def load(settings: Settings, version: str) -> Model:
     for size in (1, len(golden)):
         loaded.predict(golden[:size])
     manifest = loaded.manifest
+    typical = manifest.get("typical") or {name: _typical([one[name] for one in golden]) for name in golden[0]}
     return Model(
         version=version,
         bundle=loaded,
         checksum=bundle.checksum(place),
-        typical=manifest.get("typical") or {name: _typical([one[name] for one in golden]) for name in golden[0]},
+        typical=dict.fromkeys(schema.names()) | typical,  # the Record may have inputs that this model does not know
         categories={name: frozenset(values) for name, values in manifest.get("categories", {}).items()},
     )
 

@@ -76,6 +76,7 @@ def _config(settings: Settings, app: object, workers: int = 1) -> uvicorn.Config
         workers=workers,
         log_config=None,  # our own lines, see structured.py
         access_log=False,
+        proxy_headers=False,  # anybody can write X-Forwarded-For: the rate limit counts who really connects
         server_header=False,
         timeout_graceful_shutdown=15,
         timeout_worker_healthcheck=60,  # a busy worker is not a dead one

@@ -69,8 +69,9 @@ class Watcher:
         self.metrics.swaps.inc()
         self._count(before, -1)
         self._count(self.serving, 1)
-        facts = {"champion": champion.version, "challenger": challenger and challenger.version, "mode": route.mode}
-        logger.info("now serving version %s", champion.version, extra={"facts": facts | {"share": route.share}})
+        both = {"champion": champion.version, "challenger": challenger and challenger.version}
+        facts = {**both, "mode": route.mode, "share": route.share, **champion.engine}
+        logger.info("now serving version %s", champion.version, extra={"facts": facts})
 
     def _model(self, version: str | None, role: str, trouble: dict[str, str]) -> Model | None:
         """A version, loaded now or before; None, with the reason in `trouble`, when it is refused."""

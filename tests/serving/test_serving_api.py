@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
+import logging
 import math
 import shutil
 from collections.abc import Iterator
@@ -21,6 +23,7 @@ from hypothesis import strategies as st
 from level1_pipeline import bundle, problem, schema, validation
 from level1_pipeline.settings import Settings
 from serving import access, model
+from serving.app import create_app
 from tests.serving.conftest import NOW, Models, edit_manifest, eventually, in_process, known_outcomes, logged, set_route
 
 CHROMIUM = shutil.which("chromium")
@@ -93,6 +96,17 @@ def test_an_answer_says_which_request_it_belongs_to(shared: httpx2.Client, model
     assert shared.post("/predict", json=body, headers={"X-Request-ID": "mine-1"}).headers["x-request-id"] == "mine-1"
     evil = shared.post("/predict", json=body, headers={"X-Request-ID": "a b<script>"}).headers["x-request-id"]
     assert len(evil) == 32
+
+
+def test_without_the_guards_short_way_fastapi_gives_the_same_answers(served: Settings, models: Models) -> None:
+    cases = [{"id": f"c-{n}", "entity_id": "e", "record": record} for n, record in enumerate(models.records[:5])]
+    with in_process(served) as guarded, in_process(served, create_app(served).app) as plain:
+        for body in (cases[0], cases, cases[:1]):
+            answers = [client.post("/predict", json=body) for client in (guarded, plain)]
+            assert [one.status_code for one in answers] == [200, 200]
+            assert answers[0].content == answers[1].content
+        refusals = [client.post("/predict", json=[{"record": {}}]).json() for client in (guarded, plain)]
+        assert refusals[0]["details"] == refusals[1]["details"]
 
 
 # ---- what is refused
@@ -171,6 +185,13 @@ def test_a_body_that_is_no_case_is_refused(shared: httpx2.Client, content: bytes
     body = refused(shared.post("/predict", content=content, headers={"Content-Type": "application/json"}), status)
     assert words in json.dumps(body)
     assert len(body["details"]) <= 20
+
+
+@pytest.mark.parametrize("path", ["/predict", "/explain", "/outcomes"])
+@pytest.mark.parametrize("content", [b"{", b"\xff\xfe", b"[" * 100_000], ids=["cut off", "no text", "too deep"])
+def test_a_body_that_is_no_json_is_said_so_at_every_address(shared: httpx2.Client, path: str, content: bytes) -> None:
+    answer = shared.post(path, content=content, headers={"Content-Type": "application/json"})
+    assert refused(answer, 400)["error"] == "the body is not JSON"
 
 
 @pytest.mark.parametrize("kind", ["text/plain", "application/x-www-form-urlencoded", "application/xml", ""])
@@ -298,6 +319,29 @@ def test_a_change_that_breaks_a_rule_is_refused_and_named(shared: httpx2.Client,
     assert {one["field"] for one in details} == {f"changes.{NUMBER.name}", "changes.height"}
 
 
+class Silent:
+    """Stands in for a bundle whose model says no number from some record on."""
+
+    def __init__(self, *, after: int):
+        self.scorer, self.after = None, after
+
+    def predict(self, records: list[dict[str, Any]]) -> np.ndarray:
+        return np.array([0.25 if place < self.after else np.nan for place in range(len(records))])
+
+
+@pytest.mark.parametrize("after", [0, 1, 1 + len(schema.names())], ids=["record", "an input's typical value", "change"])
+def test_what_is_no_number_is_not_explained(
+    served: Settings, models: Models, caplog: pytest.LogCaptureFixture, after: int
+) -> None:
+    body = {"record": models.records[0], "changes": {NUMBER.name: NUMBER.high}}
+    with in_process(served.model_copy(update={"watch_seconds": 3600.0})) as client, caplog.at_level(logging.ERROR):
+        watcher = client.app.service.watcher  # type: ignore[attr-defined]
+        silent = dataclasses.replace(watcher.serving.champion, bundle=Silent(after=after))
+        watcher.serving = dataclasses.replace(watcher.serving, champion=silent)
+        assert "the model gave no number" in refused(client.post("/explain", json=body), 500)["error"]
+    assert "version 1 said [" in caplog.text
+
+
 @pytest.mark.parametrize(
     ("values", "typical"),
     [
@@ -337,6 +381,9 @@ def test_outcomes_are_ingested_and_unknown_ids_are_reported(shared: httpx2.Clien
     [
         ({"id": "o", "value": 1, "known_at": "2013-03-01T00:00:00"}, "known_at"),
         ({"id": "o", "value": None}, "value"),
+        ({"id": "o", "value": True}, "value"),
+        ({"id": "o", "value": False}, "value"),
+        ({"id": "o", "value": "1"}, "value"),
         ({"id": "o", "value": float("nan")}, "value"),
         ({"id": "", "value": 1}, "id"),
         ({"value": 1}, "id"),
@@ -348,6 +395,13 @@ def test_a_bad_outcome_is_refused_and_named(shared: httpx2.Client, outcome: dict
     answer = shared.post("/outcomes", content=json.dumps(outcome), headers={"Content-Type": "application/json"})
     assert [one["field"] for one in refused(answer, 422)["details"]] == [field]
     assert "o" not in known_outcomes(shared.settings)  # type: ignore[attr-defined]
+
+
+def test_an_outcome_may_be_written_as_a_whole_number_or_with_a_point(shared: httpx2.Client) -> None:
+    body = [{"id": "w-1", "value": 1}, {"id": "w-2", "value": 1.0}]
+    assert shared.post("/outcomes", json=body).json()["new"] == 2
+    known = known_outcomes(shared.settings)  # type: ignore[attr-defined]
+    assert (known["w-1"]["value"], known["w-2"]["value"]) == (1.0, 1.0)
 
 
 @pytest.mark.parametrize(
@@ -378,6 +432,7 @@ def test_the_model_is_traceable_to_its_data_and_code(shared: httpx2.Client) -> N
     assert card["since"] == NOW.isoformat()
     assert len(card["checksum"]) == 64
     assert card["metrics"]
+    assert (card["engine"], card["engine_reason"]) == ("compiled", None)
 
 
 def test_the_probes_say_alive_and_ready(shared: httpx2.Client) -> None:

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import hashlib
+import os
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
+import psutil
 import pytest
 
 from level1_pipeline import problem
 from level1_pipeline.registry import Registry
 from level1_pipeline.settings import Settings
 from level1_pipeline.store import Route
+from serving import server
 from serving.__main__ import main
 from tests.serving.conftest import Models, edit_manifest, in_process, logged, opened, set_route
 
@@ -98,6 +101,33 @@ def test_a_key_comes_with_the_hash_to_configure(at_home: Settings, capsys: pytes
     assert len(key) >= 43
     Settings(predict_key_hash=fingerprint)
     assert not list(Path(at_home.home).rglob("*key*"))  # kept nowhere
+
+
+@pytest.fixture
+def no_threads_set(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OMP_NUM_THREADS", "restored at the end")
+    monkeypatch.delenv("OMP_NUM_THREADS")
+
+
+@pytest.mark.usefixtures("no_threads_set")
+def test_a_worker_scores_on_one_thread(served: Settings, start: Any) -> None:
+    service = start(served, "--workers", "2")
+    workers = [one for one in psutil.Process(service.process.pid).children() if "spawn_main" in " ".join(one.cmdline())]
+    assert len(workers) == 2
+    assert [one.environ()["OMP_NUM_THREADS"] for one in workers] == ["1", "1"]
+
+
+@pytest.mark.usefixtures("no_threads_set")
+@pytest.mark.parametrize(("given", "found"), [(None, "1"), ("4", "4")])
+def test_one_thread_is_set_before_a_single_worker_starts_unless_somebody_wants_more(
+    at_home: Settings, monkeypatch: pytest.MonkeyPatch, given: str | None, found: str
+) -> None:
+    if given:
+        monkeypatch.setenv("OMP_NUM_THREADS", given)
+    seen: list[str | None] = []
+    monkeypatch.setattr(server, "run", lambda *_: seen.append(os.environ.get("OMP_NUM_THREADS")))
+    assert main(["run"]) == 0
+    assert seen == [found]
 
 
 def test_a_row_is_scored_over_http_by_a_service_started_for_it(

@@ -21,7 +21,7 @@ from serving import access, arms, server
 from serving.access import Access, Caller, RateLimit
 from serving.app import create_app
 from serving.errors import Refusal
-from tests.serving.conftest import Models, Service, in_process
+from tests.serving.conftest import Models, Service, eventually, in_process, known_outcomes, logged
 
 ADDRESSES = [
     ("POST", "/predict", "predict"),
@@ -160,6 +160,38 @@ def test_a_body_that_never_ends_is_cut_off(served: Settings, monkeypatch: pytest
         slow.sendall(b"POST /predict HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n")
         slow.sendall(b"Content-Length: 100\r\n\r\n{")
         assert b" 408 " in slow.recv(1000)
+
+
+@pytest.mark.parametrize("path", ["/predict", "/outcomes"])
+def test_half_a_request_of_a_caller_who_hangs_up_is_not_carried_out(
+    served: Settings, records: list[dict[str, Any]], path: str
+) -> None:
+    body = json.dumps({"id": "x", **({"record": records[0]} if path == "/predict" else {"value": 1})}).encode()
+    head = f"POST {path} HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
+    with in_process(served) as client:
+        with socket.create_connection(("127.0.0.1", client.base_url.port)) as caller:
+            caller.sendall(f"{head}Content-Length: {len(body) + 500}\r\n\r\n".encode() + body)
+        line = f'mlops_requests_total{{method="POST",path="{path}",status="499"}} 1.0'
+        eventually(lambda: line in client.get("/metrics").text)
+    assert (logged(served), known_outcomes(served)) == ([], {})
+
+
+def test_who_writes_other_addresses_into_a_header_is_counted_as_one_caller(start: Any, served: Settings) -> None:
+    service: Service = start(served, rate_limit=1.0)
+    with httpx2.Client(base_url=service.url) as client:
+        found = [client.get("/model", headers={"X-Forwarded-For": f"127.0.0.{n}"}).status_code for n in range(2, 22)]
+    assert found[0] == 200
+    assert found.count(429) > 10
+
+
+@pytest.mark.parametrize(("scheme", "status"), [("bearer", 200), ("BEARER", 200), ("Bearer", 200), ("Basic", 401)])
+def test_the_name_of_the_scheme_may_be_written_in_any_case(
+    keys: tuple[Settings, dict[str, str]], scheme: str, status: int
+) -> None:
+    settings, secrets = keys
+    with in_process(settings) as client:
+        headers = {"Authorization": f"{scheme} {secrets['predict']}"}
+        assert client.get("/model", headers=headers).status_code == status
 
 
 def test_a_caller_who_asks_too_often_is_told_to_wait(served: Settings) -> None:

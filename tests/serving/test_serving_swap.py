@@ -3,20 +3,25 @@
 from __future__ import annotations
 
 import json
+import logging
 import pickle
 import shutil
 import sqlite3
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import httpx2
 import numpy as np
 import pytest
+from pydantic import create_model
 
-from level1_pipeline import bundle, problem
+from level1_pipeline import bundle, problem, schema
 from level1_pipeline.settings import Settings
 from level1_pipeline.store import Store
+from serving.bodies import Question
 from serving.clock import Clock
+from serving.explain import explain
 from serving.metrics import Metrics
 from serving.watcher import Watcher
 from tests.serving.conftest import NOW, Models, degraded, edit_manifest, eventually, in_process, set_route
@@ -174,6 +179,70 @@ def test_without_any_good_bundle_nothing_is_served_and_the_reason_is_said(
         answer = client.post("/predict", json={"record": records[0]})
         assert answer.status_code == 503
         assert "champion 1 is refused" in answer.json()["error"]
+
+
+@pytest.fixture
+def record(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
+    """Gives the problem another Record, by its fields."""
+
+    def change(fields: dict[str, Any]) -> Any:
+        kinds: Any = {name: (field.annotation, field) for name, field in fields.items()}
+        changed = create_model("Record", __config__=problem.Record.model_config, **kinds)
+        monkeypatch.setattr(problem, "Record", changed)
+        schema.columns.cache_clear()
+        return changed
+
+    yield change
+    monkeypatch.undo()
+    schema.columns.cache_clear()
+
+
+def test_a_champion_that_was_trained_for_other_inputs_is_not_ready(served: Settings, record: Any) -> None:
+    renamed = schema.names()[-1]
+    record({f"new_{name}" if name == renamed else name: one for name, one in problem.Record.model_fields.items()})
+    with in_process(served) as client:
+        health = client.get("/readyz")
+        assert health.status_code == 503
+        assert f"trained for other inputs: the Record has no {renamed}" in health.json()["reasons"][0]
+
+
+def test_an_input_that_came_after_the_champion_contributes_nothing(
+    served: Settings, models: Models, record: Any
+) -> None:
+    number = next(column.name for column in schema.columns() if not column.text)
+    changed = record({**problem.Record.model_fields, "came_later": problem.Record.model_fields[number]})
+    one = watcher(served)
+    one.look()
+    assert one.serving
+    asked = changed(**models.records[0], came_later=models.records[0][number])
+    said = explain(one.serving.champion, Question.model_construct(record=asked, changes=None))
+    assert said.score == models.scores[0][0]
+    assert {part.input: part.contribution for part in said.contributions}["came_later"] == 0
+
+
+def test_the_log_says_which_engine_serves_and_why(served: Settings, caplog: pytest.LogCaptureFixture) -> None:
+    slow = folder(served, "2")
+    (slow / bundle.COMPILED).unlink()
+    edit_manifest(slow, engine={"name": "scikit-learn", "why": "a test"})
+    one = watcher(served)
+    with caplog.at_level(logging.INFO):
+        one.look()
+        set_route(served, champion="2")
+        one.look()
+    facts = [line.facts for line in caplog.records if line.message.startswith("now serving version")]  # type: ignore[attr-defined]
+    assert [(line["engine"], line["engine_reason"]) for line in facts] == [
+        ("compiled", None),
+        ("scikit-learn", "a test"),
+    ]
+
+
+def test_the_model_card_says_why_scikit_learn_serves(served: Settings) -> None:
+    slow = folder(served, "1")
+    (slow / bundle.COMPILED).unlink()
+    edit_manifest(slow, engine={"name": "scikit-learn", "why": "a test"})
+    with in_process(served) as client:
+        card = client.get("/model").json()
+    assert (card["engine"], card["engine_reason"]) == ("scikit-learn", "a test")
 
 
 def test_a_refused_challenger_does_not_touch_the_champion(

@@ -8,7 +8,7 @@ import os
 import pickle
 import shutil
 import zipfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +19,7 @@ import skops.io
 from hypothesis import given
 from hypothesis import settings as examples
 from hypothesis import strategies as st
+from pydantic import create_model
 from sklearn.ensemble import RandomForestRegressor
 from sklearn.pipeline import Pipeline
 from sklearn.preprocessing import FunctionTransformer
@@ -118,6 +119,28 @@ def test_a_damaged_bundle_is_not_sealed(copy: Path, tmp_path: Path) -> None:
     with pytest.raises(BundleRefused):
         bundle.seal(copy, tmp_path / "sealed", {})
     assert not (tmp_path / "sealed").exists()
+
+
+def test_a_file_that_changes_while_it_is_copied_is_not_sealed(
+    copy: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def copytree(source: Path, target: Path) -> None:
+        whole(source, target)
+        (target / bundle.MODEL).write_bytes(b"something else")
+
+    whole = shutil.copytree
+    monkeypatch.setattr(bundle.shutil, "copytree", copytree)
+    with pytest.raises(BundleRefused, match=rf"{bundle.MODEL} .* is not what was registered"):
+        bundle.seal(copy, tmp_path / "sealed", {"verdict": "pass"})
+    assert {file.name for file in tmp_path.iterdir()} == {"copy"}
+
+
+def test_the_seal_covers_no_file_that_was_not_registered(copy: Path, tmp_path: Path) -> None:
+    manifest = json.loads((copy / bundle.MANIFEST).read_text())
+    del manifest["files"][bundle.COMPILED]  # scikit-learn serves, and somebody puts other numbers beside it
+    (copy / bundle.MANIFEST).write_text(json.dumps(manifest))
+    sealed = bundle.load(bundle.seal(copy, tmp_path / "sealed", {}))
+    assert (sealed.manifest["files"], sealed.scorer) == (manifest["files"], None)
 
 
 def test_records_hold_none_for_what_is_missing_and_survive_json(rows: pd.DataFrame) -> None:
@@ -305,6 +328,40 @@ def test_a_model_that_predicts_other_numbers_than_in_training_is_refused(copy: P
     rewrite_manifest(copy)
     with pytest.raises(BundleRefused, match="predicts other numbers"):
         bundle.load(copy)
+
+
+@pytest.fixture
+def record(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[dict[str, Any]], None]]:
+    """Gives the problem another Record, by its fields."""
+
+    def change(fields: dict[str, Any]) -> None:
+        kinds: Any = {name: (field.annotation, field) for name, field in fields.items()}
+        monkeypatch.setattr(problem, "Record", create_model("Record", __config__=problem.Record.model_config, **kinds))
+        schema.columns.cache_clear()
+
+    yield change
+    monkeypatch.undo()
+    schema.columns.cache_clear()
+
+
+@pytest.mark.parametrize("name", [schema.names()[0], schema.names()[-1]])
+def test_a_model_that_was_trained_for_other_inputs_is_refused_and_they_are_named(
+    written: Path, record: Callable[[dict[str, Any]], None], name: str
+) -> None:
+    fields = problem.Record.model_fields
+    record({f"new_{one}" if one == name else one: field for one, field in fields.items()})
+    with pytest.raises(BundleRefused, match=rf"was trained for other inputs: the Record has no {name}; train again"):
+        bundle.load(written)
+
+
+def test_an_input_that_came_later_leaves_an_older_model_as_it_is(
+    written: Path, labelled: pd.DataFrame, record: Callable[[dict[str, Any]], None]
+) -> None:
+    records, expected = bundle.records(labelled.head(20)), bundle.load(written).predict_frame(labelled.head(20))
+    numbers = [column.name for column in schema.columns() if not column.text]
+    record({**problem.Record.model_fields, "came_later": problem.Record.model_fields[numbers[0]]})
+    loaded = bundle.load(written)
+    assert np.array_equal(loaded.predict([{**one, "came_later": 1.0} for one in records]), expected)
 
 
 def test_another_model_in_place_of_the_registered_one_is_refused(copy: Path, labelled: pd.DataFrame) -> None:
