@@ -129,7 +129,10 @@ class Settings(BaseSettings):
         100, gt=0, description="canary answers with a matured outcome before a version becomes champion"
     )
     max_error_rate: float = Field(
-        0.001, ge=0, lt=1, description="share of failed or NaN answers that a candidate may have above the champion's"
+        0.001,
+        ge=0,
+        lt=1,
+        description="share of its answers that a candidate may fail (raise, or say NaN) where the champion does not",
     )
     max_slowdown: float = Field(
         3.0, gt=1, description="a candidate that takes this many times the champion's time for a row (and 1 ms) fails"

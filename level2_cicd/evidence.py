@@ -9,12 +9,13 @@ import json
 import time
 from datetime import datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from level1_pipeline import bundle, gate, problem
-from level1_pipeline.bundle import BundleRefused
+from level1_pipeline.bundle import Bundle, BundleRefused
 from level1_pipeline.evaluation import compare, days
 from level1_pipeline.gate import Check, Outcome
 from level1_pipeline.store import Store
@@ -52,10 +53,11 @@ def blessings(folder: Path) -> list[Check]:
 
 
 def errors(candidate: Counts, champion: Counts, policy: Policy) -> Check:
-    """Does it fail (raise, or say NaN) where the champion answers?"""
-    mine, theirs = (arm.errors / arm.rows if arm.rows else 0.0 for arm in (candidate, champion))
-    words = f"{candidate.errors:,} of {candidate.rows:,} answers failed (champion: {champion.errors:,} of {champion.rows:,})"
-    bad = mine > theirs + policy.max_error_rate
+    """Does it fail (raise, or say NaN) where the champion answers? Case by case: in a canary the arms see different
+    cases, and chance alone would make one of them fail more often on what breaks both."""
+    words = f"{candidate.alone:,} of {candidate.rows:,} answers failed where the champion's did not"
+    words += f" (all failures: {candidate.errors:,}, the champion's: {champion.errors:,} of {champion.rows:,})"
+    bad = candidate.alone > policy.max_error_rate * candidate.rows
     return Check("errors", "fail" if bad else "pass", words + (f", for example {candidate.error}" if bad else ""))
 
 
@@ -114,13 +116,24 @@ def harm(y: np.ndarray, candidate: np.ndarray, champion: np.ndarray, policy: Pol
 
 
 def canary_harm(store: Store, candidate: Arm, champion: Path, now: datetime, policy: Policy) -> tuple[Check, int]:
-    """`harm` on the canary's matured outcomes, re-scored with the champion's bundle; and how many these are."""
+    """`harm` on the canary's matured outcomes, re-scored with the champion's bundle; and how many these are. Cases on
+    which the champion fails are left out: a candidate that mends them would else never be judged."""
     records, rows = logged.records(store, candidate, matured(now), HARM_ROWS)
-    if len(rows) < policy.min_outcomes:
-        nothing = np.zeros(len(rows))
-        return harm(nothing, nothing, nothing, policy), len(rows)
-    theirs = bundle.load(champion).predict(records)
-    return harm(rows[problem.TARGET].to_numpy(), rows["score"].to_numpy(), theirs, policy), len(rows)
+    theirs = _scores(bundle.load(champion), records) if len(rows) >= policy.min_outcomes else np.zeros(len(rows))
+    y, mine = rows[problem.TARGET].to_numpy(), rows["score"].to_numpy()
+    both = np.isfinite(theirs)
+    return harm(y[both], mine[both], theirs[both], policy), int(both.sum())
+
+
+def _scores(model: Bundle, records: list[dict[str, Any]]) -> np.ndarray:
+    """What a model says about each record; NaN where it raises."""
+    try:
+        return model.predict(records)
+    except Exception:  # whatever a model does wrong, which of the records is it?
+        if len(records) == 1:
+            return np.array([np.nan])
+        half = len(records) // 2
+        return np.concatenate([_scores(model, records[:half]), _scores(model, records[half:])])
 
 
 def shadow_pairs(store: Store, candidate: Arm, champion: Arm, now: datetime) -> pd.DataFrame:

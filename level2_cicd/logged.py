@@ -13,6 +13,7 @@ import sqlalchemy as sa
 from level1_pipeline import problem
 from level1_pipeline.store import Store
 from level1_pipeline.tables import outcomes, predictions
+from serving import arms
 
 NEWEST = 100_000  # pairs that are compared: enough for any verdict, and bounded
 C = predictions.c
@@ -34,39 +35,46 @@ class Arm:
 
 @dataclass(frozen=True)
 class Counts:
-    """Answers, failures (no score), and mean and standard deviation of the scores (NaN without any)."""
+    """Cases, failures (no score), and mean and standard deviation of the scores (NaN without any)."""
 
     rows: int = 0
     errors: int = 0
+    alone: int = 0  # of the errors: cases that the champion answered
     mean: float = math.nan
     sd: float = math.nan
-    error: str = ""  # an example of a failure
+    error: str = ""  # of one of these
 
 
 def counts(store: Store, arm: Arm) -> Counts:
     """Count what an arm did; one pass in the database."""
+    other = predictions.alias("other")
+    same = (other.c.problem == C.problem) & (other.c.id == C.id) & (other.c.arm == arms.CHAMPION)
+    alone = C.score.is_(None), sa.exists().where(same, other.c.score.is_not(None))
     wanted = sa.select(
         sa.func.count(),
         sa.func.count(C.score),
+        sa.func.count().filter(*alone),
         sa.func.avg(C.score),
         sa.func.avg(C.score * C.score),
-        sa.func.max(C.error),
+        sa.func.max(C.error).filter(*alone),
     ).where(arm.rows())
     with store.engine.connect().execution_options(reads_only=True) as connection:
-        rows, scored, mean, square, error = connection.execute(wanted).one()
+        rows, scored, by_itself, mean, square, error = connection.execute(wanted).one()
     if not scored:
-        return Counts(rows, rows, error=error or "")
-    return Counts(rows, rows - scored, mean, math.sqrt(max(square - mean * mean, 0.0)), error or "")
+        return Counts(rows, rows, by_itself, error=error or "")
+    return Counts(rows, rows - scored, by_itself, mean, math.sqrt(max(square - mean * mean, 0.0)), error or "")
 
 
 def calls(store: Store, arm: Arm) -> pd.DataFrame:
-    """Each call of the model: its latency in ms and the number of rows that it scored together.
+    """Each call that gave a score: its latency in ms and the number of rows that it scored together.
 
-    Rows of one call carry the same latency to the last bit, which is how they are told from others.
+    Rows of one call carry the same latency to the last bit, which is how they are told from others. A call
+    that failed says nothing about speed: a crash is quicker than any answer.
     """
     wanted = sa.select(C.latency_ms.label("ms"), sa.func.count().label("rows")).where(arm.rows())
+    scored = wanted.group_by(C.latency_ms).having(sa.func.count(C.score) > 0)
     with store.engine.connect().execution_options(reads_only=True) as connection:
-        found = connection.execute(wanted.group_by(C.latency_ms)).all()
+        found = connection.execute(scored).all()
     return pd.DataFrame(found, columns=["ms", "rows"]).astype({"ms": float, "rows": int})
 
 

@@ -70,13 +70,6 @@ class Scored:
         """Only so many cases; itself, if it has no more."""
         return self if len(self) <= count else replace(self, cases=self.cases[:count], scores=self.scores[:count])
 
-    def answered(self) -> Scored:
-        """Only the cases that have a score."""
-        if None not in self.scores:
-            return self
-        pairs = [(case, score) for case, score in self if score is not None]
-        return replace(self, cases=[case for case, _ in pairs], scores=[score for _, score in pairs])
-
 
 def in_canary(route: Route, entity_id: str) -> bool:
     """Whether an entity belongs to the canary's share: the same on every worker, and kept as the share grows.

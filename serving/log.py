@@ -130,13 +130,15 @@ class PredictionLog:
                 self._write([row])
 
     def _insert(self, connection: sa.Connection, rows: list[Row]) -> None:
-        """An id that an arm has logged before is left as it is."""
-        whole = len(rows) - len(rows) % TOGETHER
+        """Of an arm's rows of one id the first with a score stays: who got no answer may ask again."""
+        whole, single = len(rows) - len(rows) % TOGETHER, list[Row]()
         for start in range(0, whole, TOGETHER):
-            together = tuple(chain.from_iterable(rows[start : start + TOGETHER]))
-            connection.exec_driver_sql(_statement(self._dialect, TOGETHER), together)
-        if rest := rows[whole:]:
-            connection.exec_driver_sql(_statement(self._dialect, 1), rest)
+            some = rows[start : start + TOGETHER]
+            done = connection.exec_driver_sql(_statement(self._dialect, TOGETHER), tuple(chain.from_iterable(some)))
+            if done.rowcount < TOGETHER:
+                single += some  # some ids are known
+        if single := single + rows[whole:]:
+            connection.exec_driver_sql(_statement(self._dialect, 1), single)
 
     def _lose(self, rows: int) -> None:
         if rows:
@@ -151,7 +153,11 @@ class PredictionLog:
 
 @cache
 def _statement(dialect: str, rows: int) -> str:
-    mark = "?" if dialect == "sqlite" else "%s"
-    row = f"({', '.join([mark] * len(predictions.columns))})"
-    names = ", ".join(predictions.columns.keys())
-    return f"INSERT INTO predictions ({names}) VALUES {', '.join([row] * rows)} ON CONFLICT DO NOTHING"  # noqa: S608
+    """An insert that leaves known ids as they are. That of a single row replaces one without a score by one with
+    a score; several cannot, because PostgreSQL refuses to touch a row twice in one statement."""
+    mark, names = "?" if dialect == "sqlite" else "%s", [column.name for column in predictions.columns]
+    values = ", ".join([f"({', '.join([mark] * len(names))})"] * rows)
+    key, new = ", ".join(predictions.primary_key.columns.keys()), ", ".join(f"{one} = excluded.{one}" for one in names)
+    better = f"({key}) DO UPDATE SET {new} WHERE predictions.score IS NULL AND excluded.score IS NOT NULL"
+    known = "DO NOTHING" if rows > 1 else better
+    return f"INSERT INTO predictions ({', '.join(names)}) VALUES {values} ON CONFLICT {known}"  # noqa: S608

@@ -141,6 +141,7 @@ class Service:
             version=serving.champion.version,
             since=serving.since,
             checksum=serving.champion.checksum,
+            **serving.champion.engine,
             metrics=manifest.get("metrics", {}),
             challenger=serving.challenger.version if serving.challenger else None,
             mode=route.mode,
@@ -157,8 +158,7 @@ class Service:
     def _record(self, scored: list[Scored]) -> None:
         for one in scored:
             self.notes.scored(one)
-            # Where the champion fails nothing was said, and the caller may ask again with the same id.
-            self.log.add(one.answered() if one.arm == arms.CHAMPION else one)
+            self.log.add(one)
 
     def _count_unknown(self, serving: Serving, asked: list[Asked]) -> None:
         for name, known in serving.champion.categories.items():

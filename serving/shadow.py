@@ -56,6 +56,6 @@ class Shadow:
 
 def _score(model: Model, cases: list[Asked]) -> list[Scored]:
     scored = arms.ask(model, arms.SHADOW, cases)
-    if len(cases) > 1 and not scored.answered():
+    if len(cases) > 1 and not any(score is not None for score in scored.scores):
         return [arms.ask(model, arms.SHADOW, [case]) for case in cases]  # which of them spoilt it?
     return [scored]

@@ -3,18 +3,33 @@
 from __future__ import annotations
 
 import math
+import zlib
+from contextlib import suppress
+from datetime import UTC, datetime, timedelta
+from typing import Any
 
 import numpy as np
 import pandas as pd
 import pytest
 
-from level1_pipeline import gate, problem
-from level2_cicd import evidence, governor
-from level2_cicd.logged import Counts
+from level1_pipeline import bundle, gate, problem
+from level1_pipeline.outcomes import Known, keep
+from level1_pipeline.settings import Settings
+from level1_pipeline.store import Route, Store
+from level2_cicd import evidence, governor, logged
+from level2_cicd.logged import Arm, Counts
 from level2_cicd.policy import Policy
+from serving.arms import Asked, Scored, Serving
+from serving.bodies import Case
+from serving.errors import Refusal
+from serving.log import PredictionLog
+from serving.metrics import Metrics
+from serving.model import Model
+from serving.service import Service
 from tests.problems import friedman
 
 POLICY = Policy(shares=(0.25, 0.5))
+NOW = datetime(2013, 4, 1, 4, tzinfo=UTC)
 SHAPE = ("NAME", "TASK", "TARGET", "EVENT_TIME", "TIMEZONE", "SLICES", "PRIMARY_METRIC", "GATE", "COSTS")
 
 
@@ -70,23 +85,104 @@ def test_too_few_outcomes_show_no_harm_and_say_who_waits_for_them() -> None:
 
 
 @pytest.mark.parametrize(
-    ("mine", "theirs", "outcome"),
+    ("mine", "outcome"),
     [
-        ((1000, 0), (1000, 0), "pass"),
-        ((1000, 1), (1000, 0), "pass"),
-        ((999, 1), (1000, 0), "fail"),
-        ((1000, 20), (1000, 20), "pass"),  # what breaks both is not the candidate's fault
-        ((0, 0), (0, 0), "pass"),
+        (Counts(1000, errors=1, alone=1), "pass"),
+        (Counts(999, errors=1, alone=1), "fail"),
+        (Counts(1000, errors=20, alone=0), "pass"),  # what breaks both is not the candidate's fault
+        (Counts(), "pass"),
     ],
 )
-def test_errors_are_counted_against_the_champions(mine: tuple[int, int], theirs: tuple[int, int], outcome: str) -> None:
-    assert evidence.errors(Counts(*mine), Counts(*theirs), POLICY).outcome == outcome
+def test_one_failure_in_a_thousand_is_allowed(mine: Counts, outcome: str) -> None:
+    assert evidence.errors(mine, Counts(1000), POLICY).outcome == outcome
+
+
+class Crashing:
+    """Stands in for a bundle: scores a record, or raises for some per cent of them, counted from `first`."""
+
+    scorer = None
+
+    def __init__(self, first: int, percent: int):
+        self.fails = range(first, first + percent)
+
+    def predict(self, records: list[dict[str, Any]]) -> np.ndarray:
+        if any(zlib.crc32(repr(record).encode()) % 100 in self.fails for record in records):
+            raise ZeroDivisionError("planted")
+        return np.full(len(records), 0.5)
+
+
+def asked(home: Settings, rows: pd.DataFrame, serving: Serving) -> Store:
+    """A store with the log of a service that was asked about each of the rows, one by one."""
+    service = Service(home.model_copy(update={"clock": NOW.isoformat()}))  # its threads never run
+    service.watcher.serving = serving
+    for n, record in enumerate(bundle.records(rows)):
+        with suppress(Refusal):  # where the champion fails nothing is said
+            service.predict([Case(id=f"{n}", record=problem.Record(**record))])
+    service.stop()
+    return service.store
+
+
+@pytest.mark.parametrize(("mode", "share"), [("shadow", 0.0), ("canary", 0.05), ("canary", 0.25)])
+@pytest.mark.parametrize(
+    ("champion", "candidate", "outcome"),
+    [
+        (Crashing(0, 5), Crashing(0, 5), "pass"),
+        (Crashing(10, 5), Crashing(10, 5), "pass"),  # by chance its share of the canary's cases is the larger one
+        (Crashing(45, 5), Crashing(45, 5), "pass"),  # here, too
+        (Crashing(0, 5), Crashing(0, 3), "pass"),
+        (Crashing(0, 5), Crashing(0, 10), "fail"),
+        (Crashing(0, 5), Crashing(5, 4), "fail"),  # as seldom as the champion, but on other cases
+        (Crashing(0, 0), Crashing(0, 5), "fail"),
+    ],
+)
+def test_a_candidate_is_blamed_for_failing_where_the_champion_answers_and_only_there(
+    home: Settings, rows: pd.DataFrame, mode: str, share: float, champion: Any, candidate: Any, outcome: str
+) -> None:
+    models = (Model("1", champion, "", {}, {}), Model("2", candidate, "", {}, {}))
+    store = asked(home, rows.head(1000), Serving(Route("1", "2", mode, share), *models))
+    mine, theirs = (logged.counts(store, Arm(*arm, NOW)) for arm in (("2", mode), ("1", "champion")))
+    store.close()
+    check = evidence.errors(mine, theirs, POLICY)
+    assert check.outcome == outcome, check.words
+    assert (theirs.errors > 0) == bool(champion.fails)
+
+
+def test_harm_is_judged_on_the_cases_that_the_champion_can_score(
+    home: Settings, rows: pd.DataFrame, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else a candidate that mends a crash could never be shown to do no harm."""
+    labelled = rows[rows[problem.TARGET].notna()].head(300)
+    crashing, mended = Crashing(0, 20), Crashing(0, 0)
+    serving = Serving(Route("1", "2", "canary", 1.0), Model("1", crashing, "", {}, {}), Model("2", mended, "", {}, {}))  # type: ignore[arg-type]
+    store = asked(home, labelled, serving)
+    keep(store, [Known(f"{n}", float(value), NOW) for n, value in enumerate(labelled[problem.TARGET])], NOW)
+    monkeypatch.setattr(bundle, "load", lambda _: crashing)
+    later = NOW + timedelta(days=5)
+    check, cases = evidence.canary_harm(store, Arm("2", "canary", NOW), home.home / "1", later, POLICY)
+    store.close()
+    assert check.outcome == "pass", check.words
+    assert 200 < cases < 280, "the others broke the champion"
+    assert f"on the same {cases} cases" in check.words
+
+
+def test_failed_calls_say_nothing_about_speed(store: Store) -> None:
+    """A crash is quicker than any answer; a candidate that mends it is not slow."""
+    log, model = PredictionLog(store, 1000, Metrics()), Model("1", None, "", {}, {})  # type: ignore[arg-type]
+    for n in range(300):
+        score, ms = (None, 0.01) if n % 3 else (0.5, 25.0)
+        case = Asked(f"{n}", "somebody", {}, NOW)
+        log.add(Scored("champion", model, [case], [score], "ValueError", ms + n * 1e-6, NOW))
+    log.close()
+    found = logged.calls(store, Arm("1", "champion", NOW))
+    store.close()
+    assert found["rows"].sum() == 100
+    assert evidence.latency(calls(26, 1, 200), found, POLICY).outcome == "pass"
 
 
 def test_a_distribution_is_judged_in_the_champions_standard_deviations() -> None:
-    usual = Counts(1000, 0, 0.2, 0.1)
-    assert evidence.distribution(Counts(1000, 0, 0.29, 0.1), usual, POLICY).outcome == "pass"
-    assert evidence.distribution(Counts(1000, 0, 0.31, 0.1), usual, POLICY).outcome == "fail"
+    usual = Counts(1000, mean=0.2, sd=0.1)
+    assert evidence.distribution(Counts(1000, mean=0.29, sd=0.1), usual, POLICY).outcome == "pass"
+    assert evidence.distribution(Counts(1000, mean=0.31, sd=0.1), usual, POLICY).outcome == "fail"
     assert evidence.distribution(Counts(), usual, POLICY).outcome == "inconclusive"
     assert math.isnan(Counts().mean)
 

@@ -16,6 +16,7 @@ from level1_pipeline.store import Route
 from serving import arms
 from serving.arms import Asked, Serving, in_canary
 from serving.bodies import Case
+from serving.errors import Refusal
 from serving.metrics import Metrics
 from serving.model import Model, load
 from serving.service import Service
@@ -122,16 +123,40 @@ def test_a_canary_that_fails_for_one_row_answers_the_others() -> None:
     assert (said.arm, list(said)) == ("champion", [(cases[2], 0.25)])
 
 
-def test_a_champion_that_gives_no_number_answers_500_and_logs_no_prediction(
-    unwatched: httpx2.Client, served: Settings, records: list[dict[str, Any]]
+@pytest.mark.parametrize(
+    ("says", "why"),
+    [(RuntimeError("broken"), "RuntimeError: broken"), (float("nan"), "the score is not a finite number")],
+    ids=str,
+)
+def test_a_champion_that_fails_answers_500_and_is_logged_until_the_next_try_gets_an_answer(
+    unwatched: httpx2.Client, served: Settings, records: list[dict[str, Any]], says: Any, why: str
 ) -> None:
     client, watcher = unwatched, unwatched.app.service.watcher  # type: ignore[attr-defined]
-    watcher.serving = Serving(Route("1"), model(float("nan"), "1"))
-    answer = client.post("/predict", json={"id": "nan", "record": records[0]})
-    assert (answer.status_code, "no number" in answer.json()["error"]) == (500, True)
+    watcher.serving = Serving(Route("2"), model(says, "2"))
+    for name in ("a", "b", "c"):
+        answer = client.post("/predict", json={"id": name, "record": records[0]})
+        assert (answer.status_code, "no number" in answer.json()["error"]) == (500, True)
+    rows = logged_when(served, 3)
+    assert {(row["arm"], row["version"], row["score"], row["error"]) for row in rows} == {("champion", "2", None, why)}
     watcher.serving = Serving(Route("1"), model(0.5, "1"))
-    assert client.post("/predict", json={"id": "nan", "record": records[0]}).status_code == 200
-    assert [row["score"] for row in eventually(lambda: logged(served))] == [0.5]
+    assert client.post("/predict", json={"id": "b", "record": records[1]}).status_code == 200
+    rows = eventually(lambda: [row for row in logged(served) if row["score"] is not None])
+    assert [(row["id"], row["version"], row["error"], row["record"]) for row in rows] == [("b", "1", None, records[1])]
+    assert len(logged(served)) == 3
+
+
+def test_the_canarys_answer_is_logged_although_both_arms_failed_at_the_first_try(
+    served: Settings, records: list[dict[str, Any]]
+) -> None:
+    service, broken = Service(served), RuntimeError("broken")  # its threads never run
+    case = Case(id="again", record=records[0])
+    service.watcher.serving = Serving(canary(1.0), model(broken, "1"), model(broken))
+    with pytest.raises(Refusal, match="no number for again"):
+        service.predict([case])
+    service.watcher.serving = Serving(canary(1.0), model(broken, "1"), model(0.75))
+    assert [(one["arm"], one["score"]) for one in service.predict([case])] == [("canary", 0.75)]
+    service.stop()
+    assert [(row["arm"], row["score"]) for row in logged(served)] == [("canary", 0.75), ("champion", None)]
 
 
 # ---- shadow

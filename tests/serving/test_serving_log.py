@@ -111,6 +111,25 @@ def test_the_same_id_and_arm_leave_one_row_the_first(both: Settings, log_of: Mak
     assert log.lost == 0  # to ignore what is there already is no loss
 
 
+@pytest.mark.parametrize("count", [1, 250], ids=["alone", "many together"])
+@pytest.mark.parametrize("at_once", [True, False])
+def test_an_answer_takes_the_place_of_a_failure_and_no_failure_that_of_an_answer(
+    both: Settings, log_of: MakeLog, at_once: bool, count: int
+) -> None:
+    failed = [row(number, version="2", score=None, error="ValueError: not this one") for number in range(count)]
+    said = [row(number, entity_id="somebody else", latency_ms=2.5) for number in range(count)]
+    later = [row(number, score=0.9) for number in range(count)]
+    log = log_of(both)
+    for rows, left in ((failed, failed), (said, said), (failed, said), (later, said)):
+        log.add(scored(*rows))
+        if not at_once:
+            log.flush()
+            assert logged(both) == left
+    log.flush()
+    assert logged(both) == said
+    assert (log.lost, log.trouble) == (0, None)
+
+
 def test_several_writers_at_once_lose_nothing(both: Settings, log_of: MakeLog) -> None:
     def write(start: int) -> None:
         log = log_of(both)
