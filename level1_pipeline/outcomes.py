@@ -45,6 +45,8 @@ def possible(known_at: datetime | None, now: datetime) -> bool:
 def keep(store: Store, reported: Iterable[Known], now: datetime) -> Result:
     """Keep outcomes in one transaction. The value that became known last counts, whatever comes first.
 
+    Of two values that became known at the same moment the larger one counts: any fixed rule gives the same end.
+
     Args:
         store: the operations store.
         reported: checked with `possible` by the caller, who knows how to refuse.
@@ -97,7 +99,7 @@ def _amend(connection: sa.Connection, one: Known, now: datetime) -> str:
     mine = (COLUMNS.problem == problem.NAME) & (COLUMNS.id == one.id)
     old = connection.execute(sa.select(outcomes).where(mine).with_for_update()).one()
     changes: dict[str, Any] = {"confirmed_at": max(old.confirmed_at, known_at)}
-    corrected = one.value != old.value and known_at >= old.confirmed_at
+    corrected = one.value != old.value and (known_at, one.value) > (old.confirmed_at, old.value)
     if corrected:
         changes |= {"value": one.value, "known_at": known_at, "corrected_at": datetime.now(UTC)}
     elif one.value == old.value:

@@ -85,7 +85,7 @@ predictions = sa.Table(
     sa.Column("recorded_at", UtcTime, nullable=False),  # wall time
     sa.Column("record", sa.JSON, nullable=False),
     sa.Column("score", sa.Float),  # missing when the model failed
-    sa.Column("error", sa.String),  # why it failed; the champion answered in its place
+    sa.Column("error", sa.String),  # why it failed; where a canary failed the champion was asked in its place
     sa.Column("latency_ms", sa.Float, nullable=False),  # of the model, for the rows that it scored together
     sa.Index("predictions_by_time", "problem", "at"),
 )
@@ -144,6 +144,7 @@ quarantine = sa.Table(
     sa.Column("slice", sa.String, primary_key=True),  # `column=value`, or empty for all rows
     sa.Column("reason", sa.String, nullable=False),
     sa.Column("at", UtcTime, nullable=False),  # on the clock of decisions
+    sa.Column("lifted_at", UtcTime),  # by a person, who found no fault: the span counts no more and stays known
 )
 rollouts = sa.Table(
     "rollouts",  # of the model: the desired state, which the control loop brings about

@@ -22,14 +22,14 @@ from level1_pipeline.store import Change, LeaseLost
 from level2_cicd import driver, governor, inbox, training
 from level2_cicd.decide import REFUSED, Next, Situation, champions, next_step, unfinished
 from level2_cicd.triggers import MONITORING, Order, due, order_for, wanted
-from monitoring import journal, privacy, prometheus, report, tickets, webhook
+from monitoring import follow_up, journal, tickets
 from monitoring.findings import Pass
+from monitoring.journal import DAYS
 from monitoring.observe import observe
 from monitoring.window import last_days
 
 logger = logging.getLogger(__name__)
 
-DAYS = 7  # of a window
 MOST_STEPS = 6  # of one cycle: an order, its training, the start of its rollout, and looks at it
 Trainer = Callable[[Settings, Order], int]
 
@@ -92,16 +92,13 @@ class Operator:
             return []
         found = observe(self.settings, now, DAYS)
         self._follow()
-        privacy.retain(self.settings, self.store, found.at)
-        open_now = tickets.open_tickets(self.store)
-        prometheus.write(self.settings, found, len(open_now))
-        report.write(self.settings, self.store, found, open_now, {})
+        follow_up.publish(self.settings, self.store, found)
         return [f"monitor: {found.diagnosis.cause} ({found.diagnosis.words})"]
 
     def _follow(self) -> list[str]:
         """The tickets of the newest pass, in every cycle: the one that made it may have been killed."""
         if newest := self._newest():
-            webhook.send(self.settings.webhook, tickets.follow(self.store, newest))
+            follow_up.tell(self.settings, self.store, newest)
         return []
 
     def _newest(self) -> Pass | None:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from datetime import datetime
+from zoneinfo import ZoneInfo
+
 from level1_pipeline import problem
 from monitoring.findings import Coverage, Interval, Pass, Performance
 
@@ -9,7 +12,7 @@ TREE = {
     "data fault": (
         "Is the source of the data really broken? Look at the rows of the quarantined span.",
         "Yes: have it mended. The span stays out of training and of judging; do **not** train again.",
-        "No, the world became like this: delete the span from the quarantine and run the pass again.",
+        "No, the world became like this: lift the span (`python -m monitoring quarantine`) and run the pass again.",
     ),
     "real change": (
         "Do new outcomes confirm it (calibration or skill, not only inputs)?",
@@ -54,7 +57,7 @@ def commands(found: Pass) -> list[str]:
 def body(found: Pass, incident: str) -> str:
     """The ticket in Markdown."""
     said = found.diagnosis
-    window = f"{found.window.start:%Y-%m-%d} to {found.window.end:%Y-%m-%d}"
+    window = f"{day(found.window.start)} to {day(found.window.end)}"
     lines = [f"# {title(found, incident)}", "", said.words, ""]
     lines += [f"- to do: **{said.action}** (confidence {said.confidence})", f"- window: {window}"]
     lines += [f"- champion: {found.champion or 'none'}", f"- coverage: {coverage(found.coverage)}"]
@@ -64,7 +67,7 @@ def body(found: Pass, incident: str) -> str:
         "Where": [f"{one.slice}: {one.share:.0%} of the rows, change {one.change:+.3f}" for one in said.slices],
         "Columns most responsible": [f"{one.column} ({one.size:.1f} standard deviations)" for one in said.columns],
         "Quarantined": [
-            f"{one.slice or 'all rows'} from {one.start:%Y-%m-%d %H:%M} to {one.end:%Y-%m-%d %H:%M} UTC: {one.reason}"
+            f"{one.slice or 'all rows'} from {local(one.start)} to {local(one.end)} ({problem.TIMEZONE}): {one.reason}"
             for one in said.quarantine
         ],
     }
@@ -72,6 +75,16 @@ def body(found: Pass, incident: str) -> str:
         lines += ["", f"## {name}", "", *(f"- {point}" for point in points)] if points else []
     lines += ["", "## How to decide", "", *(f"{n}. {step}" for n, step in enumerate(TREE.get(said.cause, ()), 1))]
     return "\n".join([*lines, "", "## Commands", "", "```", *commands(found), "```", ""])
+
+
+def day(time: datetime) -> str:
+    """The problem's local day, by which windows are cut."""
+    return f"{time.astimezone(ZoneInfo(problem.TIMEZONE)):%Y-%m-%d}"
+
+
+def local(time: datetime) -> str:
+    """The problem's local day and time."""
+    return f"{time.astimezone(ZoneInfo(problem.TIMEZONE)):%Y-%m-%d %H:%M}"
 
 
 def coverage(of: Coverage) -> str:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import logging
 import os
-from zoneinfo import ZoneInfo
 
 from rich.console import Console
 from rich.markdown import Markdown
@@ -13,11 +12,12 @@ from rich.table import Table
 from sqlalchemy.exc import OperationalError
 
 from level1_pipeline import problem
+from level1_pipeline import quarantine as apart
 from level1_pipeline.bundle import BundleRefused
 from level1_pipeline.leases import LeaseHeld
 from level1_pipeline.settings import Settings
 from level1_pipeline.store import Store
-from monitoring import advice, privacy, prometheus, report, snapshot, webhook
+from monitoring import advice, follow_up, journal, privacy, snapshot
 from monitoring import outcomes as files
 from monitoring import tickets as incidents
 from monitoring.findings import Cause, Pass
@@ -45,18 +45,12 @@ def run(settings: Settings, asked: argparse.Namespace) -> int:
     store = Store(settings.operations)
     with console.status("looking at the window"):
         found = observe(settings, days=asked.days)
-    events = incidents.follow(store, found)
-    open_now = incidents.open_tickets(store)
-    prometheus.write(settings, found, len(open_now))
-    columns = {} if asked.no_snapshot else _snapshot(settings, store, found)
-    page = report.write(settings, store, found, open_now, columns)
-    privacy.retain(settings, store, found.at)
-    webhook.send(settings.webhook, events)
+    events = follow_up.tell(settings, store, found)
+    columns = {} if asked.no_snapshot or not journal.usual(found.window) else _snapshot(settings, store, found)
+    page = follow_up.publish(settings, store, found, columns)
     store.close()
     show(found, events)
-    start, end = (
-        f"{time.astimezone(ZoneInfo(problem.TIMEZONE)):%Y-%m-%d}" for time in (found.window.start, found.window.end)
-    )
+    start, end = advice.day(found.window.start), advice.day(found.window.end)
     line = f"monitor | {problem.NAME} | window {start} to {end} | verdict {advice.verdict(found)} | report {os.path.relpath(page)}"
     console.print(line, markup=False)
     return CODES[found.diagnosis.cause]
@@ -117,6 +111,24 @@ def tickets(settings: Settings, asked: argparse.Namespace) -> int:
         table.add_row(str(row["number"]), row["title"], opened, updated, str(row["seen"]))
     console.print(table)
     console.print(f"tickets | {problem.NAME} | {len(rows)} open")
+    return FINE
+
+
+def quarantine(settings: Settings, asked: argparse.Namespace) -> int:
+    """List the spans that were set apart, or lift one."""
+    store = Store(settings.operations)
+    if asked.lift is not None:
+        span = apart.lift(store, asked.lift, settings.who, asked.reason, settings.now())
+        rows = f"{span.slice or 'all rows'} from {advice.local(span.start)} to {advice.local(span.end)}"
+        console.print(f"quarantine | {problem.NAME} | lifted | {rows}: {span.reason}", markup=False)
+        return FINE
+    found = apart.listed(store)
+    for number, one in enumerate(found, 1):
+        rows = f"{one['slice'] or 'all rows'} from {advice.local(one['start'])} to {advice.local(one['end'])}"
+        lifted = f", lifted on {advice.day(one['lifted_at'])}" if one["lifted_at"] else ""
+        console.print(f"  {number}  {rows}{lifted}: {one['reason']}", markup=False)
+    in_force = sum(one["lifted_at"] is None for one in found)
+    console.print(f"quarantine | {problem.NAME} | {in_force} in force, {len(found) - in_force} lifted", markup=False)
     return FINE
 
 

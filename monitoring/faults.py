@@ -7,14 +7,15 @@ stormy day stretches any single figure.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, replace
 from datetime import date, timedelta
 
 import numpy as np
 import pandas as pd
 
 from level1_pipeline import problem, schema
+from level1_pipeline.quarantine import Quarantined
 from monitoring import relations
 from monitoring.findings import Span, Window
 from monitoring.sums import ALL, SCORE
@@ -24,11 +25,13 @@ DAYS = 2  # on which the same thing is wrong
 ROWS = 50  # of a slice on a day, below which it is not judged
 MIN_REFERENCE = 21  # days: with 14, seven of 109 ordinary weeks looked like faults, with 28 none
 MISSING = 0.5  # more missing than on the worst reference day
+EMPTY, EMPTY_NEVER = 5, 3  # days without any value, for a column that has such days anyway, and for one that never had
 COLLAPSED = 0.1  # of the smallest spread of a reference day
 LOST = 0.1  # of the smallest share of a reference day
 BROKEN, STRANGE = 4.0, 2.5  # times the worst reference day's distance from the relation among the inputs
 UNKNOWN = 0.2  # share of values never seen on the reference days
 LARGE = 0.2  # share of the rows from which a slice's relations are judged: a small airline may change its timetable
+MOST = 0.9  # of the rows beside a slice, which must have been checked before it alone is blamed
 CERTAIN = 1000.0  # the size of a broken rule
 
 
@@ -50,26 +53,63 @@ class Fault:
         return f"{self.column}: {self.kind}{where} on {len(self.days)} days from {min(self.days)}"
 
 
-def find(reference: Log, current: Log) -> list[Fault]:
-    """All faults of the current window, worst first; without enough reference only the schema is checked."""
+def find(
+    reference: Log, current: Log, hidden: Iterable[Quarantined] = (), lifted: Iterable[Quarantined] = ()
+) -> list[Fault]:
+    """All faults of the current window, worst first; without enough reference only the schema is checked.
+
+    Args:
+        reference: the days before.
+        current: the window.
+        hidden: the spans that were left out of both: their rows are set apart, and not gone.
+        lifted: the spans that a person found to be no fault; they are none here.
+    """
     found = [*_out_of_bounds(current), *_out_of_list(current)]
-    before = reference.sums.by_slice()
+    before, now = reference.sums.by_slice(), current.sums.by_slice()
+    judged: Judged = {}
     if len(reference.rows) and len(current.rows) and before.index.get_level_values("day").nunique() >= MIN_REFERENCE:
-        now = current.sums.by_slice()
-        hits = [*_missing(before, now), *_collapsed(before, now), *_lost(reference, current)]
-        hits += [*_unknown(reference.rows, current.rows), *_unrelated(reference.rows, current.rows)]
+        hits = [*_missing(before, now, judged), *_empty(before, now), *_collapsed(before, now, judged)]
+        hits += [*_lost(reference, current, tuple(hidden)), *_unknown(reference.rows, current.rows)]
+        hits += _unrelated(reference.rows, current.rows, judged)
         found += [_fault(key, part) for key, part in pd.DataFrame(hits, columns=_HIT).groupby(_HIT[:4])] if hits else []
-    # A rule is no comparison: a single day that breaks it is enough.
-    found = [fault for fault in found if len(fault.days) >= DAYS + fault.strange or fault.size == CERTAIN]
-    faults = _merge([fault for fault in found if not fault.strange])
+    found, shares = _lasting(found), _shares(current)
+    faults = _merge([fault for fault in found if not fault.strange], judged, shares)
     # What is missing or stuck breaks the relations of other columns, too: name the cause only.
     faults = [fault for fault in faults if fault.kind != UNRELATED] or faults
-    return faults + _merge([fault for fault in found if fault.strange])
+    faults += _merge([fault for fault in found if fault.strange], judged, shares)
+    return _lasting(_without(faults, tuple(lifted)))
 
 
-UNRELATED = "does not fit the other inputs"
+MISSED, STUCK, UNRELATED = "missing far more often", "stuck (hardly any spread)", "does not fit the other inputs"
 _HIT = ["kind", "column", "slice", "strange", "day", "size"]
 Hit = tuple[str, str, str, bool, date, float]
+Judged = dict[tuple[str, str], set[str]]  # by kind and column the slices that were checked, with a hit or without
+
+
+def _lasting(faults: list[Fault]) -> list[Fault]:
+    """Those on enough days. A rule is no comparison: a single day that breaks it is enough."""
+    return [one for one in faults if len(one.days) >= (1 if one.size == CERTAIN else DAYS + one.strange)]
+
+
+def _without(faults: list[Fault], lifted: tuple[Quarantined, ...]) -> list[Fault]:
+    """The faults on the days on which nobody has lifted them."""
+
+    def is_lifted(fault: Fault, day: date) -> bool:
+        return any(span.slice in (ALL, fault.slice) and _overlap(span, day) for span in lifted)
+
+    return [replace(one, days=tuple(day for day in one.days if not is_lifted(one, day))) for one in faults]
+
+
+def _overlap(span: Quarantined, day: date) -> bool:
+    return bool(span.start < _midnight(day + timedelta(days=1)) and span.end > _midnight(day))
+
+
+def _shares(log: Log) -> dict[str, float]:
+    """The share of the rows by slice."""
+    if log.sums.rows is None:
+        return {}
+    rows = log.sums.rows.groupby(level="slice").sum()
+    return dict(rows / rows[ALL])
 
 
 def _fault(key: tuple[str, str, str, bool], hits: pd.DataFrame) -> Fault:
@@ -108,36 +148,77 @@ def _worst(before: pd.Series, keys: list[str], how: str) -> pd.Series:
     return before.groupby(level=keys).agg(how)
 
 
-def _missing(before: pd.DataFrame, now: pd.DataFrame) -> Iterator[Hit]:
-    judged = now[now["rows"] >= ROWS]["missing"]
+def _missing(before: pd.DataFrame, now: pd.DataFrame, judged: Judged) -> Iterator[Hit]:
+    missing = now[now["rows"] >= ROWS]["missing"]
     worst = _worst(before["missing"][before["rows"] >= ROWS], ["slice", "column"], "max")
-    more = judged - worst.reindex(judged.index.droplevel("day")).to_numpy()
+    more = missing - worst.reindex(missing.index.droplevel("day")).to_numpy()
+    _note(judged, MISSED, more)
     for (where, day, column), size in more[more > MISSING].items():
-        yield "missing far more often", column, where, False, day, size / MISSING
+        yield MISSED, column, where, False, day, size / MISSING
 
 
-def _collapsed(before: pd.DataFrame, now: pd.DataFrame) -> Iterator[Hit]:
-    judged = now[now["count"] >= ROWS]["std"]
+def _empty(before: pd.DataFrame, now: pd.DataFrame) -> Iterator[Hit]:
+    """A column that is often missing anyway (gusts, on calm days) cannot be missing far more often.
+
+    So all rows are looked at together, and the whole window: at a single airport it may be calm for a week.
+    """
+    was, is_ = (_without_values(table) for table in (before, now))
+    for column in is_.columns.intersection(was.columns):
+        days = is_.index[is_[column]]
+        most = was[column].astype(float).rolling(len(is_), min_periods=1).sum().max()  # of any stretch as long
+        if len(days) >= EMPTY_NEVER and (most == 0 or (len(days) == len(is_) > most and len(is_) >= EMPTY)):
+            for day in days:
+                yield MISSED, column, ALL, False, day, 1 / MISSING
+
+
+def _without_values(table: pd.DataFrame) -> pd.DataFrame:
+    """By day and column, whether no row of that day has a value."""
+    every = table.xs(ALL, level="slice").drop(SCORE, level="column", errors="ignore")
+    return every[every["rows"] >= ROWS]["count"].eq(0).unstack("column", fill_value=False)
+
+
+def _collapsed(before: pd.DataFrame, now: pd.DataFrame, judged: Judged) -> Iterator[Hit]:
+    spread = now[now["count"] >= ROWS]["std"]
     known = before[before["count"] >= ROWS]["std"]
     days, least = known.groupby(level=["slice", "column"]).size(), _worst(known, ["slice", "column"], "min")
     least = least[(days >= MIN_REFERENCE) & (least > 0)].drop(SCORE, level="column", errors="ignore")
-    ratio = judged / least.reindex(judged.index.droplevel("day")).to_numpy()
+    ratio = spread / least.reindex(spread.index.droplevel("day")).to_numpy()
+    _note(judged, STUCK, ratio)
     for (where, day, column), size in ratio[ratio < COLLAPSED].items():
-        yield "stuck (hardly any spread)", column, where, False, day, COLLAPSED / max(size, 1e-3)
+        yield STUCK, column, where, False, day, COLLAPSED / max(size, 1e-3)
 
 
-def _lost(reference: Log, current: Log) -> Iterator[Hit]:
+def _note(judged: Judged, kind: str, sizes: pd.Series) -> None:
+    """Write down which slices have a size, by (slice, day, column)."""
+    for where, _, column in sizes.dropna().index:
+        judged.setdefault((kind, column), set()).add(where)
+
+
+def _lost(reference: Log, current: Log, hidden: tuple[Quarantined, ...]) -> Iterator[Hit]:
     if reference.sums.rows is None or current.sums.rows is None:
         return
-    tables = [
-        sums.rows.unstack("slice", fill_value=0.0) for sums in (reference.sums, current.sums) if sums.rows is not None
-    ]
-    before, now = (table.div(table[ALL], axis=0) for table in tables)
-    steady = [name for name in before if name and tables[0][name].min() >= ROWS]
+    counts, now = _counts(reference.sums.rows, hidden), _counts(current.sums.rows, hidden)
+    before, now = counts.div(counts[ALL], axis=0), now.div(now[ALL], axis=0)
+    steady = [name for name in before if name and counts[name].min() >= ROWS]
     for name in steady:
         share = now[name] if name in now else pd.Series(0.0, now.index)
         for day in share.index[share < LOST * before[name].min()]:
-            yield "rows are gone", name.split("=")[0], name, False, day, 1 / LOST
+            if not _touched(hidden, name, day):
+                yield "rows are gone", name.split("=")[0], name, False, day, 1 / LOST
+
+
+def _counts(rows: pd.Series, hidden: tuple[Quarantined, ...]) -> pd.DataFrame:
+    """Rows by day and slice; unknown (NaN) where some were set apart."""
+    table = rows.unstack("slice", fill_value=0.0)
+    for name in (one for one in table if one):
+        table[name] = table[name].mask([_touched(hidden, name, day) for day in table.index])
+    return table
+
+
+def _touched(hidden: Iterable[Quarantined], where: str, day: date) -> bool:
+    """Whether rows of a slice may be set apart on a day: its own or, where they overlap, those of another column."""
+    others = (one for one in hidden if one.slice.partition("=")[0] != where.partition("=")[0] or one.slice == where)
+    return any(_overlap(one, day) for one in others)
 
 
 def _unknown(before: pd.DataFrame, now: pd.DataFrame) -> Iterator[Hit]:
@@ -148,7 +229,7 @@ def _unknown(before: pd.DataFrame, now: pd.DataFrame) -> Iterator[Hit]:
             yield "values never seen before", name, ALL, False, day, size / UNKNOWN
 
 
-def _unrelated(before: pd.DataFrame, now: pd.DataFrame) -> Iterator[Hit]:
+def _unrelated(before: pd.DataFrame, now: pd.DataFrame, judged: Judged) -> Iterator[Hit]:
     relation = relations.learn(before)
     shares = {
         f"{name}={value}": share
@@ -161,7 +242,9 @@ def _unrelated(before: pd.DataFrame, now: pd.DataFrame) -> Iterator[Hit]:
     worst = was.groupby(level="slice").max()
     ratio = is_ / worst.reindex(is_.index.get_level_values("slice")).to_numpy()
     ratio = ratio[[where == ALL or where in large for where in ratio.index.get_level_values("slice")]]
-    for (where, day, column), size in ratio.stack().items():  # noqa: PD013
+    sizes = ratio.stack()  # noqa: PD013
+    _note(judged, UNRELATED, sizes)
+    for (where, day, column), size in sizes.items():
         if size > STRANGE:
             yield UNRELATED, column, where, bool(size <= BROKEN), day, float(size)
             if size > BROKEN:
@@ -178,18 +261,26 @@ def _distance(rows: pd.DataFrame, residuals: pd.DataFrame) -> pd.DataFrame:
     return pd.concat(parts).rename_axis(columns="column")
 
 
-def _merge(faults: list[Fault]) -> list[Fault]:
+def _merge(faults: list[Fault], judged: Judged, shares: dict[str, float]) -> list[Fault]:
     """One fault for each kind and column: everywhere, or in the slices that explain it most narrowly."""
     merged: list[Fault] = []
     for kind, column in dict.fromkeys((fault.kind, fault.column) for fault in faults):
-        same = [fault for fault in faults if (fault.kind, fault.column) == (kind, column)]
         by_dimension: dict[str, list[Fault]] = {}
-        for fault in same:
+        for fault in (one for one in faults if (one.kind, one.column) == (kind, column)):
             by_dimension.setdefault(fault.slice.partition("=")[0], []).append(fault)
         narrow: list[list[Fault]] = [part for name, part in by_dimension.items() if name]
-        everywhere = ALL in by_dimension and all(len(part) > 1 for part in narrow)
-        merged += by_dimension[ALL] if everywhere else narrow[int(np.argmin([len(part) for part in narrow]))]
+        if ALL in by_dimension:
+            checked = judged.get((kind, column), set())
+            narrow = [part for part in narrow if len(part) == 1 and _rest_is_clean(part[0].slice, checked, shares)]
+        merged += narrow[int(np.argmin([len(part) for part in narrow]))] if narrow else by_dimension[ALL]
     return sorted(merged, key=lambda fault: -fault.size)
+
+
+def _rest_is_clean(where: str, checked: set[str], shares: dict[str, float]) -> bool:
+    """Whether (nearly) all rows outside a slice were checked; they showed no fault, or there would be more parts."""
+    column, rest = where.partition("=")[0], 1 - shares.get(where, 0.0)
+    others = [shares.get(one, 0.0) for one in checked if one.partition("=")[0] == column and one != where]
+    return bool(others) and sum(others) >= MOST * rest
 
 
 def spans(faults: list[Fault], window: Window) -> tuple[Span, ...]:

@@ -114,7 +114,7 @@ class Performance(Exchanged):
     calibration: tuple[Bin, ...] = ()
     estimate: Estimate | None = None  # not applicable to a regression
     sampled: float = 1.0  # share of the rows that the metrics rest on; below 1 a fixed sample by hash of the id
-    errors: int = 0  # predictions without a score
+    errors: int = 0  # cases without a score
     latency_ms: float | None = None  # median
 
 

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 
 import pandas as pd
 import sqlalchemy as sa
 
-from level1_pipeline import problem
+from level1_pipeline import problem, quarantine
+from level1_pipeline.quarantine import Quarantined
 from level1_pipeline.store import Store
-from level1_pipeline.tables import INSERT, passes, quarantine
-from monitoring.findings import Pass, Window
+from level1_pipeline.tables import INSERT, passes
+from level1_pipeline.tables import quarantine as table
+from monitoring.findings import Pass, Span, Window
+
+DAYS = 7  # of the window of a pass that counts
 
 
 def earlier(store: Store, window: Window, days: int, count: int) -> list[Pass]:
@@ -34,8 +39,16 @@ def newest(store: Store) -> Pass | None:
     return Pass.from_dict(found) if found else None
 
 
+def usual(window: Window) -> bool:
+    """Whether a window has the length that passes are counted by. One of another length is a look: it leaves no trace
+    but its report, because persistence, tickets and the control loop compare windows of one length."""
+    return round((window.end - window.start) / timedelta(days=1)) == DAYS
+
+
 def write(store: Store, found: Pass) -> None:
-    """Keep a pass and its quarantine in one transaction; the same window replaces itself."""
+    """Keep a pass and its quarantine in one transaction. The same window replaces itself and what it had set apart."""
+    if not usual(found.window):
+        return
     row = {
         "problem": found.problem,
         "window_end": found.window.end,
@@ -48,9 +61,30 @@ def write(store: Store, found: Pass) -> None:
         "figures": found.as_dict(),
     }
     insert = INSERT[store.engine.dialect.name]
-    spans = [vars(span) | {"problem": found.problem, "at": found.at} for span in found.diagnosis.quarantine]
+    spans = [
+        vars(span) | {"problem": found.problem, "at": found.at}
+        for span in (_beyond(one, quarantine.lifted(store)) for one in found.diagnosis.quarantine)
+        if span.start < span.end
+    ]
     with store.engine.begin() as connection:
+        _withdraw(connection, found)
         keys = [passes.c.problem, passes.c.window_end]
         connection.execute(insert(passes).values(row).on_conflict_do_update(index_elements=keys, set_=row))
         if spans:
-            connection.execute(insert(quarantine).on_conflict_do_nothing(), spans)
+            connection.execute(insert(table).on_conflict_do_nothing(), spans)
+
+
+def _beyond(span: Span, lifted: tuple[Quarantined, ...]) -> Span:
+    """What is left of a span after those that a person has lifted; windows move on, so only its beginning is cut."""
+    for one in lifted:
+        if one.slice in ("", span.slice) and one.start <= span.start < one.end:
+            span = replace(span, start=one.end)
+    return span
+
+
+def _withdraw(connection: sa.Connection, found: Pass) -> None:
+    """Delete what an earlier run of this pass had set apart: it is found again, or it was none."""
+    mine = (passes.c.problem == found.problem) & (passes.c.window_end == found.window.end)
+    at = sa.select(passes.c.at).where(mine).scalar_subquery()
+    own = (table.c.problem == found.problem) & (table.c.at == at) & (table.c.end <= found.window.end)
+    connection.execute(table.delete().where(own, table.c.lifted_at.is_(None)))

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import logging
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
 import numpy as np
@@ -18,13 +19,16 @@ from monitoring.diagnosis import Facts, diagnose
 from monitoring.drift import N
 from monitoring.findings import Diagnosis, Drift, Pass, Performance, Release, Skew, Span, Window
 from monitoring.shelf import Rival
-from monitoring.window import Log, before, last_days, of_rows, read
+from monitoring.window import SHADOW, Log, before, last_days, of_rows, read
 
 REFERENCE_DAYS = 28  # before the window
 NEW = 2  # windows for which a release counts as new
 FAILING = 0.01  # share of predictions without a score
 MUCH_CLOSER = 0.5  # of the champion's distance: an earlier champion's data fits clearly better
 CHANGE, DRIFT, FAULT = "change", "drift", "fault"  # signals that a window shows by itself
+Scored = tuple[pd.DataFrame, np.ndarray]
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -40,6 +44,8 @@ class View:
     history: tuple[Release, ...]
     earlier: list[Pass]  # over the windows before, the newest first
     made: pd.DataFrame | str  # rows of the training code; or why there are none
+    hidden: tuple[Quarantined, ...]  # left out of both logs
+    lifted: tuple[Quarantined, ...]  # that a person found to be no fault
 
     @property
     def promised(self) -> dict[str, float]:
@@ -52,11 +58,11 @@ class View:
         return next((one for one in reversed(self.history) if one.version == self.champion), None)
 
 
-def observe(settings: Settings, now: datetime | None = None, days: int = 7) -> Pass:
+def observe(settings: Settings, now: datetime | None = None, days: int = journal.DAYS) -> Pass:
     """One pass over the last `days` whole local days before `now` (by default the clock's time).
 
     Writes its row in `passes` and, on a data fault, the spans in `quarantine`: in one transaction, so a
-    killed pass leaves nothing and can run again.
+    killed pass leaves nothing and can run again. Of a window of another length nothing is kept (`journal.usual`).
     """
     now = now or settings.now()
     store = Store(settings.operations)
@@ -83,6 +89,8 @@ def _look(settings: Settings, store: Store, now: datetime, window: Window, days:
         history=shelf.releases(store),
         earlier=journal.earlier(store, window, days, N - 1),
         made=made,
+        hidden=hidden,
+        lifted=quarantine.lifted(store),
     )
 
 
@@ -100,13 +108,13 @@ def _reference(
 def _judge(view: View) -> Pass:
     rows = view.current.rows
     moved = _drift(view)
-    replayed = skew.compare(view.current.rows, view.made)
+    replayed = _replayed(view)
     rows, scores = _matured(view)
     promised = view.promised.get(problem.PRIMARY_METRIC)
-    relation = change.check(rows, scores, promised)
+    relation = _cleared(view, change.check(rows, scores, promised))
     longer, longer_scores = _last_windows(view, rows, scores)
     over = change.check(longer, longer_scores, promised, lasting=True)
-    found = faults.find(view.reference, view.current)
+    found = faults.find(view.reference, view.current, view.hidden, view.lifted)
     facts = Facts(
         coverage=view.current.coverage,
         drift=moved,
@@ -151,19 +159,34 @@ def _pass(view: View, facts: Facts, diagnosis: Diagnosis) -> Pass:
     )
 
 
-def _matured(view: View) -> tuple[pd.DataFrame, np.ndarray]:
+def _matured(view: View) -> Scored:
     """Matured answers that the champion had not seen in training, and what it says about them.
 
     Those that another version answered are scored again, so that a champion is judged from its first day.
     """
     rows = performance.known(view.current.rows)
-    if not len(rows):
-        return rows, np.empty(0)
-    if view.model is None:
-        rows = rows[rows["version"] == view.champion].reset_index(drop=True)
-        return rows, rows["score"].to_numpy()
-    rows = _unseen(view.model, rows)
-    return rows, view.model.predict_frame(rows) if len(rows) else np.empty(0)
+    return _by_champion(view, rows) if len(rows) else (rows, np.empty(0))
+
+
+def _by_champion(view: View, rows: pd.DataFrame) -> Scored:
+    """Unseen rows with the champion's scores; only its own answers, if it is gone or fails on some of the others."""
+    if view.model is not None:
+        unseen = _unseen(view.model, rows)
+        scores = _scores(view.model, unseen)
+        if scores is not None:
+            return unseen, scores
+    rows = rows[rows["version"] == view.champion].reset_index(drop=True)
+    return rows, rows["score"].to_numpy()
+
+
+def _scores(model: Bundle, rows: pd.DataFrame) -> np.ndarray | None:
+    """What a version says about rows; None if it raises or gives no number: a bad release must not end a pass."""
+    try:
+        scores = model.predict_frame(rows) if len(rows) else np.empty(0)
+    except Exception as error:  # whatever a model does wrong, the diagnosis is needed all the more
+        logger.warning("%s cannot score %d rows again: %s: %s", model.folder, len(rows), type(error).__name__, error)
+        return None
+    return scores if np.isfinite(scores).all() else None
 
 
 def _drift(view: View) -> Drift:
@@ -174,15 +197,14 @@ def _drift(view: View) -> Drift:
     return drift.gate(reference, view.current.sums.day_summaries(like=reference), earlier)
 
 
-def _last_windows(view: View, rows: pd.DataFrame, scores: np.ndarray) -> tuple[pd.DataFrame, np.ndarray]:
+def _last_windows(view: View, rows: pd.DataFrame, scores: np.ndarray) -> Scored:
     """The matured rows of the last N windows that the champion had not seen, and what it says about them."""
-    window, model = view.current.window, view.model
+    window = view.current.window
     before_ = performance.known(view.reference.rows)
-    if model is None or not len(before_):
+    if view.model is None or not len(before_):
         return rows, scores
     newer = before_[before_["at"] >= window.end - N * (window.end - window.start)]
-    longer = _unseen(model, pd.concat([newer, rows], ignore_index=True))
-    return longer, model.predict_frame(longer) if len(longer) else np.empty(0)
+    return _by_champion(view, pd.concat([newer, rows], ignore_index=True))
 
 
 def _persisted(view: View, rows: pd.DataFrame, scores: np.ndarray, over: change.Change) -> int:
@@ -197,6 +219,19 @@ def _persisted(view: View, rows: pd.DataFrame, scores: np.ndarray, over: change.
     return sum(change.leans(one, over) for one in windows)
 
 
+def _replayed(view: View) -> Skew:
+    """Requests against the training code, without the rows that a person has looked at and found right."""
+    rows = view.current.rows
+    return skew.compare(rows[~quarantine.covers(rows, view.lifted)] if len(rows) else rows, view.made)
+
+
+def _cleared(view: View, relation: change.Change) -> change.Change:
+    """Without the slices whose labels a person has found right for the whole window."""
+    window = view.current.window
+    right = {one.slice for one in view.lifted if one.start <= window.start and window.end <= one.end}
+    return replace(relation, apart=tuple(part for part in relation.apart if not right & {part.slice, ""}))
+
+
 def _spans(view: View, found: list[faults.Fault], replayed: Skew, relation: change.Change) -> tuple[Span, ...]:
     """What a data fault covers: its own days; or the window, if it is known only that inputs or labels are wrong."""
     spans = faults.spans([fault for fault in found if not fault.strange], view.current.window)
@@ -209,9 +244,6 @@ def _spans(view: View, found: list[faults.Fault], replayed: Skew, relation: chan
     return spans
 
 
-Scored = tuple[pd.DataFrame, np.ndarray]
-
-
 def _rivals(view: View, now: Scored, longer: Scored) -> tuple[Rival, ...]:
     """Earlier champions on the last N windows, in which a change must have lasted; the one just replaced on this one."""
     if not len(now[0]) or view.model is None or view.champion is None:
@@ -219,7 +251,7 @@ def _rivals(view: View, now: Scored, longer: Scored) -> tuple[Rival, ...]:
     found, replaced = [], view.release.replaced if _is_new(view) and view.release else None
     for version in shelf.earlier(view.history, view.champion):
         other = shelf.load(view.settings.home, version)
-        if other is not None:
+        if other is not None and _scores(other, longer[0]) is not None:
             found.append(shelf.compare(*longer, other, version))
             if version == replaced:
                 found.append(shelf.compare(*now, other, version, at_release=True))
@@ -242,8 +274,10 @@ def _failing(view: View) -> str | None:
         return None
 
     def share(version: str | None) -> float:
-        mine = [one for log in (view.current, view.reference) for one in log.answers.values() if one.version == version]
-        return sum(one.errors for one in mine) / max(sum(one.predictions for one in mine), 1)
+        logs = (view.current, view.reference)
+        mine = [log.answers[key] for log in logs for key in log.answers if key[0] == version and key[1] != SHADOW]
+        failed = sum(one.errors for one in mine)
+        return failed / max(failed + sum(one.predictions for one in mine), 1)
 
     return release.replaced if share(view.champion) > FAILING >= share(release.replaced) else None
 

@@ -15,6 +15,7 @@ import pandas as pd
 from level1_pipeline import problem
 from level1_pipeline.evaluation import CONFIDENCE
 from monitoring.findings import Bin, Coverage, DayFigures, Estimate, Interval, Performance, SliceFigures
+from monitoring.sums import ALL
 from monitoring.window import Answers
 
 MIN_ROWS = 50  # of a slice or day that gets metrics
@@ -39,8 +40,8 @@ def measure(answers: Answers, promised: dict[str, float], reference: pd.DataFram
         coverage=answers.coverage,
         metrics=with_intervals(rows),
         promised={name: value for name, value in promised.items() if math.isfinite(value)},
-        slices=_slices(answers.rows),
-        days=_days(answers.rows),
+        slices=_slices(answers),
+        days=_days(answers),
         calibration=_bins(rows),
         estimate=estimate(answers.rows, reference),
         sampled=answers.sampled,
@@ -81,35 +82,39 @@ def with_intervals(rows: pd.DataFrame) -> dict[str, Interval]:
     }
 
 
-def count(rows: pd.DataFrame) -> Coverage:
-    """Coverage of rows in hand."""
-    matured, open_ = int(rows[problem.TARGET].notna().sum()), int(rows["open"].sum())
-    return Coverage(len(rows), matured, open_, len(rows) - matured - open_)
-
-
 def known(rows: pd.DataFrame) -> pd.DataFrame:
     """The rows with a score and a matured outcome."""
     return rows[rows[problem.TARGET].notna() & rows["score"].notna()] if len(rows) else rows
 
 
-def _slices(rows: pd.DataFrame) -> tuple[SliceFigures, ...]:
-    found = []
+def _slices(answers: Answers) -> tuple[SliceFigures, ...]:
+    """Counts of all rows, metrics of the sample."""
+    found, rows = [], answers.rows
+    if answers.counts is None or not len(rows):
+        return ()
+    exact = answers.counts.groupby(level="slice").sum()
     for name in (one for one in problem.SLICES if one in rows):
         for value, part in rows.groupby(name, observed=True):
             if len(part) >= MIN_ROWS:
-                share = len(part) / len(rows)
-                found.append(SliceFigures(f"{name}={value}", count(part), share, with_intervals(known(part))))
+                n, matured, open_ = map(int, exact.loc[f"{name}={value}"])
+                of, share = Coverage(n, matured, open_, n - matured - open_), n / answers.predictions
+                found.append(SliceFigures(f"{name}={value}", of, share, with_intervals(known(part))))
     return tuple(found)
 
 
-def _days(rows: pd.DataFrame) -> tuple[DayFigures, ...]:
-    found = []
-    for day, part in rows.groupby("day") if len(rows) else ():
+def _days(answers: Answers) -> tuple[DayFigures, ...]:
+    """Counts of all rows, figures of the sample."""
+    found, rows = [], answers.rows
+    if answers.counts is None or not len(rows):
+        return ()
+    exact = answers.counts.xs(ALL, level="slice")
+    for day, part in rows.groupby("day"):
         matured = known(part)
         y, p = matured[problem.TARGET].to_numpy(), matured["score"].to_numpy()
         metrics = {name: number(one) for name, one in figures(y, p).items()} if len(y) >= MIN_ROWS else {}
         means = (float(y.mean()), float(p.mean())) if len(y) else (None, None)
-        found.append(DayFigures(str(day), len(part), len(matured), metrics, *means))
+        n, ripe = int(exact["predictions"][day]), int(exact["matured"][day])
+        found.append(DayFigures(str(day), n, ripe, metrics, *means))
     return tuple(found)
 
 

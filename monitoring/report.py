@@ -8,7 +8,6 @@ from collections.abc import Iterable
 from functools import partial
 from pathlib import Path
 from typing import Any
-from zoneinfo import ZoneInfo
 
 import sqlalchemy as sa
 
@@ -19,6 +18,7 @@ from level1_pipeline.tables import passes
 from monitoring import advice, plots
 from monitoring.advice import interval
 from monitoring.findings import DayFigures, Pass, Performance
+from monitoring.journal import usual
 
 STYLE = """body{font:16px/1.5 system-ui,sans-serif;max-width:60rem;margin:2rem auto;padding:0 1rem;color:#222}
 h1{font-size:1.6rem;margin-bottom:.5rem}h2{font-size:1.2rem;margin-top:2.2rem}img{width:100%;height:auto}
@@ -40,9 +40,9 @@ MEMORY = 60  # earlier passes whose days are drawn
 
 
 def path(settings: Settings, found: Pass) -> Path:
-    """The page of this pass; the same window again replaces it."""
-    day = f"{found.window.end.astimezone(ZoneInfo(problem.TIMEZONE)):%Y-%m-%d}"
-    return settings.home / "reports" / "monitor" / problem.NAME / f"{day}.html"
+    """The page of this pass; the same window again replaces it. A look at another length has a page of its own."""
+    length = "" if usual(found.window) else f"-from-{advice.day(found.window.start)}"
+    return settings.home / "reports" / "monitor" / problem.NAME / f"{advice.day(found.window.end)}{length}.html"
 
 
 def write(
@@ -127,10 +127,9 @@ def _verdict(found: Pass) -> str:
 
 
 def _facts(found: Pass, own: Performance | None) -> str:
-    zone = ZoneInfo(problem.TIMEZONE)
-    start, end = (time.astimezone(zone) for time in (found.window.start, found.window.end))
+    start, end = advice.day(found.window.start), advice.day(found.window.end)
     facts = {
-        "Window": f"{start:%Y-%m-%d} to {end:%Y-%m-%d} 00:00 ({problem.TIMEZONE})",
+        "Window": f"{start} to {end} 00:00 ({problem.TIMEZONE})",
         "Champion": f"version {found.champion}" if found.champion else "none yet",
         "Coverage": advice.coverage(found.coverage),
     }

@@ -55,8 +55,15 @@ def load(home: Path, version: str | None) -> Bundle | None:
 
 
 def compare(rows: pd.DataFrame, champion: np.ndarray, other: Bundle, version: str, at_release: bool = False) -> Rival:
-    """Score matured rows by another version and compare the loss day by day."""
-    theirs, y = other.predict_frame(rows), rows[problem.TARGET].to_numpy()
+    """Compare the loss day by day with that of another version, on matured rows that it had not seen in training either.
+
+    A version whose manifest does not say until when it was trained is compared on no row: nobody could trust it.
+    """
+    until = pd.Timestamp(other.manifest.get("trained_until") or pd.Timestamp.max.tz_localize("UTC"))
+    unseen = (rows[problem.EVENT_TIME] > until).to_numpy()
+    rows, champion = rows[unseen].reset_index(drop=True), champion[unseen]
+    theirs = other.predict_frame(rows) if len(rows) else np.empty(0)
+    y = rows[problem.TARGET].to_numpy()
     name = problem.PRIMARY_METRIC
     gains = pd.Series(
         [

@@ -22,6 +22,7 @@ from level1_pipeline import bundle, problem, schema
 from level1_pipeline.settings import Settings
 from level1_pipeline.store import Store
 from level1_pipeline.tables import predictions
+from monitoring import advice
 from monitoring.findings import Pass, Window
 
 if TYPE_CHECKING:
@@ -83,8 +84,9 @@ def _window(store: Store, window: Window) -> pd.DataFrame:
 
 def _reference(settings: Settings, store: Store, found: Pass) -> pd.DataFrame:
     """The log's reference window; while the log is too young for one, the problem's newest rows before the window."""
-    if found.reference:
-        return _window(store, found.reference)
+    logged = _window(store, found.reference) if found.reference else pd.DataFrame()
+    if len(logged) >= FEW:
+        return logged
     rows = problem.load(pd.Timestamp(found.window.start), settings.source, settings.home / "cache")
     return rows.tail(SAMPLE)[schema.names()].astype(schema.dtypes())
 
@@ -102,7 +104,7 @@ def _write(folder: Path, found: Pass, current: pd.DataFrame, reference: pd.DataF
         categorical_columns=[name for name in names if name in texts],
     )
     both = [Dataset.from_pandas(_shuffled(rows[names]), kinds) for rows in (current, reference)]
-    name = f"{found.problem} {found.window.start:%Y-%m-%d} to {found.window.end:%Y-%m-%d}"
+    name = f"{found.problem} {advice.day(found.window.start)} to {advice.day(found.window.end)}"
     facts: dict[str, Any] = {"cause": found.diagnosis.cause, "champion": found.champion or "none"}
     run = Report([DataDriftPreset()]).run(
         current_data=both[0], reference_data=both[1], timestamp=found.window.end, metadata=facts, name=name

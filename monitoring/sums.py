@@ -71,6 +71,21 @@ class Sums:
         return table.assign(missing=1 - table["count"] / table["rows"])
 
 
+def tally(rows: pd.DataFrame) -> pd.DataFrame:
+    """How many rows there are, and how many of them are matured or open, by slice (ALL, `column=value`) and day."""
+    flags = pd.DataFrame({"predictions": 1, "matured": rows[problem.TARGET].notna(), "open": rows["open"]}).astype(int)
+    parts = []
+    for name in [ALL, *(one for one in problem.SLICES if one in rows)]:
+        part = f"{name}=" + rows[name].astype(str) if name else pd.Series(ALL, rows.index)
+        parts.append(flags.groupby([part.rename("slice"), rows["day"].rename("day")]).sum())
+    return pd.concat(parts)
+
+
+def plus(old: pd.DataFrame | None, new: pd.DataFrame) -> pd.DataFrame:
+    """The sum of two tables of counts, whatever lines they have."""
+    return new if old is None else old.add(new, fill_value=0).astype(int)
+
+
 def numeric() -> list[str]:
     """The inputs that are numbers."""
     return [column.name for column in schema.columns() if not column.text]

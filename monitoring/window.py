@@ -24,7 +24,7 @@ from level1_pipeline.quarantine import Quarantined, covers
 from level1_pipeline.store import Store
 from level1_pipeline.tables import outcomes, predictions
 from monitoring.findings import Coverage, Window
-from monitoring.sums import Sums
+from monitoring.sums import Sums, plus, tally
 
 CHUNK = 20_000  # rows in memory at a time
 CAP = 50_000  # rows kept of a version and arm
@@ -34,7 +34,7 @@ KEYS = ["id", "arm", "version", "at", "score", "latency_ms", "value"]
 
 @dataclass
 class Answers:
-    """What one version said in one arm: exact counts, and a sample of the rows."""
+    """What one version said in one arm: exact counts, and a sample of the rows. Without a score it said nothing."""
 
     version: str
     arm: str
@@ -45,6 +45,7 @@ class Answers:
     quarantined: int = 0
     limit: int = 2**32  # rows whose hash lies below it are kept
     parts: list[pd.DataFrame] = field(default_factory=list)
+    counts: pd.DataFrame | None = None  # exact, by slice and day: predictions, matured, open
 
     @property
     def coverage(self) -> Coverage:
@@ -58,23 +59,31 @@ class Answers:
         return self.limit / 2**32
 
     @cached_property
-    def rows(self) -> pd.DataFrame:
+    def asked(self) -> pd.DataFrame:
         """The sample, ordered by time: the Record's columns, KEYS, EVENT_TIME, TARGET (NaN if not matured), `day`."""
         return pd.concat(self.parts, ignore_index=True) if self.parts else pd.DataFrame()
 
     @property
+    def rows(self) -> pd.DataFrame:
+        """Of the sample those with a score."""
+        return self.asked[self.asked["score"].notna()] if len(self.asked) else self.asked
+
+    @property
     def matured_rows(self) -> pd.DataFrame:
-        """Of the sample those with a score and a matured outcome."""
+        """Of these those with a matured outcome."""
         rows = self.rows
-        return rows[rows[problem.TARGET].notna() & rows["score"].notna()] if len(rows) else rows
+        return rows[rows[problem.TARGET].notna()] if len(rows) else rows
 
     def add(self, chunk: pd.DataFrame) -> None:
         """Count all rows, keep the sample's."""
-        self.predictions += len(chunk)
-        self.matured += int(chunk[problem.TARGET].notna().sum())
-        self.open += int(chunk["open"].sum())
-        self.errors += int(chunk["score"].isna().sum())
-        self.parts.append(chunk[chunk["hash"] < self.limit])
+        said = chunk[chunk["score"].notna()]
+        self.predictions += len(said)
+        self.matured += int(said[problem.TARGET].notna().sum())
+        self.open += int(said["open"].sum())
+        self.errors += len(chunk) - len(said)
+        self.counts = plus(self.counts, tally(said)) if len(said) else self.counts
+        kept = chunk if self.arm == CHAMPION else said
+        self.parts.append(kept[kept["hash"] < self.limit])
         while sum(map(len, self.parts)) > CAP:
             self.limit //= 2
             self.parts = [part[part["hash"] < self.limit] for part in self.parts]
@@ -85,13 +94,13 @@ class Log:
     """A window of the prediction log."""
 
     window: Window
-    sums: Sums  # of the answers (champion and canary), by day, and by day and slice
+    sums: Sums  # of what was asked (champion and canary), by day, and by day and slice
     answers: dict[tuple[str, str], Answers]
 
     @property
     def rows(self) -> pd.DataFrame:
-        """The sampled answers of all versions that answered somebody, ordered by time."""
-        kept = [one.rows for (_, arm), one in self.answers.items() if arm != SHADOW and len(one.rows)]
+        """The sample of what was asked, by all versions that answer somebody, ordered by time. No score, no answer."""
+        kept = [one.asked for (_, arm), one in self.answers.items() if arm != SHADOW and len(one.asked)]
         return pd.concat(kept, ignore_index=True).sort_values("at", ignore_index=True) if kept else pd.DataFrame()
 
     @property
@@ -126,13 +135,15 @@ def read(store: Store, window: Window, now: datetime, hidden: tuple[Quarantined,
     """
     log = Log(window, Sums(), {})
     for chunk in _chunks(store, window, now):
-        covered = covers(chunk, hidden)
+        covered, said = covers(chunk, hidden), chunk["score"].notna()
         for key, rows in chunk.groupby(["version", "arm"], sort=False):
             version, arm = str(key[0]), str(key[1])
             answers = log.answers.setdefault((version, arm), Answers(version, arm))
-            answers.quarantined += int(covered[rows.index].sum())
+            answers.quarantined += int((covered & said)[rows.index].sum())
             answers.add(rows[~covered[rows.index]])
-        log.sums.add(chunk[~covered & (chunk["arm"] != SHADOW)])
+        # What the champion failed on was asked: its inputs may be why. Where a canary failed, the champion was asked.
+        asked = said & (chunk["arm"] != SHADOW) | (chunk["arm"] == CHAMPION)
+        log.sums.add(chunk[asked & ~covered])
     return log
 
 

@@ -168,7 +168,7 @@ def operated(year: Year, monkeypatch: pytest.MonkeyPatch, quiet: None) -> Callab
         )
         year.store.set_replay_time(year.now)
         monkeypatch.setattr(operate, "observe", lambda settings, now, days: plant(year.store, said, now))
-        monkeypatch.setattr(operate.report, "write", lambda *_: None)
+        monkeypatch.setattr(operate.follow_up.report, "write", lambda *_: None)
         return Operator(settings, trainer or Trainer())
 
     return make
@@ -326,7 +326,7 @@ def test_a_bad_canary_is_rolled_back_whatever_else_fails(
         (year.settings.home / "outcomes").mkdir()
         (year.settings.home / "outcomes" / "a.parquet").write_bytes(b"x")
     else:
-        what = {"the monitoring": "observe", "the report": "report.write", "the triggers": "due"}[fault]
+        what = {"the monitoring": "observe", "the report": "follow_up.report.write", "the triggers": "due"}[fault]
         monkeypatch.setattr(f"level2_cicd.operate.{what}", broken)
     did = operator.cycle()
     assert "rolled back" in did[-1], did
@@ -499,7 +499,7 @@ from tests.level2.test_operate import SAID
 
 home, spare, now, said = Path(sys.argv[1]), Path(sys.argv[2]), sys.argv[3], SAID[sys.argv[4]]
 operate.observe = lambda settings, now, days: plant(Store(settings.operations), said, now)
-operate.report.write = lambda *_: None
+operate.follow_up.report.write = lambda *_: None
 
 def cycle(limit):
     writes = 0

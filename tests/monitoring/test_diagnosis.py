@@ -9,7 +9,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from level1_pipeline import problem
+from level1_pipeline import problem, schema
+from level1_pipeline.quarantine import Quarantined, covers
 from monitoring import faults
 from monitoring.change import NOTHING
 from monitoring.diagnosis import TABLE, Facts, diagnose
@@ -120,6 +121,93 @@ def test_a_fault_of_two_days_covers_these_days_only(before: Log, week: pd.DataFr
     current = log_of(week.assign(temp=week["temp"].mask(bad, 51.0)), FIRST, LAST)
     spans = faults.spans(faults.find(before, current), current.window)
     assert {(span.start, span.end) for span in spans} == {(midnight("2013-05-25"), midnight(LAST))}
+
+
+NULLABLE = [column.name for column in schema.columns() if column.nullable]
+
+
+@pytest.mark.parametrize("first", [FIRST, "2013-08-19", "2013-11-11"])
+def test_a_column_without_any_value_is_a_fault_however_often_it_is_missing(rows: pd.DataFrame, first: str) -> None:
+    """Gusts are missing in 77 % of the rows, on many calm days in all of them."""
+    start = pd.Timestamp(first)
+    days = [str((start + pd.Timedelta(days=n)).date()) for n in (-28, 0, 7)]
+    when = rows[problem.EVENT_TIME]
+    during = rows[(when >= midnight(days[1])) & (when < midnight(days[2]))].reset_index(drop=True)
+    reference = log_of(rows, days[0], days[1])
+    assert [one for one in faults.find(reference, log_of(during, *days[1:])) if not one.strange] == []
+    for name in NULLABLE:
+        found = faults.find(reference, log_of(during.assign(**{name: np.nan}), *days[1:]))
+        assert [(one.kind, one.column, one.slice) for one in found if not one.strange] == [(faults.MISSED, name, "")]
+
+
+def test_a_window_of_few_rows_is_judged_by_the_rules_of_the_record_only(before: Log, week: pd.DataFrame) -> None:
+    assert faults.find(before, log_of(week.head(1), FIRST, LAST)) == []
+
+
+def test_a_fault_everywhere_is_not_blamed_on_the_only_slice_large_enough_to_be_checked(
+    before: Log, week: pd.DataFrame
+) -> None:
+    few = week.groupby(["origin", week[problem.EVENT_TIME].dt.date]).cumcount() < faults.ROWS // 3
+    current = week[at_jfk(week) | few].assign(temp=np.nan).reset_index(drop=True)
+    found = [one for one in faults.find(before, log_of(current, FIRST, LAST)) if one.kind == faults.MISSED]
+    assert [(one.column, one.slice) for one in found] == [("temp", "")]
+
+
+def test_a_fault_at_one_airport_that_shows_in_all_rows_is_blamed_on_it(before: Log, week: pd.DataFrame) -> None:
+    """More than half of all rows lose the value, and the others were checked and are fine."""
+    others = week.groupby(["origin", week[problem.EVENT_TIME].dt.date]).cumcount() < 2 * faults.ROWS
+    current = week[at_jfk(week) | others].reset_index(drop=True)
+    current = current.assign(temp=current["temp"].mask(at_jfk(current)))
+    found = [one for one in faults.find(before, log_of(current, FIRST, LAST)) if one.kind == faults.MISSED]
+    assert [(one.column, one.slice) for one in found] == [("temp", "origin=JFK")]
+
+
+# A span in quarantine is no fault of its own.
+TWO_DAYS = Window(*(midnight(day).to_pydatetime() for day in (FIRST, "2013-05-22")))
+AT_JFK = Quarantined(TWO_DAYS.start, TWO_DAYS.end, "origin=JFK", "stuck")
+
+
+def seen(rows: pd.DataFrame, first: str, last: str, **spans: tuple[Quarantined, ...]) -> list[faults.Fault]:
+    """The faults of days, with the four weeks before, as a pass finds them that leaves the hidden rows out."""
+    visible = rows[~covers(rows, spans.get("hidden", ()))]
+    start = str((pd.Timestamp(first) - pd.Timedelta(days=28)).date())
+    found = faults.find(log_of(visible, start, first), log_of(visible, first, last), **spans)
+    return [fault for fault in found if not fault.strange]
+
+
+def test_rows_that_are_set_apart_are_not_gone(rows: pd.DataFrame) -> None:
+    assert seen(rows, FIRST, LAST, hidden=(AT_JFK,)) == []
+    flights_of_delta = AT_JFK._replace(slice="carrier=DL")
+    assert seen(rows, FIRST, LAST, hidden=(flights_of_delta, AT_JFK._replace(slice="carrier=B6"))) == []
+    assert seen(rows, FIRST, LAST, hidden=(AT_JFK._replace(slice=""),)) == []
+
+
+def test_a_missing_airport_is_seen_although_days_of_it_are_set_apart(rows: pd.DataFrame) -> None:
+    """In the reference and in the window itself; the days that are set apart are not among those of the fault."""
+    when = rows[problem.EVENT_TIME]
+    for first, last, gone in (("2013-05-27", "2013-06-03", "2013-05-30"), (FIRST, LAST, "2013-05-23")):
+        left = rows[~(at_jfk(rows) & (when >= midnight(gone)) & (when < midnight(last)))]
+        found = seen(left, first, last, hidden=(AT_JFK,))
+        assert [(one.slice, min(one.days)) for one in found] == [("origin=JFK", pd.Timestamp(gone).date())]
+
+
+def test_an_airport_that_was_missing_on_days_set_apart_is_not_missed_again(rows: pd.DataFrame) -> None:
+    left = rows[~(covers(rows, (AT_JFK,)))]
+    assert [one.slice for one in seen(left, FIRST, LAST)] == ["origin=JFK"]
+    assert seen(left, FIRST, LAST, hidden=(AT_JFK,)) == []
+
+
+def test_what_a_person_lifted_is_no_fault_on_these_days_and_is_one_on_others(rows: pd.DataFrame) -> None:
+    lost = rows.assign(
+        recent_delay=rows["recent_delay"].mask(at_jfk(rows) & (rows[problem.EVENT_TIME] >= AT_JFK.start))
+    )
+    (found,) = seen(lost, FIRST, "2013-05-22")
+    lifted = (AT_JFK._replace(slice=found.slice),)
+    assert seen(lost, FIRST, "2013-05-22", lifted=lifted) == []
+    (later,) = seen(lost, FIRST, "2013-05-24", lifted=lifted)
+    assert (later.slice, len(later.days), min(later.days)) == (found.slice, 2, pd.Timestamp("2013-05-22").date())
+    other = (AT_JFK._replace(slice="origin=LGA"),)
+    assert seen(lost, FIRST, "2013-05-22", lifted=other) == [found]
 
 
 @pytest.mark.parametrize("kind", HELD_OUT)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import multiprocessing
 import os
 import signal
 import subprocess
@@ -16,13 +17,15 @@ import psutil
 import pytest
 import sqlalchemy as sa
 
-from level1_pipeline import problem
+from level1_pipeline import problem, quarantine
 from level1_pipeline.settings import Settings
 from level1_pipeline.store import Store
 from level1_pipeline.tables import passes, predictions, tickets
-from monitoring import __main__, commands, dashboards, webhook
+from monitoring import __main__, commands, dashboards, follow_up, journal, webhook
 from monitoring.dashboards import Dashboard
-from monitoring.findings import Cause, Pass
+from monitoring.findings import Cause, Pass, Window
+from monitoring.window import last_days
+from tests.monitoring.conftest import midnight
 from tests.monitoring.passes import CHANGE, END, FAULT, NOTHING, RELEASE, RETURN, SHIFT, UNSURE, a_pass
 from tests.monitoring.test_tickets import listener
 from tests.serving.conftest import eventually
@@ -158,20 +161,100 @@ def test_outcomes_forget_and_retain_end_with_a_line_and_a_code(home: Settings, s
     assert command(home, "retain").stdout.startswith(f"retain | {problem.NAME} | 0 predictions")
 
 
+def _write_and_die(settings: Settings, found: Pass) -> None:
+    """The command, whose process is killed right after its row is written."""
+
+    def observe(*_: Any, **__: Any) -> None:
+        journal.write(Store(settings.operations), found)
+        os.kill(os.getpid(), signal.SIGKILL)
+
+    commands.observe = observe  # type: ignore[assignment]
+    commands.run(settings, __main__.parser().parse_args(["run", "--no-snapshot"]))
+
+
 def test_a_pass_killed_between_its_row_and_its_ticket_is_made_good_by_the_next(
     home: Settings, store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def killed(*_: Any) -> None:
-        raise KeyboardInterrupt
-
-    with monkeypatch.context() as patch:
-        patch.setattr(commands.prometheus, "write", killed)
-        with pytest.raises(KeyboardInterrupt):
-            run(home, patch, a_pass(FAULT))
+    process = multiprocessing.get_context("spawn").Process(target=_write_and_die, args=(home, a_pass(FAULT)))
+    process.start()
+    process.join(120)
+    assert process.exitcode == -signal.SIGKILL
+    with store.engine.begin() as connection:
+        assert connection.scalar(sa.select(sa.func.count()).select_from(passes)) == 1
+        assert connection.scalar(sa.select(sa.func.count()).select_from(tickets)) == 0
     for _ in range(2):
         run(home, monkeypatch, a_pass(FAULT))
     with store.engine.begin() as connection:
         assert [(row.number, row.seen) for row in connection.execute(sa.select(tickets))] == [(1, 1)]
+
+
+def test_the_webhook_is_told_before_a_retention_can_fail(home: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    def locked(*_: Any) -> None:
+        raise TimeoutError("planted")
+
+    monkeypatch.setattr(follow_up.privacy, "retain", locked)
+    with listener() as (url, got), pytest.raises(TimeoutError):
+        run(home.model_copy(update={"webhook": url}), monkeypatch, a_pass(FAULT))
+    assert [one["event"] for one in got] == ["opened"]
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        ["run", "--days", "0"],
+        ["run", "--days", "-3"],
+        ["run", "--days", "seven"],
+        ["quarantine", "--lift", "1"],
+        ["quarantine", "--lift", "0", "--reason", "it was well"],
+        ["quarantine", "--reason", "it was well"],
+    ],
+)
+def test_a_wrong_command_line_ends_with_2_before_anything_happens(home: Settings, line: list[str]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        __main__.main(line)
+    assert ended.value.code == 2
+    assert not home.home.exists()
+
+
+def test_a_look_over_another_length_leaves_its_page_and_nothing_else(
+    home: Settings, store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    figures = home.home / "reports" / "monitor" / f"{problem.NAME}.prom"
+    short = Window(END - timedelta(days=3), END)
+    with listener() as (url, got):
+        settings = home.model_copy(update={"webhook": url})
+        journal.write(store, a_pass(FAULT))
+        run(settings, monkeypatch, a_pass(FAULT))
+        before = (figures.read_text(), journal.newest(store), quarantine.spans(store), len(got))
+        for said in (NOTHING, CHANGE):
+            look = a_pass(said, window=short)
+            journal.write(store, look)
+            run(settings, monkeypatch, look)
+    assert (figures.read_text(), journal.newest(store), quarantine.spans(store), len(got)) == before
+    assert [row["seen"] for row in commands.incidents.open_tickets(store)] == [1]
+    pages = {page.name for page in (home.home / "reports" / "monitor" / problem.NAME).iterdir()}
+    assert pages == {"2013-07-08.html", "2013-07-08-from-2013-07-05.html"}
+
+
+@pytest.mark.parametrize("end", ["2013-03-11", "2013-11-04"])
+def test_a_week_in_which_the_clock_changes_counts_as_a_week(end: str) -> None:
+    assert journal.usual(last_days(midnight(end).to_pydatetime(), journal.DAYS))
+    assert not journal.usual(last_days(midnight(end).to_pydatetime(), journal.DAYS - 1))
+
+
+def test_the_quarantine_can_be_listed_and_a_span_lifted(home: Settings, store: Store) -> None:
+    journal.write(store, a_pass(FAULT))
+    done = command(home, "quarantine")
+    assert "origin=JFK" in done.stdout
+    assert done.stdout.splitlines()[-1] == f"quarantine | {problem.NAME} | 1 in force, 0 lifted"
+    done = command(home, "quarantine", "--lift", "1", "--reason", "a new sensor")
+    assert (done.returncode, done.stdout.startswith(f"quarantine | {problem.NAME} | lifted | origin=JFK from")) == (
+        0,
+        True,
+    ), done.stderr
+    assert command(home, "quarantine").stdout.splitlines()[-1].endswith("0 in force, 1 lifted")
+    done = command(home, "quarantine", "--lift", "1", "--reason", "again")
+    assert (done.returncode, "was lifted before" in done.stderr, "Traceback" in done.stderr) == (1, True, False)
 
 
 # ---- the dashboards; here three small servers stand for the real ones, which test_dashboards.py opens

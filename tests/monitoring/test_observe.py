@@ -10,18 +10,22 @@ import time
 from datetime import timedelta
 from typing import Any
 
+import httpx2
+import numpy as np
 import pandas as pd
 import pytest
 import sqlalchemy as sa
 
-from level1_pipeline import problem, quarantine, steps
+from level1_pipeline import bundle, problem, quarantine, steps
 from level1_pipeline.settings import Settings
 from level1_pipeline.tables import outcomes, passes
 from level1_pipeline.tables import quarantine as spans
 from monitoring import journal
 from monitoring.findings import Pass
 from monitoring.observe import observe
+from tests.level2.planted import TYPE, Planted
 from tests.monitoring.conftest import World, midnight
+from tests.serving.conftest import eventually, in_process
 
 pytestmark = pytest.mark.flights
 NOW = midnight("2013-05-27").to_pydatetime()
@@ -186,6 +190,60 @@ def test_a_damaged_champion_and_a_source_that_is_gone_do_not_stop_a_pass(world: 
     assert found.skew.verdict == "inconclusive"
     assert found.performances[0].metrics
     assert found.diagnosis.cause not in ("data fault", "real change")
+
+
+def publish_spoilt(world: World, version: str, fault: str) -> None:
+    """The model of version 1 with a planted fault, as a version that nobody has noticed anything about."""
+    folder = world.settings.home / "bundles" / problem.NAME
+    pipeline = bundle.load(folder / "1").pipeline
+    spoilt = type(pipeline)([*pipeline.steps[:-1], ("model", Planted(pipeline[-1], fault))])
+    golden = world.between("2013-03-25", "2013-03-26").query("departure_minute < 600")  # no fault shows on these
+    info = {"verdict": "pass", "trained_until": midnight("2013-04-01").isoformat()}
+    bundle.write(folder / version, spoilt, golden, info, pd.read_parquet(folder / "1" / bundle.PROFILE))
+
+
+def ask(world: World, client: httpx2.Client, rows: pd.DataFrame) -> list[int]:
+    """Ask a service one by one, each at its time, and tell the outcomes; gives the status of each answer."""
+    statuses = []
+    for row, record in zip(rows.to_dict("records"), bundle.records(rows), strict=True):
+        world.store.set_replay_time(row[problem.EVENT_TIME].to_pydatetime())
+        statuses.append(client.post("/predict", json={"id": row[problem.ID], "record": record}).status_code)
+    world.outcomes(rows)
+    return statuses
+
+
+@pytest.mark.parametrize("fault", ["crash", "crash on sunday"])
+def test_a_new_champion_that_crashes_where_the_one_before_answered_is_a_bad_release(
+    world: World, fault: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """From real requests to the diagnosis, and on: the pass after the rollback must not break on that version."""
+    monkeypatch.setattr(problem, "TRUSTED_TYPES", (*problem.TRUSTED_TYPES, TYPE))
+    publish_spoilt(world, "2", fault)
+    copies = world.between("2013-05-20", "2013-05-23")  # its shadow, in which all was well, answered nobody
+    world.log(copies, "2", "shadow", np.full(len(copies), 0.5))
+    days = world.between("2013-05-20", "2013-05-27").iloc[::15]
+    before = days[problem.EVENT_TIME] < midnight("2013-05-23")
+    settings = world.settings.model_copy(update={"clock": "replay", "watch_seconds": 0.05})
+    world.store.set_replay_time(midnight("2013-05-20").to_pydatetime())
+    with in_process(settings) as client:
+        assert set(ask(world, client, days[before])) == {200}
+        world.serve("2", "april", "2013-05-23")
+        eventually(lambda: client.get("/model").json()["version"] == "2")
+        statuses = ask(world, client, days[~before])
+    failed = statuses.count(500)
+    assert 0.01 * len(statuses) < failed < len(statuses)
+    found = world.look("2013-05-27")
+    said = found.diagnosis
+    assert (said.cause, said.action, said.version) == ("bad release", "roll back", "1"), said
+    assert said.words == "the new version fails to answer"
+    answering = [one for one in found.performances if one.arm == "champion"]
+    assert {one.version: one.errors for one in answering} == {"1": 0, "2": failed}
+    assert found.coverage.predictions == len(days) - failed
+    assert sum(day.predictions for one in answering for day in one.days) == len(days) - failed
+    world.serve("1", "april", "2013-05-27")
+    world.log(world.between("2013-05-27", "2013-06-03"))
+    later = world.look("2013-06-03")
+    assert (later.champion, later.diagnosis.cause) == ("1", "nothing")
 
 
 def test_training_leaves_quarantined_rows_out_and_says_how_many(world: World, rows: pd.DataFrame) -> None:

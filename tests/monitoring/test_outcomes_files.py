@@ -63,6 +63,23 @@ def test_a_file_in_any_order_with_repeats_gives_the_same_end(home: Settings, tmp
     }
 
 
+@pytest.mark.parametrize("values", [(0, 1), (1, 0)])
+@pytest.mark.parametrize("together", [True, False])
+def test_of_two_values_of_the_same_moment_the_same_one_counts_in_any_order(
+    both: Settings, tmp_path: Path, values: tuple[int, int], together: bool
+) -> None:
+    """In one file or in two; and the same again changes nothing."""
+    lines = [f"{name},{value},2013-03-01T00:00Z" for value in values for name in ("a", "b")]
+    parts = [lines] if together else [lines[:2], lines[2:]]
+    paths = [csv(tmp_path, "id,value,known_at", *part, name=f"{n}.csv") for n, part in enumerate(parts)]
+    reports = [take(both, path) for path in paths]
+    assert sum(one.new for one in reports) == 2
+    before = known_outcomes(both)
+    assert [before[name]["value"] for name in ("a", "b")] == [1, 1]
+    assert [take(both, path).corrected for path in paths] == [0] * len(paths)
+    assert known_outcomes(both) == before
+
+
 def test_bad_rows_are_counted_by_reason_and_the_good_ones_are_kept(home: Settings, tmp_path: Path) -> None:
     path = tmp_path / "outcomes.csv"
     lines = [

@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 
 from level1_pipeline import problem
-from monitoring import change, performance
+from monitoring import change, performance, window
 from monitoring.performance import CANNOT_SEE
 
 pytestmark = pytest.mark.skipif(problem.TASK != "classification", reason="about probabilities")
@@ -35,6 +35,28 @@ def test_a_metric_has_an_interval_by_days_that_is_wider_than_rows_suggest() -> N
     assert calibration.low < calibration.value < (calibration.high or 0)
     as_if_rows_were_independent = 1.96 * np.sqrt((rows["score"] * (1 - rows["score"])).sum()) / rows["score"].sum()
     assert calibration.value - calibration.low > 1.3 * as_if_rows_were_independent
+
+
+def test_counts_are_those_of_all_rows_when_the_metrics_rest_on_a_sample(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(window, "CAP", 400)
+    rows = simulated(0)
+    name, half = problem.SLICES[0], len(rows) // 2
+    rows = rows.assign(
+        **{name: ["A", "B"] * half}, latency_ms=1.0, hash=np.random.default_rng(0).integers(2**32, size=len(rows))
+    )
+    rows.loc[rows.index[-100:], "open"] = True
+    rows[problem.TARGET] = rows[problem.TARGET].mask(rows["open"])
+    answers = window.Answers("1", "champion")
+    for start in range(0, len(rows), half):
+        answers.add(rows.iloc[start : start + half])
+    found = performance.measure(answers, {})
+    assert found.sampled < 1
+    assert sum(day.predictions for day in found.days) == len(rows)
+    assert sum(day.matured for day in found.days) == found.coverage.matured == len(rows) - 100
+    assert [(one.slice, one.coverage.predictions, one.share) for one in found.slices] == [
+        (f"{name}={value}", half, 0.5) for value in ("A", "B")
+    ]
+    assert sum(one.coverage.open for one in found.slices) == found.coverage.open == 100
 
 
 def test_skill_is_positive_for_a_model_that_knows_and_zero_for_the_base_rate() -> None:

@@ -10,14 +10,16 @@ from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 import pytest
 
-from level1_pipeline import problem
+from level1_pipeline import problem, schema
 from level1_pipeline.settings import Settings
 from level1_pipeline.store import Store
 from level1_pipeline.tables import passes
-from monitoring import report
+from monitoring import advice, report, snapshot
 from monitoring.findings import Coverage, Drift, Effect, Interval, Pass, Release
+from monitoring.window import between
 from tests.monitoring.passes import (
     CHANGE,
     END,
@@ -193,3 +195,22 @@ def test_coverage_is_said_for_every_version_arm_and_slice(home: Settings, store:
 
 def test_the_report_lies_under_the_local_day_at_which_the_window_ends(home: Settings) -> None:
     assert report.path(home, a_pass()) == Path(home.home, "reports", "monitor", problem.NAME, "2013-07-08.html")
+
+
+def test_windows_are_named_by_the_days_of_the_problem_and_not_by_those_of_utc(monkeypatch: pytest.MonkeyPatch) -> None:
+    """East of Greenwich a local midnight lies on the day before."""
+    monkeypatch.setattr(problem, "TIMEZONE", "Asia/Tokyo")
+    end = pd.Timestamp("2013-07-08", tz="Asia/Tokyo")
+    found = a_pass(CHANGE, window=between(end - pd.DateOffset(days=7), end))
+    assert "- window: 2013-07-01 to 2013-07-08\n" in advice.body(found, "an incident")
+
+
+def test_a_log_that_is_too_young_to_compare_with_is_compared_with_the_rows_before(
+    home: Settings, store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The pass has a reference then, made by the training code, and the log has no row in it."""
+    made = pd.DataFrame({name: [1.0] * snapshot.FEW for name in schema.names()}).astype(schema.dtypes())
+    monkeypatch.setattr(problem, "load", lambda *_: made)
+    found = a_pass()
+    assert found.reference
+    assert len(snapshot._reference(home, store, found)) == snapshot.FEW

@@ -1,0 +1,148 @@
+"""Rows that are set apart: by a pass, withdrawn by the same pass, lifted by a person; and never a fault of their own."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import timedelta
+from types import SimpleNamespace
+from typing import Any
+
+import pandas as pd
+import pytest
+
+from level1_pipeline import problem, quarantine
+from level1_pipeline.settings import Settings
+from level1_pipeline.store import Store
+from monitoring import journal, observe
+from monitoring.change import NOTHING as NO_CHANGE
+from monitoring.findings import AffectedSlice, Diagnosis, Span, Window
+from tests.monitoring.conftest import World, midnight
+from tests.monitoring.passes import END, FAULT, NOTHING, SPAN, WEEK, a_pass, later
+from tests.serving.conftest import both, opened
+
+__all__ = ["both"]  # a fixture
+DAY = timedelta(days=1)
+
+
+def fault(*spans: Span) -> Diagnosis:
+    return replace(FAULT, quarantine=spans)
+
+
+def places(store: Store) -> list[tuple[str, timedelta, timedelta]]:
+    """The spans in force: their slice, and where they lie before the end of the first pass."""
+    return [(one.slice, one.start - END, one.end - END) for one in quarantine.spans(store)]
+
+
+def test_a_pass_that_no_longer_finds_the_fault_withdraws_what_it_had_set_apart(both: Settings) -> None:
+    """The source was mended, and sent the days again."""
+    elsewhere = replace(SPAN, slice="origin=LGA")
+    with opened(both) as store:
+        journal.write(store, a_pass(fault(SPAN, elsewhere)))
+        for again in (1, 2):  # found again, though later on the clock
+            journal.write(store, later(a_pass(fault(SPAN, elsewhere)), again))
+        assert [one[0] for one in places(store)] == ["origin=JFK", "origin=LGA"]
+        journal.write(store, later(a_pass(fault(elsewhere)), 3))
+        assert [one[0] for one in places(store)] == ["origin=LGA"]
+        journal.write(store, later(a_pass(NOTHING), 4))
+        assert places(store) == []
+
+
+def test_a_pass_withdraws_nothing_that_another_pass_had_set_apart(store: Store) -> None:
+    journal.write(store, a_pass(FAULT))
+    before = places(store)
+    tomorrow = replace(a_pass(NOTHING), at=END + DAY, window=Window(END - WEEK + DAY, END + DAY))
+    for found in (replace(tomorrow, diagnosis=FAULT), tomorrow):  # sees the same span, and then none
+        journal.write(store, found)
+        assert places(store) == before
+
+
+def test_a_lifted_span_counts_no_more_stays_in_the_list_and_is_in_the_audit_log(both: Settings) -> None:
+    with opened(both) as store:
+        journal.write(store, a_pass(FAULT))
+        span = quarantine.lift(store, 1, "ann", "it is a new sensor", END + DAY)
+        assert quarantine.spans(store) == ()
+        assert quarantine.lifted(store) == (span,)
+        (line,) = store.history(problem.NAME)
+        assert (line["action"], line["actor"], line["reason"]) == ("lift quarantine", "ann", "it is a new sensor")
+        assert line["evidence"]["slice"] == SPAN.slice
+        assert [one["lifted_at"] for one in quarantine.listed(store)] == [END + DAY]
+        for number, words in ((1, "was lifted before"), (2, "does not exist")):
+            with pytest.raises(LookupError, match=words):
+                quarantine.lift(store, number, "ann", "again", END + DAY)
+        assert len(store.history(problem.NAME)) == 1
+
+
+def test_no_later_pass_sets_a_lifted_span_apart_again(store: Store) -> None:
+    journal.write(store, a_pass(FAULT))
+    quarantine.lift(store, 1, "ann", "it is a new sensor", END)
+    journal.write(store, later(a_pass(FAULT), 1))
+    assert places(store) == []
+    longer, part, other = (
+        replace(SPAN, end=END),
+        replace(SPAN, start=SPAN.start + DAY),
+        replace(SPAN, slice="origin=LGA"),
+    )
+    journal.write(store, later(a_pass(fault(longer, part, other)), 2))
+    length = SPAN.end - SPAN.start
+    assert places(store) == [
+        ("origin=LGA", -WEEK, length - WEEK),
+        ("origin=JFK", length - WEEK, timedelta(0)),  # only the days that nobody has lifted
+    ]
+
+
+def test_the_number_of_a_span_does_not_change_when_others_are_lifted_or_come(store: Store) -> None:
+    journal.write(store, a_pass(FAULT))
+    journal.write(store, a_pass(fault(replace(SPAN, start=END, end=END + DAY)), weeks=1))
+    quarantine.lift(store, 1, "ann", "a new sensor", END + WEEK)
+    assert quarantine.lift(store, 2, "ann", "a new sensor", END + WEEK).start == END
+
+
+# From the log to the answer.
+
+
+def stuck(rows: pd.DataFrame) -> pd.DataFrame:
+    return rows.assign(temp=rows["temp"].mask(rows["origin"] == "JFK", 51.0))
+
+
+@pytest.fixture
+def healed(world: World) -> World:
+    """A sensor at JFK was stuck on two days, and is well again."""
+    world.log(world.between("2013-04-22", "2013-05-20"))
+    world.log(stuck(world.between("2013-05-20", "2013-05-22")))
+    world.log(world.between("2013-05-22", "2013-05-30"))
+    return world
+
+
+@pytest.mark.flights
+def test_no_daily_pass_after_healing_says_data_fault(healed: World) -> None:
+    """The hidden rows are in the window first, and then in the reference."""
+    first = healed.look("2013-05-22").diagnosis
+    assert first.cause == "data fault"
+    assert {one.slice for one in first.quarantine} == {"origin=JFK"}
+    passes = {day: healed.look(day) for day in ("2013-05-23", "2013-05-25", "2013-05-27", "2013-05-30")}
+    assert {day: one.diagnosis.words for day, one in passes.items() if one.diagnosis.cause == "data fault"} == {}
+    assert passes["2013-05-25"].coverage.quarantined > 0
+
+
+@pytest.mark.flights
+def test_a_pass_again_after_lifting_says_no_data_fault_and_hides_nothing(healed: World) -> None:
+    assert healed.look("2013-05-22").diagnosis.cause == "data fault"
+    quarantine.lift(healed.store, 1, "ann", "a new sensor", midnight("2013-05-22").to_pydatetime())
+    for day in ("2013-05-22", "2013-05-23"):
+        found = healed.look(day)
+        assert (found.diagnosis.cause == "data fault", found.coverage.quarantined) == (False, 0), day
+    assert quarantine.spans(healed.store) == ()
+
+
+def test_labels_that_a_person_found_right_are_no_fault_of_their_slice_in_this_window() -> None:
+    window = Window(END - WEEK, END)
+    apart = tuple(AffectedSlice(name, 0.3, 0.5, 0.15) for name in ("origin=JFK", "origin=LGA"))
+    span = quarantine.Quarantined(window.start, window.end, "origin=JFK", "its labels")
+
+    def left(*lifted: quarantine.Quarantined) -> list[str]:
+        view: Any = SimpleNamespace(current=SimpleNamespace(window=window), lifted=lifted)
+        return [one.slice for one in observe._cleared(view, replace(NO_CHANGE, apart=apart)).apart]
+
+    assert left(span) == ["origin=LGA"]
+    assert left(span._replace(slice="")) == []
+    assert left(span._replace(end=window.end - DAY)) == left() == ["origin=JFK", "origin=LGA"]
