@@ -54,7 +54,7 @@ def check(rows: pd.DataFrame, scores: np.ndarray, promised: float | None = None,
     Args:
         rows: matured answers.
         scores: of the model in question for these rows.
-        promised: the primary metric at promotion, which a regression is held against.
+        promised: the RMSE at promotion, which a regression is held against (None: only its bias is tested).
         lasting: the rows are those of several windows, and a signal will be acted upon.
     """
     if not len(rows):

@@ -12,11 +12,10 @@ from dataclasses import dataclass, replace
 from monitoring import change, drift
 from monitoring.change import NOTHING, Change
 from monitoring.drift import K, N
-from monitoring.faults import Fault
+from monitoring.faults import MIN_REFERENCE, Fault
 from monitoring.findings import Action, Cause, Confidence, Coverage, Diagnosis, Drift, Effect, Skew, Span
 from monitoring.shelf import Rival
-
-SKEWED = 0.01  # share of replayed requests that differ
+from monitoring.skew import SKEWED
 
 
 @dataclass(frozen=True)
@@ -31,6 +30,7 @@ class Facts:
     persisted: int = 0  # windows of the last N, this one included, that lean to where they are off together
     faults: tuple[Fault, ...] = ()
     spans: tuple[Span, ...] = ()  # that the faults cover
+    compared: bool = True  # there were enough days to compare the inputs with
     rivals: tuple[Rival, ...] = ()  # earlier champions on the same matured rows
     failing: str | None = None  # the version to go back to, when the newly released one fails to answer
     fits_better: str | None = None  # an earlier champion that was trained on days much more like these
@@ -67,6 +67,11 @@ class Facts:
         return together and self.persisted >= K and change.leans(self.change, self.over)
 
     @property
+    def only(self) -> str:
+        """The one slice value without which nothing is off, in this window or over the last N."""
+        return self.change.only or (self.over.only if self.over.changed else "")
+
+    @property
     def blind(self) -> bool:
         """Too few matured outcomes to test anything."""
         return self.change.changed is None
@@ -100,6 +105,9 @@ TABLE = (
     Row("inconclusive", "wait", "medium", lambda f: f.change.changed, lambda f: _not_yet(f)),
     Row("returning regime", "switch back", "low", lambda f: f.blind and f.looks_back, lambda f: _looks_back(f)),
     Row("inconclusive", "wait", "low", lambda f: f.blind, lambda f: _too_few(f)),
+    Row("inconclusive", "wait", "low", lambda f: not f.compared, lambda f: _nothing_to_compare_with()),
+    Row("inconclusive", "wait", "medium", lambda f: f.strange, lambda f: _strange(f)),
+    Row("inconclusive", "wait", "medium", lambda f: f.only, lambda f: _only(f.only)),
     Row("harmless shift", "note", "high", lambda f: f.drift.verdict == "moved", lambda f: _harmless(f)),
     Row("nothing", "none", "high", lambda f: True, lambda f: "inputs, calibration and skill are as they were"),
 )
@@ -113,8 +121,10 @@ def diagnose(facts: Facts) -> Diagnosis:
     if facts.skewed and not facts.broken:
         columns = tuple(Effect(name, n / facts.skew.checked) for name, n in list(facts.skew.columns.items())[:5])
     slices = facts.change.apart or facts.change.slices
+    unasked = row.cause in ("nothing", "harmless shift") and facts.skew.verdict == "inconclusive"
     return replace(
         found,
+        confidence="medium" if unasked else row.confidence,
         slices=slices if row.cause != "nothing" else (),
         columns=columns if row.cause not in ("nothing",) else (),
         quarantine=facts.spans if row.action == "quarantine" else (),
@@ -167,11 +177,24 @@ def _harmless(facts: Facts) -> str:
 
 
 def _not_yet(facts: Facts) -> str:
-    if facts.change.only:
-        return f"the relation is off only at {facts.change.only}: look at its labels and its process"
+    if facts.only:
+        return _only(facts.only)
     return (
         f"the relation is off in this window, but not over the last {N} ({facts.persisted} lean there, {K} are needed)"
     )
+
+
+def _only(slice_: str) -> str:
+    return f"the relation is off only at {slice_}: look at its labels and its process"
+
+
+def _nothing_to_compare_with() -> str:
+    return f"the inputs cannot be judged: there are no {MIN_REFERENCE} days without a fault before this window"
+
+
+def _strange(facts: Facts) -> str:
+    found = next((fault.words for fault in facts.faults if fault.strange), facts.skew.words)
+    return f"outcomes are as expected, but some inputs are unlike any we know: {found}"
 
 
 def _missing(facts: Facts) -> tuple[str, ...]:
@@ -179,7 +202,8 @@ def _missing(facts: Facts) -> tuple[str, ...]:
         "predictions in the window": not facts.coverage.predictions,
         f"matured outcomes: {facts.coverage.open:,} are open, {facts.coverage.never:,} never came": facts.blind,
         "another such window": facts.change.changed and not facts.lasting,
-        "a look at the one slice that explains it": bool(facts.change.only),
+        "a look at the one slice that explains it": bool(facts.only),
+        "days without a fault, to compare the inputs with": not facts.compared,
         "a look at the inputs that are unlike any known": facts.strange,
     }
     return tuple(need for need, lacks in needs.items() if lacks)

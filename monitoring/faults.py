@@ -67,7 +67,7 @@ def find(
     found = [*_out_of_bounds(current), *_out_of_list(current)]
     before, now = reference.sums.by_slice(), current.sums.by_slice()
     judged: Judged = {}
-    if len(reference.rows) and len(current.rows) and before.index.get_level_values("day").nunique() >= MIN_REFERENCE:
+    if len(current.rows) and comparable(reference):
         hits = [*_missing(before, now, judged), *_empty(before, now), *_collapsed(before, now, judged)]
         hits += [*_lost(reference, current, tuple(hidden)), *_unknown(reference.rows, current.rows)]
         hits += _unrelated(reference.rows, current.rows, judged)
@@ -78,6 +78,12 @@ def find(
     faults = [fault for fault in faults if fault.kind != UNRELATED] or faults
     faults += _merge([fault for fault in found if fault.strange], judged, shares)
     return _lasting(_without(faults, tuple(lifted)))
+
+
+def comparable(reference: Log) -> bool:
+    """Whether there are enough days to compare with."""
+    days = 0 if reference.sums.rows is None else reference.sums.rows.index.get_level_values("day").nunique()
+    return bool(len(reference.rows)) and days >= MIN_REFERENCE
 
 
 MISSED, STUCK, UNRELATED = "missing far more often", "stuck (hardly any spread)", "does not fit the other inputs"

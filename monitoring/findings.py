@@ -148,6 +148,8 @@ class Skew(Exchanged):
     examples: tuple[str, ...]
     words: str
     columns: dict[str, int] = field(default_factory=dict)  # how often each input differed
+    days: tuple[str, ...] = ()  # local days of which more than `skew.SKEWED` of the requests differ
+    slice: str = ""  # `column=value` that all these requests share, if others are right
 
 
 @dataclass(frozen=True)

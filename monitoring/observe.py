@@ -19,9 +19,10 @@ from monitoring.diagnosis import Facts, diagnose
 from monitoring.drift import N
 from monitoring.findings import Diagnosis, Drift, Pass, Performance, Release, Skew, Span, Window
 from monitoring.shelf import Rival
-from monitoring.window import SHADOW, Log, before, last_days, of_rows, read
+from monitoring.window import SHADOW, Log, before, between, last_days, of_rows, read
 
 REFERENCE_DAYS = 28  # before the window
+MOST_DAYS_BACK = 4 * REFERENCE_DAYS
 NEW = 2  # windows for which a release counts as new
 FAILING = 0.01  # share of predictions without a score
 MUCH_CLOSER = 0.5  # of the champion's distance: an earlier champion's data fits clearly better
@@ -38,7 +39,8 @@ class View:
     settings: Settings
     now: datetime
     current: Log
-    reference: Log
+    logged: Log  # before the window
+    reference: Log  # the same or, while the log is too young, what the training code makes of these days
     champion: str | None
     model: Bundle | None  # the champion's
     history: tuple[Release, ...]
@@ -51,6 +53,12 @@ class View:
     def promised(self) -> dict[str, float]:
         """The champion's metrics at promotion."""
         return dict(self.model.manifest.get("metrics", {})) if self.model else {}
+
+    @property
+    def promised_rmse(self) -> float | None:
+        """What a regression's loss is held against; None, and only its bias is, if `evaluate` gives no rmse or mse."""
+        mse = self.promised.get("mse")
+        return self.promised.get("rmse", None if mse is None else mse**0.5)
 
     @property
     def release(self) -> Release | None:
@@ -78,12 +86,15 @@ def observe(settings: Settings, now: datetime | None = None, days: int = journal
 def _look(settings: Settings, store: Store, now: datetime, window: Window, days: int) -> View:
     hidden = quarantine.spans(store, window.end)  # not what this pass wrote itself when it ran before
     made = skew.make(pd.Timestamp(now), settings.source, settings.home / "cache")
+    past = before(window, _days_back(window, hidden))
+    logged = read(store, past, now, hidden)
     champion = store.route(problem.NAME).champion
     return View(
         settings=settings,
         now=now,
         current=read(store, window, now, hidden),
-        reference=_reference(store, before(window, REFERENCE_DAYS), now, hidden, made),
+        logged=logged,
+        reference=_reference(logged, hidden, made),
         champion=champion,
         model=shelf.load(settings.home, champion),
         history=shelf.releases(store),
@@ -94,23 +105,28 @@ def _look(settings: Settings, store: Store, now: datetime, window: Window, days:
     )
 
 
-def _reference(
-    store: Store, window: Window, now: datetime, hidden: tuple[Quarantined, ...], made: pd.DataFrame | str
-) -> Log:
-    """The log of the days before; while it is too young, what the training code makes of these days."""
-    logged = read(store, window, now, hidden)
-    days = 0 if logged.sums.rows is None else logged.sums.rows.index.get_level_values("day").nunique()
-    if days >= faults.MIN_REFERENCE or isinstance(made, str):
+def _days_back(window: Window, hidden: tuple[Quarantined, ...]) -> int:
+    """How far to look for REFERENCE_DAYS without a quarantine: a fault that lasts must not become what is usual."""
+    whole = 0
+    for days in range(1, MOST_DAYS_BACK + 1):
+        start, end = before(window, days).start, before(window, days - 1).start
+        whole += not any(span.start < end and span.end > start for span in hidden)
+        if whole == REFERENCE_DAYS:
+            return days
+    return MOST_DAYS_BACK
+
+
+def _reference(logged: Log, hidden: tuple[Quarantined, ...], made: pd.DataFrame | str) -> Log:
+    if faults.comparable(logged) or isinstance(made, str):
         return logged
-    return of_rows(made[~quarantine.covers(made, hidden)], window)
+    return of_rows(made[~quarantine.covers(made, hidden)], logged.window)
 
 
 def _judge(view: View) -> Pass:
-    rows = view.current.rows
-    moved = _drift(view)
+    rows_asked, moved = view.current.rows, _drift(view)
     replayed = _replayed(view)
     rows, scores = _matured(view)
-    promised = view.promised.get(problem.PRIMARY_METRIC)
+    promised = view.promised_rmse
     relation = _cleared(view, change.check(rows, scores, promised))
     longer, longer_scores = _last_windows(view, rows, scores)
     over = change.check(longer, longer_scores, promised, lasting=True)
@@ -124,6 +140,7 @@ def _judge(view: View) -> Pass:
         persisted=_persisted(view, longer, longer_scores, over),
         faults=tuple(found),
         spans=_spans(view, found, replayed, relation),
+        compared=not len(rows_asked) or faults.comparable(view.reference),
         rivals=_rivals(view, (rows, scores), (longer, longer_scores)),
         failing=_failing(view),
         fits_better=_fits_better(view) if relation.changed is None else None,
@@ -200,7 +217,7 @@ def _drift(view: View) -> Drift:
 def _last_windows(view: View, rows: pd.DataFrame, scores: np.ndarray) -> Scored:
     """The matured rows of the last N windows that the champion had not seen, and what it says about them."""
     window = view.current.window
-    before_ = performance.known(view.reference.rows)
+    before_ = performance.known(view.logged.rows)
     if view.model is None or not len(before_):
         return rows, scores
     newer = before_[before_["at"] >= window.end - N * (window.end - window.start)]
@@ -213,7 +230,7 @@ def _persisted(view: View, rows: pd.DataFrame, scores: np.ndarray, over: change.
         return 0
     length = view.current.window.end - view.current.window.start
     back = ((view.current.window.end - rows["at"]) // length).to_numpy()
-    promised = view.promised.get(problem.PRIMARY_METRIC)
+    promised = view.promised_rmse
     parts = [np.flatnonzero(back == one) for one in range(N)]
     windows = [change.check(rows.iloc[part].reset_index(drop=True), scores[part], promised) for part in parts]
     return sum(change.leans(one, over) for one in windows)
@@ -233,11 +250,15 @@ def _cleared(view: View, relation: change.Change) -> change.Change:
 
 
 def _spans(view: View, found: list[faults.Fault], replayed: Skew, relation: change.Change) -> tuple[Span, ...]:
-    """What a data fault covers: its own days; or the window, if it is known only that inputs or labels are wrong."""
+    """What a data fault covers: its own days; or those of the replayed requests that differ; or, if it is known only
+    that labels are wrong, the window."""
     spans = faults.spans([fault for fault in found if not fault.strange], view.current.window)
     window = view.current.window
-    if not spans and replayed.verdict == "different":
-        spans = (Span(window.start, window.end, "", f"training-serving skew: {replayed.words}"),)
+    if not spans and replayed.mismatched >= skew.SKEWED * max(replayed.checked, 1):
+        starts = [pd.Timestamp(day, tz=problem.TIMEZONE) for day in replayed.days]
+        days = [between(start, start + pd.DateOffset(days=1)) for start in starts]
+        why = f"training-serving skew: {replayed.words}"
+        spans = tuple(Span(day.start, day.end, replayed.slice, why) for day in days)
     if not spans:
         why = "its outcomes left those of all other slices on the same days"
         spans = tuple(Span(window.start, window.end, part.slice, why) for part in relation.apart)
@@ -274,7 +295,7 @@ def _failing(view: View) -> str | None:
         return None
 
     def share(version: str | None) -> float:
-        logs = (view.current, view.reference)
+        logs = (view.current, view.logged)
         mine = [log.answers[key] for log in logs for key in log.answers if key[0] == version and key[1] != SHADOW]
         failed = sum(one.errors for one in mine)
         return failed / max(failed + sum(one.predictions for one in mine), 1)
@@ -299,7 +320,7 @@ def _fits_better(view: View) -> str | None:
 
 
 def _performances(view: View) -> tuple[Performance, ...]:
-    reference = performance.known(view.reference.rows)
+    reference = performance.known(view.logged.rows)
     cutoff = view.now - timedelta(hours=problem.GATE["maturity_hours"])
     reference = reference[reference["at"] <= cutoff] if len(reference) else reference
     found = []

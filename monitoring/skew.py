@@ -14,6 +14,7 @@ from monitoring.findings import Skew
 
 ROWS = 5000  # replayed in a pass
 EXAMPLES = 5
+SKEWED = 0.01  # share of replayed requests that differ, from which it is a fault
 
 
 def make(until: pd.Timestamp, source: Path | None, cache: Path) -> pd.DataFrame | str:
@@ -47,4 +48,20 @@ def compare(logged: pd.DataFrame, made: pd.DataFrame | str) -> Skew:
     found = {str(name): int(n) for name, n in columns[columns > 0].sort_values(ascending=False).items()}
     many = f"{int(rows.sum()):,} of {len(ids):,} replayed requests"
     words = f"{many} differ, most in {next(iter(found))}" if found else f"{many} differ"
-    return Skew("different" if found else "equal", len(ids), int(rows.sum()), tuple(examples), words, found)
+    if not found:
+        return Skew("equal", len(ids), 0, (), words)
+    return Skew("different", len(ids), int(rows.sum()), tuple(examples), words, found, *_where(logged, ids, rows))
+
+
+def _where(logged: pd.DataFrame, ids: pd.Series, differs: pd.Series) -> tuple[tuple[str, ...], str]:
+    """The local days with too many differences, and the slice value that all of these have, if others are right."""
+    asked = logged.set_index("id").loc[ids]
+    day = asked[problem.EVENT_TIME].dt.tz_convert(problem.TIMEZONE).dt.strftime("%Y-%m-%d")
+    share = differs.groupby(day).mean()
+    days = share.index[share >= SKEWED]
+    on_these = asked[day.isin(days)]
+    for name in problem.SLICES:
+        hit, all_ = on_these.loc[differs[on_these.index], name].unique(), on_these[name].nunique()
+        if len(hit) == 1 and all_ > 1:
+            return tuple(days), f"{name}={hit[0]}"
+    return tuple(days), ""

@@ -11,9 +11,10 @@ import pytest
 
 from level1_pipeline import problem, schema
 from level1_pipeline.quarantine import Quarantined, covers
-from monitoring import faults
+from monitoring import faults, skew
 from monitoring.change import NOTHING
 from monitoring.diagnosis import TABLE, Facts, diagnose
+from monitoring.faults import Fault
 from monitoring.findings import Coverage, Drift, Skew, Window
 from monitoring.window import Log, of_rows
 from tests.monitoring.conftest import World, midnight
@@ -221,6 +222,24 @@ def test_a_kind_never_seen_is_no_real_change(world: World, kind: str) -> None:
     assert passes[0].diagnosis.quarantine
 
 
+@pytest.mark.slow
+def test_a_fault_that_lasts_for_weeks_stays_one_and_is_never_taken_for_what_is_usual(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nobody can ask the training code, and the days before are in quarantine more and more."""
+    monkeypatch.setattr(skew, "make", lambda *_: "the source cannot be read: gone")
+    world.log(world.between("2013-04-22", "2013-05-27"))
+    world.log(world.between("2013-05-27", "2013-07-08").assign(temp=np.nan))
+    mondays = [str(day.date()) for day in pd.date_range("2013-06-03", "2013-07-08", freq="7D")]
+    assert [world.look(day).diagnosis.cause for day in mondays] == ["data fault"] * len(mondays)
+
+
+def test_a_real_change_is_seen_in_the_first_weeks_of_a_log(world: World) -> None:
+    """Three windows, while the inputs are still compared with what the training code makes of the days before."""
+    world.log(world.between("2013-06-24", "2013-07-15"))
+    assert world.look("2013-07-15").diagnosis.cause == "real change"
+
+
 # The decision itself.
 COVERAGE = Coverage(6000, 5000, 900, 100)
 STEADY, MOVED = (Drift(verdict, 0.5, (), n, 3, "words") for verdict, n in (("steady", 0), ("moved", 2)))  # type: ignore[arg-type]
@@ -229,6 +248,7 @@ FINE = replace(NOTHING, changed=False, days=6, rows=5000)
 OFF = replace(FINE, changed=True, bias=0.1, bias_t=4.0, everywhere=True)
 CALM = Facts(COVERAGE, STEADY, EQUAL, FINE)
 LASTING = replace(CALM, change=OFF, over=OFF, persisted=2)
+STRANGE = Fault("does not fit the other inputs", "a", "", (pd.Timestamp("2013-06-03").date(),), 2.0, strange=True)
 
 
 @pytest.mark.parametrize(
@@ -254,6 +274,11 @@ LASTING = replace(CALM, change=OFF, over=OFF, persisted=2)
         (replace(CALM, change=NOTHING, drift=STEADY, fits_better="1"), "inconclusive"),
         (replace(CALM, coverage=Coverage(0, 0, 0, 0), change=NOTHING), "inconclusive"),
         (replace(CALM, failing="1"), "bad release"),
+        (replace(CALM, compared=False), "inconclusive"),
+        (replace(CALM, drift=MOVED, compared=False), "inconclusive"),
+        (replace(CALM, skew=replace(EQUAL, verdict="different", mismatched=49)), "inconclusive"),
+        (replace(CALM, faults=(STRANGE,), drift=MOVED), "inconclusive"),
+        (replace(CALM, over=replace(OFF, everywhere=False, only="origin=JFK")), "inconclusive"),
     ],
 )
 def test_the_table_answers(facts: Facts, cause: str) -> None:
@@ -262,6 +287,12 @@ def test_the_table_answers(facts: Facts, cause: str) -> None:
     assert answer.words
     assert answer.evidence
     assert bool(answer.missing) == (cause == "inconclusive")
+
+
+def test_where_the_training_code_could_not_be_asked_the_answer_is_less_sure() -> None:
+    unasked = replace(CALM, skew=Skew("inconclusive", 0, 0, (), "the source cannot be read"))
+    assert (diagnose(unasked).cause, diagnose(unasked).confidence) == ("nothing", "medium")
+    assert diagnose(CALM).confidence == "high"
 
 
 def test_the_last_row_of_the_table_always_holds() -> None:

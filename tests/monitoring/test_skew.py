@@ -47,6 +47,17 @@ def test_a_difference_in_the_last_bit_and_a_lost_value_are_caught(logged: pd.Dat
     assert skew.compare(logged.assign(**{name: changed}), made).mismatched == 2
 
 
+def test_only_the_days_and_the_slice_that_differ_are_named(logged: pd.DataFrame, made: pd.DataFrame) -> None:
+    name, slice_ = a_number(), problem.SLICES[0]
+    day = logged[problem.EVENT_TIME].dt.tz_convert(problem.TIMEZONE).dt.strftime("%Y-%m-%d")
+    second, value = sorted(day.unique())[1], logged[slice_].iloc[0]
+    wrong = (day == second) & (logged[slice_] == value)
+    found = skew.compare(logged.assign(**{name: logged[name].mask(wrong, logged[name] + 1)}), made)
+    assert (found.days, found.slice) == ((second,), f"{slice_}={value}")
+    found = skew.compare(logged.assign(**{name: logged[name].mask(day == second, logged[name] + 1)}), made)
+    assert (found.days, found.slice) == ((second,), "")
+
+
 def test_unknown_ids_an_empty_log_and_no_source_are_inconclusive(logged: pd.DataFrame, made: pd.DataFrame) -> None:
     strangers = logged.assign(id="x-" + logged["id"])
     for found in (
