@@ -10,6 +10,7 @@ from __future__ import annotations
 import logging
 import threading
 from collections import deque
+from collections.abc import Callable
 from functools import cache, lru_cache
 from itertools import chain
 from typing import Any
@@ -40,6 +41,7 @@ class PredictionLog:
     def __init__(self, store: Store, limit: int, metrics: Metrics):
         self.store, self.limit, self.metrics = store, limit, metrics
         self.lost = self.waiting = 0  # rows
+        self.hurry: Callable[[], None] = lambda: None  # asks the writer not to wait for its next time
         self.trouble: str | None = None
         self._queue: deque[Scored] = deque()
         self._lock = threading.Lock()
@@ -54,6 +56,9 @@ class PredictionLog:
             self._lose(len(scored) - len(kept))
             if kept:  # while nothing has room, nothing is added
                 self._queue.append(kept)
+                many = self.limit // 4
+                if self.waiting < many <= self.waiting + len(kept):  # a busy second must not fill the memory
+                    self.hurry()
                 self.waiting += len(kept)
 
     def flush(self) -> None:

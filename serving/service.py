@@ -42,8 +42,9 @@ class Service:
             Repeat("watcher", settings.watch_seconds, self.watcher.look),
             Repeat("shadow", PAUSE_SECONDS, self.shadow.work),
             Repeat("notes", NOTES_SECONDS, self.notes.work_off),
-            Repeat("prediction log", settings.flush_seconds, self.log.flush),
+            writer := Repeat("prediction log", settings.flush_seconds, self.log.flush),
         )
+        self.log.hurry = writer.hurry
 
     def start(self) -> None:
         """Load what the route names, then begin to follow it. Returns when the first request may come."""

@@ -266,6 +266,16 @@ def test_a_full_disk_stops_the_log_but_not_the_service(served: Settings, records
         assert client.get("/readyz").json()["lost_predictions"] == 0
 
 
+def test_a_busy_second_does_not_fill_the_memory(served: Settings, records: list[dict[str, Any]]) -> None:
+    """Though the next flush is a minute away."""
+    with in_process(served.model_copy(update={"flush_seconds": 60.0, "log_rows": 80})) as client:
+        time.sleep(0.5)  # the first flush is over
+        for n in range(200):
+            client.post("/predict", json={"id": f"{n:03}", "record": records[n % 50]})
+        logged_when(served, 180)
+        assert client.get("/readyz").json()["lost_predictions"] == 0
+
+
 def test_a_clean_stop_loses_nothing(served: Settings, records: list[dict[str, Any]]) -> None:
     with in_process(served.model_copy(update={"flush_seconds": 60.0})) as client:
         for n in range(50):
