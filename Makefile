@@ -7,7 +7,7 @@ PYTHON ?= python3
 UV_VERSION := 0.13.8
 AS_OF ?= 2013-04-01
 EXAMPLE := UA-1545-EWR-2013-04-01
-SIMULATION ?= --from 2013-04-01 --until 2013-07-26 --fault temp --fault-from 2013-05-07 --fault-days 3
+SIMULATION ?= --trained 2013-04-01 --from 2013-04-29 --until 2013-07-26 --fault temp --fault-from 2013-05-07 --fault-days 3
 REASON ?= by hand
 
 VENV := .venv

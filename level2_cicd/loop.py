@@ -60,7 +60,7 @@ def simulate(settings: Settings, asked: argparse.Namespace) -> int:
     if asked.fault:
         start = day(asked.fault_from or asked.first)
         fault = Fault(asked.fault, start, start + pd.DateOffset(days=asked.fault_days))
-    story = simulation.run(settings, asked.first, asked.last, fault, console)
+    story = simulation.run(settings, asked.trained or asked.first, asked.first, asked.last, fault, console)
     simulation.tell(story, console)
     counts = {
         "faults quarantined": story.count("operate: quarantine"),

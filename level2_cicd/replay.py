@@ -149,6 +149,7 @@ def live(settings: Settings, traffic: Traffic, first: str, last: str, fault: Fau
         store.set_replay_time(now.to_pydatetime())
         traffic.tell(known)
         if now == now.tz_convert(problem.TIMEZONE).normalize():
+            traffic.close()  # a training may come, and the service hangs up on who is silent for so long
             yield now
     traffic.close()
     store.close()

@@ -72,15 +72,17 @@ def apart(settings: Settings) -> Settings:
     return Settings.model_construct(**kept, **FAST, home=settings.home / "level2")
 
 
-def run(settings: Settings, first: str, last: str, fault: replay.Fault | None, console: Console) -> Story:
-    """Live through the days from `first` to `last` in a home of its own, which is made anew."""
+def run(settings: Settings, trained: str, first: str, last: str, fault: replay.Fault | None, console: Console) -> Story:
+    """Live through the days from `first` to `last` in a home of its own, which is made anew, with a champion that was
+    `trained` as of that day or an earlier one."""
     mine = apart(settings)
     shutil.rmtree(mine.home, ignore_errors=True)
     mine.home.mkdir(parents=True)
     store = Store(mine.operations)
+    store.set_replay_time(day(trained).to_pydatetime())
+    with console.status(f"Level 1 trains the first champion as of {trained}"):
+        _first_champion(mine, trained)
     store.set_replay_time(day(first).to_pydatetime())
-    with console.status(f"Level 1 trains the first champion as of {first}"):
-        _first_champion(mine, first)
     with replay.service(mine) as url:
         traffic = replay.Traffic(url)
         for _ in _progress(replay.live(mine, traffic, first, last, fault), first, last, console):

@@ -59,7 +59,7 @@ def test_a_simulated_day_touches_no_production_store_and_needs_none_of_the_users
 
     monkeypatch.setattr(simulation, "_first_champion", first_champion)
     monkeypatch.setenv("PYTHONPATH", str(ROOT))
-    story = simulation.run(Settings(), "2013-04-02", "2013-04-02", None, Console(file=io.StringIO()))
+    story = simulation.run(Settings(), "2013-04-01", "2013-04-02", "2013-04-02", None, Console(file=io.StringIO()))
     assert not production.exists()
     sent = story.traffic
     assert (sent.failed, sent.untold, len(logged(seen[0]))) == (0, 0, sent.asked), sent.reasons
