@@ -214,7 +214,7 @@ if TEXT and len(PLACES) == PLACES[-1] - PLACES[0] + 1:
 
 
 @pytest.mark.skipif(not TEXT, reason="this problem has no text inputs")
-@pytest.mark.parametrize("columns", CHOSEN, ids=lambda columns: f"{type(columns).__name__} {columns}"[:40])
+@pytest.mark.parametrize("columns", CHOSEN, ids=[f"{n} {type(one).__name__}" for n, one in enumerate(CHOSEN)])
 def test_however_the_encoder_was_told_its_columns_the_pipeline_is_compiled(
     fit: Callable[[Any], Any], labelled: pd.DataFrame, tmp_path: Path, columns: Any
 ) -> None:
