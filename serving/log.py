@@ -43,6 +43,7 @@ class PredictionLog:
         self.lost = self.waiting = 0  # rows
         self.hurry: Callable[[], None] = lambda: None  # asks the writer not to wait for its next time
         self.trouble: str | None = None
+        self._many = limit // 4
         self._queue: deque[Scored] = deque()
         self._lock = threading.Lock()
         dialect = sa.make_url(store.url).get_dialect()()
@@ -56,10 +57,10 @@ class PredictionLog:
             self._lose(len(scored) - len(kept))
             if kept:  # while nothing has room, nothing is added
                 self._queue.append(kept)
-                many = self.limit // 4
-                if self.waiting < many <= self.waiting + len(kept):  # a busy second must not fill the memory
-                    self.hurry()
+                few = self.waiting < self._many
                 self.waiting += len(kept)
+                if few and self.waiting >= self._many:  # a busy second must not fill the memory
+                    self.hurry()
 
     def flush(self) -> None:
         """Write all that waits now, in batches; what the store does not take goes on waiting."""
@@ -76,6 +77,8 @@ class PredictionLog:
                 for _ in batch:
                     self.waiting -= len(self._queue.popleft())
                 self.metrics.waiting.set(self.waiting)
+        if self.waiting >= self._many:  # as much came meanwhile
+            self.hurry()
         if self.trouble:
             logger.info("the prediction log has caught up")
         self.trouble = None
