@@ -276,7 +276,14 @@ def start(home: Settings, *names: str) -> tuple[subprocess.Popen[str], dict[str,
         f"sys.exit(run(Settings(), lambda words: print(words, flush=True), {wanted!r}))"
     )
     environment = {**os.environ, "MLOPS_HOME": str(home.home)}
-    child = subprocess.Popen([sys.executable, "-c", code], cwd=ROOT, env=environment, stdout=subprocess.PIPE, text=True)
+    child = subprocess.Popen(
+        [sys.executable, "-c", code],
+        cwd=ROOT,
+        env=environment,
+        stdout=subprocess.PIPE,
+        text=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # a job in the background ignores it
+    )
     assert child.stdout
     for line in child.stdout:
         if line.startswith("ui | "):
