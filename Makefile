@@ -111,19 +111,19 @@ format: setup  ## let ruff mend what it can
 	@$(BIN)/ruff format .
 
 bench: setup  ## measure Level 1 side by side with a bare script; ends with the ratios
-	@$(PY) -m tests.bench
+	@$(PY) -m tests.benchmarks.level1
 
 bench-gate: setup  ## measure how often the gate promotes ordinary and spoiled retrainings
-	@$(PY) -m tests.gate_power
+	@$(PY) -m tests.benchmarks.gate_power
 
 bench-serving: setup $(VENV)-bench/.installed  ## measure the service and its peers in turns; ends with the ratios
-	@$(PY) -m tests.bench_serving
+	@$(PY) -m tests.benchmarks.serving
 
 bench-monitor: setup  ## what a pass of the monitoring costs for 10 k, 100 k and 1 M predictions
-	@$(PY) -m tests.monitor_scale
+	@$(PY) -m tests.benchmarks.monitor_scale
 
 bench-drift: setup  ## false alarms of the drift gate without a shift, and its delay at planted ones
-	@$(PY) -m tests.drift_power
+	@$(PY) -m tests.benchmarks.drift_power
 
 $(VENV)-bench/.installed: requirements-bench.lock | $(UV)
 	@test -x $(VENV)-bench/bin/python || $(UV) venv --quiet --python $(PY) $(VENV)-bench

@@ -82,7 +82,7 @@ def main(arguments: list[str] | None = None) -> int:
     """Run one command; returns the exit code (docs/level1.md lists them)."""
     asked = parser().parse_args(arguments)
     settings = Settings().prepare()
-    from level1_pipeline import commands
+    from level1_pipeline import cli as commands
 
     try:
         return getattr(commands, asked.command)(settings, asked)

@@ -147,7 +147,7 @@ def evaluate(y: np.ndarray, p: np.ndarray) -> dict[str, float]:
     }
 
 
-def decide(p: float) -> str:
+def choose_action(p: float) -> str:
     """Warn when the expected cost of silence exceeds that of a needless warning."""
     threshold = COSTS["needless_warning"] / (COSTS["needless_warning"] + COSTS["missed_late_flight"])
     return "warn" if p >= threshold else "stay silent"

@@ -16,11 +16,19 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
-from level1_pipeline import bundle, leases, problem
-from level1_pipeline.bundle import BundleRefused
+from level1_pipeline import problem
+from level1_pipeline.bundle.load import (
+    Bundle,
+    BundleRefused,
+    bundle_checksum,
+    load_bundle,
+    replace_folder,
+    verify_bundle,
+)
 from level1_pipeline.settings import Settings
-from level1_pipeline.store import ENDED, Change, Lease, Route, Store
-from level1_pipeline.tables import rollouts
+from level1_pipeline.store import leases
+from level1_pipeline.store.database import ENDED, Change, Lease, Route, Store
+from level1_pipeline.store.tables import rollouts
 
 if TYPE_CHECKING:
     from mlflow.tracking import MlflowClient
@@ -76,7 +84,7 @@ class Registry:
             self.client.create_registered_model(problem.NAME, description=(problem.__doc__ or "").strip())
         artifact = f"bundles/{folder.name}"
         self.client.log_artifacts(run_id, str(folder), artifact)
-        tags = {**tags, "bundle": artifact, "bundle_sha256": bundle.checksum(folder)}
+        tags = {**tags, "bundle": artifact, "bundle_sha256": bundle_checksum(folder)}
         return str(self.client.create_model_version(problem.NAME, model_uri, run_id, tags=tags).version)
 
     def bundle_folder(self, version: str) -> Path:
@@ -103,19 +111,19 @@ class Registry:
         partial.mkdir(parents=True)
         try:
             copied = Path(self.client.download_artifacts(registered.run_id, registered.tags["bundle"], str(partial)))
-            bundle.verify(copied)
-            if bundle.checksum(copied) != registered.tags["bundle_sha256"]:
+            verify_bundle(copied)
+            if bundle_checksum(copied) != registered.tags["bundle_sha256"]:
                 raise BundleRefused(
                     f"the manifest of version {version} is not the one that was registered; train again"
                 )
-            bundle.replace_folder(copied, target)
+            replace_folder(copied, target)
         finally:
             shutil.rmtree(partial, ignore_errors=True)
         return target
 
-    def load(self, version: str) -> bundle.Bundle:
+    def load(self, version: str) -> Bundle:
         """A published version, verified; see `bundle.load`."""
-        return bundle.load(self.bundle_folder(version))
+        return load_bundle(self.bundle_folder(version))
 
     def route(self) -> Route:
         """What is served now."""
@@ -158,7 +166,7 @@ class Registry:
             BundleRefused: its bundle is damaged or was never published.
             LeaseHeld: another promotion is going on.
         """
-        if bundle.verify(self.bundle_folder(version)).get("verdict") != "pass":
+        if verify_bundle(self.bundle_folder(version)).get("verdict") != "pass":
             raise PromotionRefused(f"version {version} has not passed the gate, so it cannot become {alias}")
         with self.promotion() as lease:
             now = self.route()
@@ -195,7 +203,7 @@ class Registry:
             target = version or now.previous or now.champion
             wanted: dict[str, Any] = {CHALLENGER: None, "mode": None, "share": 0.0}
             if target != now.champion:
-                if bundle.verify(self.bundle_folder(str(target))).get("verdict") != "pass":
+                if verify_bundle(self.bundle_folder(str(target))).get("verdict") != "pass":
                     raise PromotionRefused(f"version {target} never passed the gate")
                 wanted |= {CHAMPION: target, PREVIOUS: None}
             elif not (now.mode or self.store.rollout(problem.NAME)):

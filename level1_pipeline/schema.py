@@ -6,15 +6,33 @@ a whole file is scored: there pandas would cost more than the trees' own look at
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import cache
 from typing import TYPE_CHECKING, Any
 
-from level1_pipeline import problem
+from level1_pipeline import problem, schema
 
 if TYPE_CHECKING:
     import numpy as np
     import pandas as pd
+from functools import cache
+
+if TYPE_CHECKING:
+    import numpy as np
+    import pandas as pd
+
+
+def frame(records: Sequence[Mapping[str, Any]]) -> pd.DataFrame:
+    """Records as the table that the pipeline was fitted on: the same columns, order and types."""
+    import pandas as pd
+
+    return pd.DataFrame(records, columns=schema.names()).astype(schema.dtypes())
+
+
+def records(rows: pd.DataFrame) -> list[dict[str, Any]]:
+    """Rows as JSON-ready records: only the Record's fields, None for what is missing."""
+    inputs = rows[schema.names()].astype(object)
+    return inputs.where(inputs.notna(), None).to_dict("records")
 
 
 @dataclass(frozen=True)

@@ -254,7 +254,7 @@ class Settings(BaseSettings):
         if self.clock == "wall":
             return datetime.now(UTC)
         if self.clock == "replay":
-            from level1_pipeline.store import Store
+            from level1_pipeline.store.database import Store
 
             return Store(self.operations).replay_time()
         return datetime.fromisoformat(self.clock).astimezone(UTC)

@@ -9,17 +9,18 @@ from rich.console import Console
 from rich.table import Table
 
 from level1_pipeline import problem
-from level1_pipeline.bundle import BundleRefused
-from level1_pipeline.commands import went_back
-from level1_pipeline.leases import LeaseHeld
+from level1_pipeline.bundle.load import BundleRefused
+from level1_pipeline.cli import went_back
 from level1_pipeline.registry import PromotionRefused, Registry
 from level1_pipeline.settings import Settings
-from level1_pipeline.store import LeaseLost, Store
-from level2_cicd import driver, governor
-from level2_cicd.driver import NoRollout
-from level2_cicd.policy import CHAMPION, ROLLED_BACK
-from level2_cicd.rollout import Decision
-from monitoring import tickets
+from level1_pipeline.store.database import LeaseLost, Store
+from level1_pipeline.store.leases import LeaseHeld
+from level2_cicd.control_loop import retraining_budget
+from level2_cicd.rollout import controller
+from level2_cicd.rollout.controller import NoRollout
+from level2_cicd.rollout.policy import CHAMPION, ROLLED_BACK
+from level2_cicd.rollout.state_machine import Decision
+from monitoring.alerting import tickets
 
 # Errors that say what to do by themselves: no traceback for them.
 EXPECTED = (BundleRefused, LeaseHeld, LeaseLost, PromotionRefused, NoRollout, LookupError, ValueError)
@@ -36,16 +37,16 @@ def rollout(settings: Settings, asked: argparse.Namespace) -> int:
             registry = Registry(settings)
             if not registry.bundle_folder(asked.version).exists():
                 registry.publish(asked.version)
-            return _said(settings, driver.start(settings, asked.version, asked.reason))
+            return _said(settings, controller.start(settings, asked.version, asked.reason))
         case "advance":
-            return _said(settings, driver.advance(settings))
+            return _said(settings, controller.advance(settings))
         case "approve":
-            return _approved(settings, driver.approve(settings, asked.reason))
+            return _approved(settings, controller.approve(settings, asked.reason))
         case "reject":
-            _said(settings, driver.reject(settings, asked.reason))
+            _said(settings, controller.reject(settings, asked.reason))
             return 0
         case "stop":
-            driver.stop(settings, asked.reason)
+            controller.stop(settings, asked.reason)
     return _status(settings)
 
 
@@ -89,7 +90,7 @@ def _status(settings: Settings) -> int:
     row = Store(settings.operations).rollout(problem.NAME)
     if row is None:
         return _said(settings, None)
-    state, seen = driver.state_of(row), row["evidence"]["decision"]
+    state, seen = controller.state_of(row), row["evidence"]["decision"]
     for check in seen["checks"] if seen else []:
         console.print(f"  {check['outcome']:<12} {check['name']}: {check['words']}", markup=False)
     waits = f" | waits for a person: {state.waiting} (make approve, make reject)" if state.waiting else ""
@@ -101,7 +102,7 @@ def _status(settings: Settings) -> int:
 
 def trace(settings: Settings, asked: argparse.Namespace) -> int:
     """One prediction, from the answer back to the rows it was learned from."""
-    from level2_cicd.trace import trace as follow
+    from level2_cicd.lineage import trace as follow
 
     found = follow(settings, asked.prediction)
     for one in found:
@@ -126,7 +127,7 @@ def rollback(settings: Settings, asked: argparse.Namespace) -> int:
 
 def reset(settings: Settings, asked: argparse.Namespace) -> int:
     """Let trainings and rollouts start by themselves again, after a person has looked."""
-    governor.reset(settings, asked.reason)
+    retraining_budget.reset(settings, asked.reason)
     tickets.person_answered(Store(settings.operations), asked.reason, settings.now())
     console.print(f"governor | {problem.NAME} | rejections and rollbacks are forgotten: {asked.reason}", markup=False)
     return 0

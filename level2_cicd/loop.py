@@ -11,12 +11,13 @@ import pandas as pd
 from rich.console import Console
 
 from level1_pipeline import problem
-from level1_pipeline.launch import day
+from level1_pipeline.orchestration.run import day
 from level1_pipeline.registry import Registry
 from level1_pipeline.settings import Settings
-from level2_cicd import governor, simulation, triggers
-from level2_cicd import operate as control
-from level2_cicd.replay import Fault
+from level2_cicd.control_loop import operate as control
+from level2_cicd.control_loop import retraining_budget, triggers
+from level2_cicd.simulation import story as summer
+from level2_cicd.simulation.replay import Fault
 
 console = Console(highlight=False, soft_wrap=True)
 FAILED_REQUESTS = 1
@@ -47,7 +48,7 @@ def _tell(now: datetime, did: list[str]) -> None:
 def trigger(settings: Settings, asked: argparse.Namespace) -> int:
     """A person orders a training."""
     order = triggers.by_hand(settings, asked.kind, asked.reason)
-    governor.overrule(settings, order.as_dict())
+    retraining_budget.overrule(settings, order.as_dict())
     console.print(
         f"trigger | {problem.NAME} | {asked.kind} | ordered; the control loop trains: make operate", markup=False
     )
@@ -60,15 +61,15 @@ def simulate(settings: Settings, asked: argparse.Namespace) -> int:
     if asked.fault:
         start = day(asked.fault_from or asked.first)
         fault = Fault(asked.fault, start, start + pd.DateOffset(days=asked.fault_days))
-    story = simulation.run(settings, asked.trained or asked.first, asked.first, asked.last, fault, console)
-    simulation.tell(story, console)
+    story = summer.run(settings, asked.trained or asked.first, asked.first, asked.last, fault, console)
+    summer.tell(story, console)
     counts = {
         "faults quarantined": story.count("operate: quarantine"),
         "retrainings": story.count("train: ") - 1,  # the first champion's is none
         "rollbacks": story.count("rollout: rolled back") + story.count("roll back"),
     }
     words = " | ".join(f"{count} {name}" for name, count in counts.items())
-    sent, home = story.traffic, simulation.apart(settings).home
+    sent, home = story.traffic, summer.apart(settings).home
     if sent.reasons:
         console.print(f"  what failed first (the service's log: {home / 'service.log'}):", markup=False)
     for reason in sent.reasons[:REASONS]:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from level1_pipeline import problem
 from level1_pipeline.settings import Settings
-from monitoring.journal import DAYS
+from monitoring.history import DAYS
 
 
 def parser() -> argparse.ArgumentParser:
@@ -52,7 +52,7 @@ def main(arguments: list[str] | None = None) -> int:
     if asked.command == "quarantine" and (asked.lift is None) != (not asked.reason):
         line.error("--lift NUMBER and --reason go together: who lifts a span says why")
     settings = Settings().prepare()
-    from monitoring import commands
+    from monitoring import cli as commands
 
     try:
         return getattr(commands, asked.command)(settings, asked)

@@ -9,13 +9,13 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
-from monitoring import change, drift
-from monitoring.change import NOTHING, Change
-from monitoring.drift import K, N
-from monitoring.faults import MIN_REFERENCE, Fault
-from monitoring.findings import Action, Cause, Confidence, Coverage, Diagnosis, Drift, Effect, Skew, Span
-from monitoring.shelf import Rival
-from monitoring.skew import SKEWED
+from monitoring.detectors import concept_drift, drift
+from monitoring.detectors.concept_drift import NOTHING, ConceptDrift
+from monitoring.detectors.data_faults import MIN_REFERENCE, Fault
+from monitoring.detectors.drift import K, N
+from monitoring.detectors.past_champions import PastChampion
+from monitoring.detectors.training_serving_skew import SKEWED
+from monitoring.results import Action, Cause, Confidence, Coverage, Diagnosis, Drift, Effect, Skew, Span
 
 
 @dataclass(frozen=True)
@@ -25,13 +25,13 @@ class Facts:
     coverage: Coverage
     drift: Drift
     skew: Skew
-    change: Change = NOTHING  # of this window
-    over: Change = NOTHING  # of the last N windows together: a week alone is weather
+    change: ConceptDrift = NOTHING  # of this window
+    over: ConceptDrift = NOTHING  # of the last N windows together: a week alone is weather
     persisted: int = 0  # windows of the last N, this one included, that lean to where they are off together
     faults: tuple[Fault, ...] = ()
     spans: tuple[Span, ...] = ()  # that the faults cover
     compared: bool = True  # there were enough days to compare the inputs with
-    rivals: tuple[Rival, ...] = ()  # earlier champions on the same matured rows
+    rivals: tuple[PastChampion, ...] = ()  # earlier champions on the same matured rows
     failing: str | None = None  # the version to go back to, when the newly released one fails to answer
     fits_better: str | None = None  # an earlier champion that was trained on days much more like these
 
@@ -51,12 +51,12 @@ class Facts:
         return self.skew.verdict == "different" and self.skew.mismatched >= SKEWED * self.skew.checked
 
     @property
-    def before_release(self) -> Rival | None:
+    def before_release(self) -> PastChampion | None:
         """The version that was just replaced, if it is clearly better on the same days."""
         return next((rival for rival in self.rivals if rival.at_release and rival.beyond_doubt), None)
 
     @property
-    def came_back(self) -> Rival | None:
+    def came_back(self) -> PastChampion | None:
         """The best of the clearly better earlier champions."""
         return max((one for one in self.rivals if one.clearly_better), key=lambda one: one.gain, default=None)
 
@@ -64,7 +64,7 @@ class Facts:
     def lasting(self) -> bool:
         """The relation is off over the last N windows, K of them and the newest lean there, and not in one slice only."""
         together = bool(self.over.changed) and self.over.everywhere
-        return together and self.persisted >= K and change.leans(self.change, self.over)
+        return together and self.persisted >= K and concept_drift.leans(self.change, self.over)
 
     @property
     def only(self) -> str:
@@ -141,7 +141,7 @@ def _version(facts: Facts, row: Row) -> str | None:
     return None
 
 
-def _than(rival: Rival | None) -> str:
+def _than(rival: PastChampion | None) -> str:
     assert rival
     return f"version {rival.version} is better by {rival.gain:.3f} a day on the same {rival.days} days"
 

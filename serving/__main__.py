@@ -43,7 +43,7 @@ def main(arguments: list[str] | None = None) -> int:
     """Run one command; returns the exit code: 0, or 1 with the reason on standard error."""
     asked = parser().parse_args(arguments)
     settings = Settings().prepare()
-    from serving import commands
+    from serving import cli as commands
 
     try:
         return int(getattr(commands, asked.command)(settings, asked))

@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING
 
 from level1_pipeline import problem
 from level1_pipeline.settings import Settings
-from serving import access
-from serving.structured import write_json_lines
+from serving.api import security
+from serving.telemetry.json_logging import write_json_lines
 
 if TYPE_CHECKING:
     import uvicorn
@@ -29,7 +29,7 @@ def run(settings: Settings, workers: int) -> None:
     from uvicorn.supervisors import Multiprocess
 
     write_json_lines()
-    config = _config(settings, "serving.app:from_environment", workers)
+    config = _config(settings, "serving.api.app:from_environment", workers)
     socket = config.bind_socket()
     url = f"http://{config.host}:{socket.getsockname()[1]}"
     threading.Thread(target=_announce, args=(url,), daemon=True).start()
@@ -49,7 +49,7 @@ def temporary(settings: Settings) -> Iterator[str]:
     """A service on a free port of this machine while the block runs; gives its address."""
     import uvicorn
 
-    from serving.app import create_app
+    from serving.api.app import create_app
 
     config = _config(settings.model_copy(update={"serving_host": "127.0.0.1", "serving_port": 0}), create_app(settings))
     config.log_level = "warning"
@@ -70,7 +70,7 @@ def _config(settings: Settings, app: object, workers: int = 1) -> uvicorn.Config
 
     return uvicorn.Config(
         app,  # type: ignore[arg-type]
-        host=settings.serving_host if access.has_keys(settings) else "127.0.0.1",
+        host=settings.serving_host if security.has_keys(settings) else "127.0.0.1",
         port=settings.serving_port,
         factory=isinstance(app, str),
         workers=workers,

@@ -10,7 +10,7 @@ import pytest
 
 from level1_pipeline import problem
 from level1_pipeline.settings import Settings
-from level1_pipeline.store import Store
+from level1_pipeline.store.database import Store
 
 END_OF_TIME = pd.Timestamp("2100-01-01", tz="UTC")  # by then every outcome of any problem is known
 

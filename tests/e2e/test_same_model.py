@@ -15,7 +15,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from level1_pipeline import bundle, problem, schema
+from level1_pipeline import problem, schema
+from level1_pipeline.bundle.load import load_bundle
+from level1_pipeline.bundle.predict import predict
 from level1_pipeline.settings import Settings
 from serving.server import temporary
 
@@ -76,9 +78,9 @@ def test_both_levels_have_the_same_features_and_make_the_same_models(level0: Pat
     assert "models:/flight_delay/2 -> champion" in printed
     saved = pd.read_parquet(level0 / "holdout.parquet")
     for version, file in (("1", "judged.joblib"), ("2", "handoff/model.joblib")):
-        served = bundle.load(home / "bundles" / problem.NAME / version)
+        served = load_bundle(home / "bundles" / problem.NAME / version)
         theirs = joblib.load(level0 / file).predict_proba(saved[schema.names()])[:, 1]
-        np.testing.assert_allclose(bundle.predict(served.pipeline, saved), theirs, rtol=0, atol=1e-9, err_msg=file)
+        np.testing.assert_allclose(predict(served.pipeline, saved), theirs, rtol=0, atol=1e-9, err_msg=file)
         assert served.manifest["metrics"] == pytest.approx(json.loads((level0 / "metrics.json").read_text()), abs=1e-9)
     record = json.loads((level0 / "handoff/example.json").read_text())
     assert served.predict([record["record"]])[0] == pytest.approx(record["probability"], abs=1e-12)

@@ -14,12 +14,19 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from level1_pipeline import bundle, leases, problem, training, validation
+from level1_pipeline import problem, schema
+from level1_pipeline.bundle.load import load_bundle
+from level1_pipeline.bundle.predict import predict
+from level1_pipeline.bundle.write import write_bundle
+from level1_pipeline.evaluation.drift import day_summaries
 from level1_pipeline.settings import Settings
-from level1_pipeline.store import Change, Store
-from level1_pipeline.tables import outcomes, predictions
-from monitoring.findings import Pass
-from monitoring.observe import observe
+from level1_pipeline.steps.fit import fit_model
+from level1_pipeline.steps.split import split_rows
+from level1_pipeline.store import leases
+from level1_pipeline.store.database import Change, Store
+from level1_pipeline.store.tables import outcomes, predictions
+from monitoring.results import MonitoringRun
+from monitoring.run import run_monitoring
 
 
 def confused(rows: pd.DataFrame) -> pd.DataFrame:
@@ -57,16 +64,16 @@ def train(rows: pd.DataFrame, as_of: str, folder: Path, **info: Any) -> Path:
     time = midnight(as_of)
     known = rows[rows[problem.EVENT_TIME] < time]
     known = known.assign(**{problem.TARGET: known[problem.TARGET].where(known[problem.LABEL_TIME] < time)})
-    parts = training.split(known, time)
-    judged = bundle.predict(training.fit(parts.train), parts.holdout)
+    parts = split_rows(known, time)
+    judged = predict(fit_model(parts.train), parts.holdout)
     info = {
         "verdict": "pass",
         "metrics": problem.evaluate(parts.holdout[problem.TARGET].to_numpy(), judged),
         "trained_until": parts.pool[problem.EVENT_TIME].max().isoformat(),
         **info,
     }
-    profile = validation.day_summaries(parts.pool)
-    bundle.write(folder, training.fit(parts.pool), parts.holdout, info, profile)
+    profile = day_summaries(parts.pool)
+    write_bundle(folder, fit_model(parts.pool), parts.holdout, info, profile)
     return folder
 
 
@@ -105,7 +112,7 @@ class World:
 
     def score(self, rows: pd.DataFrame, version: str) -> np.ndarray:
         """What a published version says."""
-        return bundle.load(self.settings.home / "bundles" / problem.NAME / version).predict_frame(rows)
+        return load_bundle(self.settings.home / "bundles" / problem.NAME / version).predict_frame(rows)
 
     def log(
         self, rows: pd.DataFrame, version: str = "1", arm: str = "champion", scores: np.ndarray | None = None
@@ -127,7 +134,7 @@ class World:
                 rows[problem.ID],
                 rows[problem.ENTITY],
                 rows[problem.EVENT_TIME].dt.to_pydatetime(),
-                bundle.records(rows),
+                schema.records(rows),
                 scores.tolist(),
                 strict=True,
             )
@@ -149,9 +156,9 @@ class World:
         with self.store.engine.begin() as connection:
             connection.execute(outcomes.insert(), happened)
 
-    def look(self, day: str, days: int = 7) -> Pass:
+    def look(self, day: str, days: int = 7) -> MonitoringRun:
         """A pass at the beginning of a day."""
-        return observe(self.settings, midnight(day).to_pydatetime(), days)
+        return run_monitoring(self.settings, midnight(day).to_pydatetime(), days)
 
 
 @pytest.fixture(scope="session")

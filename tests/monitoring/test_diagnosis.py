@@ -10,13 +10,13 @@ import pandas as pd
 import pytest
 
 from level1_pipeline import problem, schema
-from level1_pipeline.quarantine import Quarantined, covers
-from monitoring import faults, skew
-from monitoring.change import NOTHING
+from level1_pipeline.store.quarantine import Quarantined, covers
+from monitoring.data.prediction_window import Log, of_rows
+from monitoring.detectors import data_faults, training_serving_skew
+from monitoring.detectors.concept_drift import NOTHING
+from monitoring.detectors.data_faults import Fault
 from monitoring.diagnosis import TABLE, Facts, diagnose
-from monitoring.faults import Fault
-from monitoring.findings import Coverage, Drift, Skew, Window
-from monitoring.window import Log, of_rows
+from monitoring.results import Coverage, Drift, Skew, Window
 from tests.monitoring.conftest import World, midnight
 
 pytestmark = pytest.mark.flights
@@ -92,14 +92,14 @@ def week(rows: pd.DataFrame) -> pd.DataFrame:
 
 
 def test_an_ordinary_week_has_no_fault(before: Log, week: pd.DataFrame) -> None:
-    assert faults.find(before, log_of(week, FIRST, LAST)) == []
+    assert data_faults.find(before, log_of(week, FIRST, LAST)) == []
 
 
 @pytest.mark.parametrize("kind", KNOWN)
 def test_a_known_kind_of_fault_is_found_with_its_column_and_slice(before: Log, week: pd.DataFrame, kind: str) -> None:
     """Without a look at the training code: the source itself may be what is wrong."""
     plant, column, where = KNOWN[kind]
-    found = [fault for fault in faults.find(before, log_of(plant(week), FIRST, "2013-05-28")) if not fault.strange]
+    found = [fault for fault in data_faults.find(before, log_of(plant(week), FIRST, "2013-05-28")) if not fault.strange]
     assert found
     assert column in (found[0].column, "")
     assert where in (found[0].slice, "")
@@ -114,13 +114,13 @@ def test_days_that_nobody_was_asked_about_say_nothing_about_when_callers_ask(
     """A young log is compared with rows of the training code, and callers may always ask ten minutes late."""
     never_asked = of_rows(rows, Window(*(midnight(day).to_pydatetime() for day in ("2013-04-22", FIRST))))
     late = week.assign(**{problem.EVENT_TIME: week[problem.EVENT_TIME] + pd.Timedelta(minutes=10)})
-    assert [fault for fault in faults.find(never_asked, log_of(late, FIRST, LAST)) if not fault.strange] == []
+    assert [fault for fault in data_faults.find(never_asked, log_of(late, FIRST, LAST)) if not fault.strange] == []
 
 
 def test_a_fault_of_two_days_covers_these_days_only(before: Log, week: pd.DataFrame) -> None:
     bad = week[problem.EVENT_TIME] >= midnight("2013-05-25")
     current = log_of(week.assign(temp=week["temp"].mask(bad, 51.0)), FIRST, LAST)
-    spans = faults.spans(faults.find(before, current), current.window)
+    spans = data_faults.spans(data_faults.find(before, current), current.window)
     assert {(span.start, span.end) for span in spans} == {(midnight("2013-05-25"), midnight(LAST))}
 
 
@@ -135,31 +135,33 @@ def test_a_column_without_any_value_is_a_fault_however_often_it_is_missing(rows:
     when = rows[problem.EVENT_TIME]
     during = rows[(when >= midnight(days[1])) & (when < midnight(days[2]))].reset_index(drop=True)
     reference = log_of(rows, days[0], days[1])
-    assert [one for one in faults.find(reference, log_of(during, *days[1:])) if not one.strange] == []
+    assert [one for one in data_faults.find(reference, log_of(during, *days[1:])) if not one.strange] == []
     for name in NULLABLE:
-        found = faults.find(reference, log_of(during.assign(**{name: np.nan}), *days[1:]))
-        assert [(one.kind, one.column, one.slice) for one in found if not one.strange] == [(faults.MISSED, name, "")]
+        found = data_faults.find(reference, log_of(during.assign(**{name: np.nan}), *days[1:]))
+        assert [(one.kind, one.column, one.slice) for one in found if not one.strange] == [
+            (data_faults.MISSED, name, "")
+        ]
 
 
 def test_a_window_of_few_rows_is_judged_by_the_rules_of_the_record_only(before: Log, week: pd.DataFrame) -> None:
-    assert faults.find(before, log_of(week.head(1), FIRST, LAST)) == []
+    assert data_faults.find(before, log_of(week.head(1), FIRST, LAST)) == []
 
 
 def test_a_fault_everywhere_is_not_blamed_on_the_only_slice_large_enough_to_be_checked(
     before: Log, week: pd.DataFrame
 ) -> None:
-    few = week.groupby(["origin", week[problem.EVENT_TIME].dt.date]).cumcount() < faults.ROWS // 3
+    few = week.groupby(["origin", week[problem.EVENT_TIME].dt.date]).cumcount() < data_faults.ROWS // 3
     current = week[at_jfk(week) | few].assign(temp=np.nan).reset_index(drop=True)
-    found = [one for one in faults.find(before, log_of(current, FIRST, LAST)) if one.kind == faults.MISSED]
+    found = [one for one in data_faults.find(before, log_of(current, FIRST, LAST)) if one.kind == data_faults.MISSED]
     assert [(one.column, one.slice) for one in found] == [("temp", "")]
 
 
 def test_a_fault_at_one_airport_that_shows_in_all_rows_is_blamed_on_it(before: Log, week: pd.DataFrame) -> None:
     """More than half of all rows lose the value, and the others were checked and are fine."""
-    others = week.groupby(["origin", week[problem.EVENT_TIME].dt.date]).cumcount() < 2 * faults.ROWS
+    others = week.groupby(["origin", week[problem.EVENT_TIME].dt.date]).cumcount() < 2 * data_faults.ROWS
     current = week[at_jfk(week) | others].reset_index(drop=True)
     current = current.assign(temp=current["temp"].mask(at_jfk(current)))
-    found = [one for one in faults.find(before, log_of(current, FIRST, LAST)) if one.kind == faults.MISSED]
+    found = [one for one in data_faults.find(before, log_of(current, FIRST, LAST)) if one.kind == data_faults.MISSED]
     assert [(one.column, one.slice) for one in found] == [("temp", "origin=JFK")]
 
 
@@ -168,11 +170,11 @@ TWO_DAYS = Window(*(midnight(day).to_pydatetime() for day in (FIRST, "2013-05-22
 AT_JFK = Quarantined(TWO_DAYS.start, TWO_DAYS.end, "origin=JFK", "stuck")
 
 
-def seen(rows: pd.DataFrame, first: str, last: str, **spans: tuple[Quarantined, ...]) -> list[faults.Fault]:
+def seen(rows: pd.DataFrame, first: str, last: str, **spans: tuple[Quarantined, ...]) -> list[data_faults.Fault]:
     """The faults of days, with the four weeks before, as a pass finds them that leaves the hidden rows out."""
     visible = rows[~covers(rows, spans.get("hidden", ()))]
     start = str((pd.Timestamp(first) - pd.Timedelta(days=28)).date())
-    found = faults.find(log_of(visible, start, first), log_of(visible, first, last), **spans)
+    found = data_faults.find(log_of(visible, start, first), log_of(visible, first, last), **spans)
     return [fault for fault in found if not fault.strange]
 
 
@@ -227,7 +229,7 @@ def test_a_fault_that_lasts_for_weeks_stays_one_and_is_never_taken_for_what_is_u
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Nobody can ask the training code, and the days before are in quarantine more and more."""
-    monkeypatch.setattr(skew, "make", lambda *_: "the source cannot be read: gone")
+    monkeypatch.setattr(training_serving_skew, "make", lambda *_: "the source cannot be read: gone")
     world.log(world.between("2013-04-22", "2013-05-27"))
     world.log(world.between("2013-05-27", "2013-07-08").assign(temp=np.nan))
     mondays = [str(day.date()) for day in pd.date_range("2013-06-03", "2013-07-08", freq="7D")]

@@ -6,7 +6,9 @@ import json
 
 import pandas as pd
 
-from level1_pipeline import bundle, problem, schema, training
+from level1_pipeline import problem, schema
+from level1_pipeline.bundle.predict import predict
+from level1_pipeline.steps.fit import fit_model
 
 ROWS = 6000
 
@@ -15,8 +17,8 @@ def predictions() -> list[str]:
     """Predictions for 1,000 rows by a model of the 5,000 before them, as hexadecimal floats."""
     rows = problem.load(pd.Timestamp("2100-01-01", tz="UTC"))
     rows = rows[rows[problem.TARGET].notna()].head(ROWS)
-    model = training.fit(rows.head(5000))
-    return [float(p).hex() for p in bundle.predict(model, rows.tail(1000)[schema.names()])]
+    model = fit_model(rows.head(5000))
+    return [float(p).hex() for p in predict(model, rows.tail(1000)[schema.names()])]
 
 
 if __name__ == "__main__":

@@ -115,6 +115,6 @@ def evaluate(y: np.ndarray, p: np.ndarray) -> dict[str, float]:
     }
 
 
-def decide(p: float) -> str:
+def choose_action(p: float) -> str:
     """Act on high values."""
     return "high" if p >= 20 else "normal"

@@ -25,10 +25,14 @@ import pandas as pd
 import pytest
 import sqlalchemy as sa
 
-from level1_pipeline import bundle, leases, problem, training
+from level1_pipeline import problem, schema
+from level1_pipeline.bundle.load import MANIFEST, load_bundle
+from level1_pipeline.bundle.write import write_bundle
 from level1_pipeline.settings import Settings
-from level1_pipeline.store import Change, Route, Store
-from level1_pipeline.tables import outcomes, predictions
+from level1_pipeline.steps.fit import fit_model
+from level1_pipeline.store import leases
+from level1_pipeline.store.database import Change, Route, Store
+from level1_pipeline.store.tables import outcomes, predictions
 
 POSTGRES = os.environ.get("MLOPS_TEST_POSTGRES", "")  # read now: the fixture `home` clears the environment
 ROOT = Path(__file__).parents[2]
@@ -58,9 +62,9 @@ def models(rows: pd.DataFrame, tmp_path_factory: pytest.TempPathFactory) -> Mode
     """Three models, the best first, as bundles that passed the gate."""
     folder = tmp_path_factory.mktemp("models")
     labelled = rows[rows[problem.TARGET].notna()].head(3000)
-    records, scores = bundle.records(rows.iloc[5000:5200]), []
+    records, scores = schema.records(rows.iloc[5000:5200]), []
     for kind in range(KINDS):
-        pipeline = training.fit(labelled.iloc[: 3000 - 500 * kind])
+        pipeline = fit_model(labelled.iloc[: 3000 - 500 * kind])
         info = {
             "kind": "refitted",
             "verdict": "pass",
@@ -73,8 +77,8 @@ def models(rows: pd.DataFrame, tmp_path_factory: pytest.TempPathFactory) -> Mode
             "run_id": "a run",
         }
         profile = pd.DataFrame({"day": ["2013-01-01"]})
-        bundle.write(folder / str(kind), pipeline, labelled.tail(50), info, profile)
-        scores.append(bundle.load(folder / str(kind)).predict(records))
+        write_bundle(folder / str(kind), pipeline, labelled.tail(50), info, profile)
+        scores.append(load_bundle(folder / str(kind)).predict(records))
     assert not np.array_equal(scores[0], scores[1])
     return Models(folder, records, scores)
 
@@ -98,10 +102,10 @@ def set_route(settings: Settings, **values: Any) -> Route:
 
 def edit_manifest(folder: Path, **changes: Any) -> None:
     """What an attacker with write access does: change files and make the checksums fit."""
-    manifest = json.loads((folder / bundle.MANIFEST).read_text())
+    manifest = json.loads((folder / MANIFEST).read_text())
     present = [name for name in manifest["files"] if (folder / name).exists()]
     manifest["files"] = {name: hashlib.sha256((folder / name).read_bytes()).hexdigest() for name in present}
-    (folder / bundle.MANIFEST).write_text(json.dumps(manifest | changes))
+    (folder / MANIFEST).write_text(json.dumps(manifest | changes))
 
 
 def logged(settings: Settings) -> list[dict[str, Any]]:
@@ -135,7 +139,7 @@ def in_process(settings: Settings, app: Any = None) -> Iterator[httpx2.Client]:
     """The application behind a real uvicorn on a thread of this process."""
     import uvicorn
 
-    from serving.app import create_app
+    from serving.api.app import create_app
 
     app = app or create_app(settings)
     config = uvicorn.Config(app, host="127.0.0.1", port=0, log_config=None, access_log=False)

@@ -1,0 +1,170 @@
+"""The inference bundle of a version: a folder of data with checksums, which is all that serving needs.
+
+    bundle.json   what it is: problem, training window, digests, metrics, and the SHA-256 of each file
+    compiled.json the pipeline as plain numbers, if it could be proved equal (see `compiled`, `exactness`)
+    model.skops   the fitted pipeline (no pickle): the source of the numbers, and served if there are none
+    golden.json   records with the predictions that the trained pipeline gave for them
+    profile.parquet   day summaries of the data it was trained on, for drift and for switching back
+
+A file is read only after its checksum was verified, and only types that the cloner reviewed
+(`problem.TRUSTED_TYPES`) are built from it. A compiled one needs neither scikit-learn nor pandas.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from level1_pipeline import problem, schema
+from level1_pipeline.bundle.tree_scorer import Scorer
+
+if TYPE_CHECKING:
+    import numpy as np
+    import pandas as pd
+    from sklearn.pipeline import Pipeline
+from level1_pipeline.bundle.predict import predict
+from level1_pipeline.schema import frame
+
+MANIFEST, MODEL, GOLDEN, PROFILE = "bundle.json", "model.skops", "golden.json", "profile.parquet"
+COMPILED = "compiled.json"
+GOLDEN_TOLERANCE = 1e-12
+
+
+class BundleRefused(RuntimeError):
+    """The bundle is damaged, is for another problem, or holds what must not be loaded."""
+
+
+@dataclass(frozen=True)
+class Bundle:
+    """A verified model, ready to predict, with its manifest."""
+
+    manifest: dict[str, Any]
+    folder: Path
+    scorer: Scorer | None  # the compiled model; None if scikit-learn has to serve
+
+    @cached_property
+    def pipeline(self) -> Pipeline:
+        """The pipeline as it was trained, loaded with the reviewed list of types.
+
+        Raises:
+            BundleRefused: its file is damaged, holds other types, or predicts other numbers.
+        """
+        if _sha256(self.folder / MODEL) != self.manifest["files"][MODEL]:
+            raise BundleRefused(f"{self.folder / MODEL} was changed after it was verified; publish the version again")
+        loaded = _load_pipeline(self.folder / MODEL)
+        _repeat_golden(self.folder, lambda records: predict(loaded, frame(records)))
+        return loaded
+
+    def predict(self, records: Sequence[Mapping[str, Any]]) -> np.ndarray:
+        """Probabilities (classification) or values (regression) of shape (n,), in the order given."""
+        return self.scorer.predict(records) if self.scorer else predict(self.pipeline, frame(records))
+
+    def predict_frame(self, rows: pd.DataFrame) -> np.ndarray:
+        """The same for the rows of a table, which may have more columns than the inputs."""
+        return self.scorer.predict_frame(rows) if self.scorer else predict(self.pipeline, rows)
+
+    def predict_columns(self, inputs: schema.Columns) -> np.ndarray:
+        """The same for whole columns: without pandas, if the model is compiled."""
+        return self.scorer.predict_columns(inputs) if self.scorer else predict(self.pipeline, schema.to_frame(inputs))
+
+
+def replace_folder(partial: Path, folder: Path) -> None:
+    """Put a finished folder in the place of an older one."""
+    shutil.rmtree(folder, ignore_errors=True)
+    os.replace(partial, folder)
+
+
+def bundle_checksum(folder: Path) -> str:
+    """SHA-256 of the manifest, and through it of every file of the bundle."""
+    return _sha256(folder / MANIFEST)
+
+
+def verify_bundle(folder: Path) -> dict[str, Any]:
+    """Compare every file with the manifest, without loading any. Returns the manifest.
+
+    Raises:
+        BundleRefused: a file is missing or altered, or the bundle belongs to another problem.
+    """
+    try:
+        manifest = json.loads((folder / MANIFEST).read_text())
+        owner, registered = manifest["problem"], manifest["files"]
+        needed = {MODEL, GOLDEN, PROFILE, *registered}
+        altered = [name for name in sorted(needed) if registered[name] != _sha256(folder / name)]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise BundleRefused(f"{folder} is not a complete bundle ({error}); publish the version again") from error
+    if altered:
+        raise BundleRefused(
+            f"{', '.join(altered)} in {folder} is not what was registered (SHA-256 differs); publish the version again"
+        )
+    if owner != problem.NAME:
+        raise BundleRefused(f"{folder} was made for '{owner}', but this is '{problem.NAME}'")
+    return manifest
+
+
+def load_bundle(folder: Path) -> Bundle:
+    """Verify, load the compiled model (or else the pipeline), and repeat the golden predictions.
+
+    Raises:
+        BundleRefused: see `verify`; or a type that is not in TRUSTED_TYPES, other numbers, or an input that the
+            Record has no more. One that the Record has since got is no reason: such a model goes on without it.
+    """
+    manifest = verify_bundle(folder)
+    bundle = Bundle(manifest, folder, _scorer(folder, manifest))
+    if bundle.scorer:
+        _repeat_golden(folder, bundle.predict)
+    else:
+        bundle.pipeline  # noqa: B018  (what must not be loaded is refused now, not at the first request)
+    return bundle
+
+
+def _repeat_golden(folder: Path, predict: Callable[[list[dict[str, Any]]], np.ndarray]) -> None:
+    try:
+        golden = json.loads((folder / GOLDEN).read_text())
+        gone = sorted(set().union(*golden["records"]) - set(schema.names()))
+        difference = 0.0 if gone else abs(predict(golden["records"]) - golden["predictions"]).max()
+    except Exception as error:  # a model that cannot answer its own golden records is not served, whatever it raises
+        raise BundleRefused(
+            f"the model in {folder} cannot repeat its golden predictions ({error!r}); train again"
+        ) from error
+    if gone:
+        raise BundleRefused(
+            f"the model in {folder} was trained for other inputs: the Record has no {', '.join(gone)}; train again"
+        )
+    if not difference <= GOLDEN_TOLERANCE:
+        raise BundleRefused(
+            f"the model in {folder} predicts other numbers than when it was trained (off by {difference:.2g}); compare the environments"
+        )
+
+
+def _scorer(folder: Path, manifest: dict[str, Any]) -> Scorer | None:
+    if COMPILED not in manifest["files"]:
+        return None
+    try:
+        return Scorer(json.loads((folder / COMPILED).read_text()))
+    except Exception as error:  # whatever a hostile or broken file makes the reader raise, it is not loaded
+        raise BundleRefused(f"{folder / COMPILED} cannot be read ({error!r}); publish the version again") from error
+
+
+def _load_pipeline(path: Path) -> Pipeline:
+    import skops.io
+    from skops.io.exceptions import UntrustedTypesFoundException
+
+    try:
+        return skops.io.load(path, trusted=list(problem.TRUSTED_TYPES))
+    except UntrustedTypesFoundException as error:
+        raise BundleRefused(
+            f"{path} wants to build types that nobody reviewed: {error}; if they are yours, add them to TRUSTED_TYPES"
+        ) from error
+    except Exception as error:  # whatever a hostile or broken file makes the reader raise, it is not loaded
+        raise BundleRefused(f"{path} is not a readable skops file ({type(error).__name__}: {error})") from error
+
+
+def _sha256(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()

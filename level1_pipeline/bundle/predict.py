@@ -1,0 +1,18 @@
+"""TODO docstring."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from level1_pipeline import problem, schema
+
+if TYPE_CHECKING:
+    import numpy as np
+    import pandas as pd
+    from sklearn.pipeline import Pipeline
+
+
+def predict(pipeline: Pipeline, rows: pd.DataFrame) -> np.ndarray:
+    """What the pipeline says about rows: P(target = 1), or the value for a regression; shape (n,)."""
+    inputs = rows[schema.names()]
+    return pipeline.predict_proba(inputs)[:, 1] if problem.TASK == "classification" else pipeline.predict(inputs)

@@ -1,0 +1,93 @@
+"""TODO docstring."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+from uuid import uuid4
+
+from level1_pipeline import problem
+from level1_pipeline.bundle.tree_compiler import compile_pipeline
+from level1_pipeline.bundle.tree_scorer import NotCompilable
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from sklearn.pipeline import Pipeline
+from level1_pipeline.bundle.load import (
+    COMPILED,
+    GOLDEN,
+    MANIFEST,
+    MODEL,
+    PROFILE,
+    _sha256,
+    bundle_checksum,
+    replace_folder,
+    verify_bundle,
+)
+from level1_pipeline.bundle.predict import predict
+from level1_pipeline.schema import records
+
+GOLDEN_ROWS = 50
+
+
+def write_bundle(
+    folder: Path, pipeline: Pipeline, holdout: pd.DataFrame, info: dict[str, Any], profile: pd.DataFrame
+) -> str:
+    """Write a complete bundle or none (temporary folder, then rename). Returns its checksum.
+
+    The rows of `holdout` are those on which the compiled model must equal the pipeline; some become golden.
+    """
+    import skops.io
+
+    partial = folder.with_name(f".{folder.name}-{uuid4().hex}")
+    partial.mkdir(parents=True)
+    skops.io.dump(pipeline, partial / MODEL)
+    golden = holdout.sample(min(GOLDEN_ROWS, len(holdout)), random_state=0)
+    expected = {"records": records(golden), "predictions": predict(pipeline, golden).tolist()}
+    (partial / GOLDEN).write_text(json.dumps(expected))
+    profile.to_parquet(partial / PROFILE)
+    engine = _compile(partial / COMPILED, pipeline, holdout)
+    files = {file.name: _sha256(file) for file in sorted(partial.iterdir())}
+    _write_manifest(partial, {"problem": problem.NAME, **info, "engine": engine, "files": files})
+    replace_folder(partial, folder)
+    return bundle_checksum(folder)
+
+
+def _compile(path: Path, pipeline: Pipeline, rows: pd.DataFrame) -> dict[str, Any]:
+    """Write the compiled model if it is proved equal. Says what serves, and why."""
+    from level1_pipeline.bundle.equivalence import prove
+
+    try:
+        compiled = compile_pipeline(pipeline)
+        proof = prove(compiled, pipeline, rows)
+        text = json.dumps(compiled, allow_nan=False)
+    except NotCompilable as reason:
+        return {"name": "scikit-learn", "why": str(reason)}
+    except Exception as error:  # a pipeline that nobody thought of costs speed, never the training
+        return {"name": "scikit-learn", "why": f"the compilation failed ({type(error).__name__}: {error})"}
+    path.write_text(text)
+    return {"name": "compiled", **proof}
+
+
+def seal_bundle(folder: Path, target: Path, info: dict[str, Any]) -> Path:
+    """Copy a bundle to `target`, with more said in its manifest: what is known only after it was judged.
+
+    Raises:
+        BundleRefused: the copy, which is what gets the seal, does not hold the registered files.
+    """
+    manifest = verify_bundle(folder)
+    partial = target.with_name(f".{target.name}-{uuid4().hex}")
+    try:
+        shutil.copytree(folder, partial)
+        _write_manifest(partial, {**manifest, **info})
+        verify_bundle(partial)
+        replace_folder(partial, target)
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+    return target
+
+
+def _write_manifest(folder: Path, manifest: dict[str, Any]) -> None:
+    (folder / MANIFEST).write_text(json.dumps(manifest, indent=2))

@@ -1,0 +1,243 @@
+"""The gate: may this model be served?  A list of checks, each with its reason in words -> Verdict.
+
+On by default. The absolute checks hold for every model; those relative to the champion are added as
+soon as there is one. Inconclusive is not success: a check that lacks data never promotes.
+"""
+
+from __future__ import annotations
+
+import time
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import pandas as pd
+from pydantic import BaseModel, ConfigDict, Field
+
+from level1_pipeline import problem, schema
+from level1_pipeline.bundle.load import GOLDEN_TOLERANCE, Bundle, load_bundle
+from level1_pipeline.evaluation.metrics import Comparison, by_slice, compare, days
+
+Outcome = Literal["pass", "inconclusive", "fail", "error"]
+SEVERITY: tuple[Outcome, ...] = ("pass", "inconclusive", "fail", "error")
+MIN_DAYS = 7  # below a week of days a comparison says nothing
+
+
+class Gate(BaseModel):
+    """The rules in `problem.GATE`; a misspelt or missing one is an error."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    holdout_days: int  # the newest matured days, on which every model is judged
+    maturity_hours: float  # from EVENT_TIME until all outcomes have arrived
+    min_rows: int  # to train on, and to judge with
+    limits: dict[str, tuple[float | None, float | None]] = Field(min_length=1)  # metric -> (lowest, highest) allowed
+    min_gain: float  # mean daily gain over the champion
+    max_harm: float  # the 90 % bound on harm must stay below
+    slice_min_rows: int  # smaller slices are not judged
+    slice_max_harm: float  # how much worse than champion (or constant) a slice may be
+    max_single_feature_auc: float = 0.85  # an input that good alone has seen the outcome
+    max_twin_difference: float = 1.0  # mean |refitted - judged| over the spread of predictions
+    max_seconds_1000_rows: float = 2.0  # to answer 1,000 rows in the serving code
+
+
+@dataclass(frozen=True)
+class Check:
+    """One question of the gate and its answer in words."""
+
+    name: str
+    outcome: Outcome
+    words: str
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """All checks; the worst one decides."""
+
+    checks: tuple[Check, ...]
+    comparison: Comparison | None = None
+
+    @property
+    def outcome(self) -> Outcome:
+        """The most severe outcome of all checks."""
+        return max((check.outcome for check in self.checks), key=SEVERITY.index)
+
+    @property
+    def reasons(self) -> list[str]:
+        """What speaks against the model, in words; empty when it passed."""
+        return [f"{check.name}: {check.words}" for check in self.checks if check.outcome != "pass"]
+
+    def as_dict(self) -> dict[str, Any]:
+        """JSON-ready."""
+        return {"outcome": self.outcome, **asdict(self)}
+
+
+def rules() -> Gate:
+    """The gate's rules, checked."""
+    return Gate(**problem.GATE)
+
+
+def _check(name: str, passed: bool, words: str, otherwise: Outcome = "fail") -> Check:
+    return Check(name, "pass" if passed else otherwise, words)
+
+
+def enough_data(holdout: pd.DataFrame) -> Check:
+    """Is there enough to judge with?"""
+    n, rows = len(np.unique(days(holdout))), len(holdout)
+    words = f"{rows:,} rows on {n} days (needed: {rules().min_rows:,} on {MIN_DAYS})"
+    return _check("enough data", rows >= rules().min_rows and n >= MIN_DAYS, words, "inconclusive")
+
+
+def sound_numbers(p: np.ndarray) -> Check:
+    """Is every prediction a finite number, and a probability where it should be one?"""
+    wrong = ~np.isfinite(p)
+    if problem.TASK == "classification":
+        wrong |= (p < 0) | (p > 1)
+    return _check(
+        "sound numbers",
+        not wrong.any(),
+        f"{wrong.sum():,} of {len(p):,} predictions are NaN, infinite or no probability",
+    )
+
+
+def no_leakage(holdout: pd.DataFrame) -> Check:
+    """Does a single input know the outcome too well? (For a regression: not applicable.)"""
+    from sklearn.metrics import roc_auc_score
+
+    y = holdout[problem.TARGET]
+    if problem.TASK != "classification" or y.nunique() < 2:
+        return Check("no leakage", "pass", "not applicable")
+    alone = {}
+    for column in (column.name for column in schema.columns() if not column.text):
+        known = holdout[column].notna() if holdout[column].notna().any() else slice(0)
+        if y[known].nunique() == 2:
+            auc = roc_auc_score(y[known], holdout.loc[known, column])
+            alone[column] = max(auc, 1 - auc)
+    if not alone:
+        return Check("no leakage", "pass", "no numeric input has values")
+    best = max(alone, key=alone.__getitem__)
+    words = f"the best single input, {best}, has an AUC of {alone[best]:.3f} (allowed: {rules().max_single_feature_auc}); more has seen the outcome"
+    return _check("no leakage", alone[best] <= rules().max_single_feature_auc, words)
+
+
+def within_limits(metrics: dict[str, float]) -> list[Check]:
+    """Absolute thresholds: the only ones on a first run, and therefore mandatory."""
+    checks = []
+    for name, (low, high) in rules().limits.items():
+        inside = (
+            np.isfinite(metrics[name])
+            and (low is None or metrics[name] >= low)
+            and (high is None or metrics[name] <= high)
+        )
+        checks.append(
+            _check(
+                f"limit on {name}",
+                bool(inside),
+                f"{metrics[name]:.4f}, allowed {low if low is not None else '-'} to {high if high is not None else '-'}",
+            )
+        )
+    return checks
+
+
+def beats(holdout: pd.DataFrame, p: np.ndarray, baselines: dict[str, np.ndarray]) -> list[Check]:
+    """Is the model better than a constant, and not clearly worse than a simpler model?
+
+    In a storm fortnight a linear model may be ahead by chance; it has to be so with 90 % confidence.
+    """
+    name, y, checks = problem.PRIMARY_METRIC, holdout[problem.TARGET].to_numpy(), []
+    mine = problem.evaluate(y, p)[name]
+    for baseline, predicted in baselines.items():
+        theirs = problem.evaluate(y, predicted)[name]
+        better = mine < theirs or (baseline != "constant" and not compare(holdout, predicted, p).clearly_worse)
+        checks.append(_check(f"beats {baseline}", better, f"{name} {mine:.4f} against {theirs:.4f}"))
+    return checks
+
+
+def no_slice_harmed(holdout: pd.DataFrame, p: np.ndarray, reference: np.ndarray, who: str) -> Check:
+    """Is any slice clearly worse off than with the reference predictions?"""
+    rule, metric = rules(), problem.PRIMARY_METRIC
+    mine, theirs = (by_slice(holdout, values, rule.slice_min_rows) for values in (p, reference))
+    if mine.empty:
+        return Check(f"slices against {who}", "pass", "no slice is large enough to be judged")
+    harm = (mine[metric] - theirs[metric]).set_axis(mine["slice"] + "=" + mine["value"]).sort_values(ascending=False)
+    words = (
+        f"worst of {len(harm)}: {harm.index[0]} is {harm.iloc[0]:+.4f} in {metric} (allowed: {rule.slice_max_harm:+})"
+    )
+    return _check(f"slices against {who}", harm.iloc[0] <= rule.slice_max_harm, words)
+
+
+def better_than_champion(
+    holdout: pd.DataFrame, champion: np.ndarray, challenger: np.ndarray, who: str
+) -> tuple[list[Check], Comparison | None]:
+    """The rule of promotion, on rows that neither model has seen.
+
+    The mean paired daily gain is at least `min_gain`, and the one-sided 90 % t-bound on harm is below
+    `max_harm`. A demand for significance would reject most ordinary retrainings.
+    """
+    n = len(np.unique(days(holdout))) if len(holdout) else 0
+    if n < MIN_DAYS:
+        return [
+            Check("better than champion", "inconclusive", f"only {n} days that {who} has not seen (needed: {MIN_DAYS})")
+        ], None
+    seen = compare(holdout, champion, challenger)
+    where = ", ".join(f"{name}: {count}" for name, count in list(seen.flips_by_slice.items())[:3])
+    flips = f"{seen.flips:,} of {len(holdout):,} decisions flip{f' (most in {where})' if where else ''}"
+    words = f"mean daily gain {seen.gain:+.5f} over {who} on {seen.days} days (needed: {rules().min_gain:+}); {flips}"
+    if seen.identical:
+        words = f"predictions are identical to those of {who}: no gain"
+    gain = _check("better than champion", not seen.identical and seen.gain >= rules().min_gain, words)
+    harm = _check(
+        "harm is bounded",
+        seen.harm_bound < rules().max_harm,
+        f"with 90 % confidence at most {seen.harm_bound:+.5f} worse (allowed: {rules().max_harm:+})",
+    )
+    return [gain, harm, no_slice_harmed(holdout, challenger, champion, who)], seen
+
+
+def fit_for_service(folder: Path, rows: pd.DataFrame, expected: np.ndarray) -> list[Check]:
+    """The infrastructure blessing: the bundle loads in the serving code and gives the trained model's numbers."""
+    try:
+        served = load_bundle(folder)
+        served.pipeline  # noqa: B018  (the compiled numbers serve, but their source must be readable, too)
+        records = schema.records(rows.head(1000))
+        served.predict(records[:1])
+        start = time.perf_counter()
+        many = served.predict(records)
+        seconds = time.perf_counter() - start
+    except Exception as error:  # whatever a candidate raises, it is not served
+        return [Check("bundle", "error", f"{type(error).__name__}: {error}")]
+    difference = float(np.abs(many - expected[: len(many)]).max())
+    return [
+        _check(
+            "bundle",
+            difference <= GOLDEN_TOLERANCE,
+            f"largest difference to the trained model over {len(many):,} rows: {difference:.2g}; {_engine(served)}",
+        ),
+        _check(
+            "speed",
+            seconds <= rules().max_seconds_1000_rows,
+            f"{seconds:.2f} s for {len(many):,} rows (allowed: {rules().max_seconds_1000_rows} s)",
+        ),
+    ]
+
+
+def _engine(served: Bundle) -> str:
+    engine = served.manifest["engine"]
+    return "compiled" if served.scorer else f"served by scikit-learn, because {engine['why']}"
+
+
+def agrees_with_twin(holdout: pd.DataFrame, judged: np.ndarray, refitted: np.ndarray) -> list[Check]:
+    """Does the refitted model, which will be served, say nearly the same as its judged twin, and no worse?"""
+    rule, metric, y = rules(), problem.PRIMARY_METRIC, holdout[problem.TARGET].to_numpy()
+    difference = float(np.abs(refitted - judged).mean() / max(judged.std(), 1e-12))
+    words = f"mean difference is {difference:.3f} of the spread of predictions (allowed: {rule.max_twin_difference})"
+    harm = problem.evaluate(y, refitted)[metric] - problem.evaluate(y, judged)[metric]
+    return [
+        _check("agrees with its twin", difference <= rule.max_twin_difference, words),
+        _check(
+            "no worse than its twin",
+            harm <= rule.max_harm,
+            f"{metric} {harm:+.4f} on the holdout, which it has seen (allowed: {rule.max_harm:+})",
+        ),
+    ]

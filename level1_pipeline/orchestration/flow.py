@@ -1,0 +1,98 @@
+"""The orchestrated pipeline: Prefect runs the steps in order and remembers which ones are done.
+
+The only file that imports prefect. A run that failed or was killed resumes from the step it was in:
+each step's result is cached under the run's key, which holds everything that could change it (as-of,
+data, our source, the lock, the request), and the cache is cleared when the audit log says how it ended.
+"""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from prefect import flow, task
+from prefect.client.orchestration import get_client
+from prefect.client.schemas.filters import (
+    FlowFilter,
+    FlowFilterName,
+    FlowRunFilter,
+    FlowRunFilterState,
+    FlowRunFilterStateName,
+)
+from prefect.schedules import Cron
+from prefect.settings import PREFECT_LOCAL_STORAGE_PATH
+from prefect.states import Crashed
+
+from level1_pipeline import problem
+from level1_pipeline.orchestration.pipeline import PIPELINE
+from level1_pipeline.steps.step import Facts, Run
+
+FLOW = f"train {problem.NAME}"
+GATE_NOT_PASSED = 3  # the exit code of a training whose model was refused: an answer, not a failure
+
+
+@flow(name=FLOW, validate_parameters=False, log_prints=False)
+def training(
+    run: dict[str, Any], until: str | None = None, done: Callable[[str, Facts], None] | None = None
+) -> dict[str, Facts]:
+    """Run the steps up to `until` (or all), telling `done` about each. Returns their facts."""
+    request = Run(**run)
+    facts: dict[str, Facts] = {}
+    if not Path(request.folder).exists():
+        forget(request)  # results without their files lead nowhere
+    for step in PIPELINE:
+        name = step.__name__
+        facts[name] = _task(step, request)(request, dict(facts))
+        if done:
+            done(name, facts[name])
+        if name == until:
+            break
+    return facts
+
+
+def _task(step: Callable[[Run, dict[str, Facts]], Facts], run: Run) -> Callable[[Run, dict[str, Facts]], Facts]:
+    cache_key = f"{run.key}-{step.__name__}"
+    return task(
+        step,
+        name=step.__name__,
+        persist_result=True,
+        result_serializer="json",
+        cache_key_fn=lambda context, parameters: cache_key,
+    )
+
+
+def forget(run: Run) -> None:
+    """Clear what Prefect remembers of a run, once the audit log says how it ended."""
+    for result in Path(PREFECT_LOCAL_STORAGE_PATH.value()).glob(f"{run.key}-*"):
+        result.unlink()
+
+
+def end_killed_runs(home: Path) -> int:
+    """Runs that were killed stay RUNNING in Prefect; whoever holds the training lease of a home knows that
+    those of this home are dead and says so. Returns how many there were."""
+    with get_client(sync_client=True) as client:
+        running = FlowRunFilter(state=FlowRunFilterState(name=FlowRunFilterStateName(any_=["Running"])))
+        left = client.read_flow_runs(flow_filter=FlowFilter(name=FlowFilterName(any_=[FLOW])), flow_run_filter=running)
+        left = [run for run in left if Path(run.parameters["run"]["folder"]).is_relative_to(home)]
+        for run in left:
+            client.set_flow_run_state(run.id, Crashed(message="the process was killed"), force=True)
+    return len(left)
+
+
+@flow(name=f"retrain {problem.NAME}")
+def retrain(promote_to: str) -> str:
+    """What a schedule starts: the command that a person would type, as of today on the clock."""
+    command = [sys.executable, "-m", "level1_pipeline", "train", "--trigger", "schedule", "--promote-to", promote_to]
+    done = subprocess.run(command)
+    if done.returncode not in (0, GATE_NOT_PASSED):
+        raise RuntimeError(f"the training ended with exit code {done.returncode}; it says why above")
+    return "gate not passed" if done.returncode else "done"
+
+
+def serve_schedule(cron: str, promote_to: str) -> None:
+    """Serve a Prefect deployment that trains on a schedule. Blocks until it is stopped."""
+    when = Cron(cron, timezone=problem.TIMEZONE)
+    retrain.serve(name="schedule", schedule=when, parameters={"promote_to": promote_to}, print_starting_message=False)

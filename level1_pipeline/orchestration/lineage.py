@@ -1,0 +1,52 @@
+"""Which code, which environment, which data: what a run must know to be repeated or resumed."""
+
+from __future__ import annotations
+
+import hashlib
+import platform
+import subprocess
+from pathlib import Path
+
+PACKAGE = Path(__file__).parents[1]
+
+
+def code_revision() -> str:
+    """The git commit, with `-dirty` when files differ from it; `unknown` outside a checkout."""
+    git = ["git", "-C", str(PACKAGE.parent)]
+    try:
+        commit = subprocess.run([*git, "rev-parse", "HEAD"], capture_output=True, text=True, check=True).stdout.strip()
+        changed = subprocess.run(
+            [*git, "status", "--porcelain"], capture_output=True, text=True, check=True
+        ).stdout.strip()
+    except (OSError, subprocess.CalledProcessError):
+        return "unknown"
+    return f"{commit}-dirty" if changed else commit
+
+
+def source_digest() -> str:
+    """SHA-256 of this package's source: a changed helper must not reuse a stale result."""
+    sha = hashlib.sha256()
+    for path in sorted(PACKAGE.rglob("*.py")):
+        sha.update(str(path.relative_to(PACKAGE)).encode() + path.read_bytes())
+    return sha.hexdigest()
+
+
+def lock_digest() -> str:
+    """SHA-256 of requirements.lock; `unknown` when the package is used without its repository."""
+    lock = PACKAGE.parent / "requirements.lock"
+    return hashlib.sha256(lock.read_bytes()).hexdigest() if lock.exists() else "unknown"
+
+
+def identity() -> dict[str, str]:
+    """Everything above, and the Python version."""
+    return {
+        "code_revision": code_revision(),
+        "source_digest": source_digest(),
+        "lock_digest": lock_digest(),
+        "python": platform.python_version(),
+    }
+
+
+def key(*parts: str) -> str:
+    """A short name for a combination of parts."""
+    return hashlib.sha256("\0".join(parts).encode()).hexdigest()[:16]

@@ -1,0 +1,38 @@
+"""New data as a trigger: has a new month of labelled rows arrived since the last training?"""
+
+from __future__ import annotations
+
+import pandas as pd
+
+from level1_pipeline import problem
+from level1_pipeline.orchestration.run import today
+from level1_pipeline.settings import Settings
+from level1_pipeline.steps.split import maturity_cutoff
+from level1_pipeline.store.database import Store
+
+
+def new_month(settings: Settings) -> str | None:
+    """The newest complete month with outcomes that no training has seen ('2013-04'), or None.
+
+    A month is complete when the outcomes of its last hour have matured on the clock, and when rows of
+    its last days are really there: an empty delivery is not new data.
+    """
+    now = today(settings)
+    month = _complete_month(now)
+    trained = [
+        line["evidence"]["as_of"]
+        for line in Store(settings.operations).history(problem.NAME)
+        if line["action"].startswith("train: gate")
+    ]
+    if trained and _complete_month(pd.Timestamp(max(trained))) >= month:
+        return None
+    rows = problem.load(now, settings.source, settings.home / "cache")
+    labelled = rows.loc[rows[problem.TARGET].notna(), problem.EVENT_TIME].dt.tz_convert(problem.TIMEZONE)
+    last_days = month.end_time.tz_localize(problem.TIMEZONE) - pd.Timedelta(days=3)
+    arrived = labelled[(labelled > last_days) & (labelled <= last_days + pd.Timedelta(days=3))]
+    return str(month) if len(arrived) else None
+
+
+def _complete_month(as_of: pd.Timestamp) -> pd.Period:
+    """The last month that ended before the maturity cut-off of `as_of`."""
+    return maturity_cutoff(as_of).tz_convert(problem.TIMEZONE).tz_localize(None).to_period("M") - 1

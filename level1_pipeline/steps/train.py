@@ -1,0 +1,80 @@
+"""TODO docstring."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from level1_pipeline import problem, schema
+from level1_pipeline.bundle.predict import predict
+from level1_pipeline.steps.fit import fit_model
+from level1_pipeline.steps.split import NotEnoughData
+from level1_pipeline.steps.step import Facts, Run, step
+from level1_pipeline.steps.write_bundle import _write_bundle
+
+
+@step
+def train(run: Run, facts: dict[str, Facts]) -> Facts:
+    """Fit the recipe on the older rows (after a search, if asked for), and what it has to beat."""
+    rows, holdout = pd.read_parquet(run.path("train.parquet")), pd.read_parquet(run.path("holdout.parquet"))
+    parameters, searched = tune_model(rows, run.tune) if run.tune else ({}, pd.DataFrame())
+    searched.to_json(run.path("search.json"), orient="records")
+    judged = fit_model(rows, parameters)
+    models = {"judged": judged, **fit_baselines(rows)}
+    predictions = pd.DataFrame({name: predict(model, holdout) for name, model in models.items()})
+    predictions.to_parquet(run.path("predictions.parquet"), index=False)
+    _write_bundle(run, facts, "judged", judged, holdout, rows)
+    return {"files": ["predictions.parquet", "search.json", "judged/bundle.json"], "parameters": parameters}
+
+
+def fit_baselines(rows: pd.DataFrame) -> dict[str, Any]:
+    """What a model must beat: a constant, and a linear model of the same inputs."""
+    from sklearn.compose import ColumnTransformer
+    from sklearn.dummy import DummyClassifier, DummyRegressor
+    from sklearn.impute import SimpleImputer
+    from sklearn.linear_model import LogisticRegression, Ridge
+    from sklearn.pipeline import make_pipeline
+    from sklearn.preprocessing import OneHotEncoder, StandardScaler
+
+    text = [column.name for column in schema.columns() if column.text]
+    numbers = [column.name for column in schema.columns() if not column.text]
+    encode = ColumnTransformer(
+        [
+            ("text", OneHotEncoder(handle_unknown="ignore", min_frequency=50), text),
+            ("numbers", make_pipeline(SimpleImputer(keep_empty_features=True), StandardScaler()), numbers),
+        ],
+        sparse_threshold=0,
+    )
+    classify = problem.TASK == "classification"
+    models = {
+        "constant": DummyClassifier(strategy="prior") if classify else DummyRegressor(),
+        "linear": make_pipeline(encode, LogisticRegression(solver="newton-cholesky") if classify else Ridge()),
+    }
+    return {name: model.fit(rows[schema.names()], rows[problem.TARGET]) for name, model in models.items()}
+
+
+def tune_model(train: pd.DataFrame, tries: int) -> tuple[dict[str, Any], pd.DataFrame]:
+    """Try `tries` settings drawn from the problem's SEARCH, plus the recipe as it stands.
+
+    Each is fitted on the older part of `train` and scored on its newest days (time-ordered
+    validation: the gate's holdout stays unseen). Returns the best one and the table of all.
+    """
+    from sklearn.model_selection import ParameterSampler
+
+    cut = train[problem.EVENT_TIME].max() - pd.Timedelta(days=problem.GATE["holdout_days"])
+    older, newer = train[train[problem.EVENT_TIME] <= cut], train[train[problem.EVENT_TIME] > cut]
+    if len(older) < problem.GATE["min_rows"]:
+        raise NotEnoughData(
+            f"a search fits on rows older than {cut:%Y-%m-%d} and there are {len(older):,}: choose a later --as-of, or leave out --tune"
+        )
+    size = int(np.prod([len(values) for values in problem.SEARCH.values()]))
+    drawn = list(ParameterSampler(problem.SEARCH, min(tries, size), random_state=0))
+    rows = []
+    for parameters in [{}, *drawn]:
+        predicted = predict(fit_model(older, parameters), newer)
+        score = problem.evaluate(newer[problem.TARGET].to_numpy(), predicted)[problem.PRIMARY_METRIC]
+        rows.append({"parameters": parameters, problem.PRIMARY_METRIC: score})
+    best = min(rows, key=lambda row: row[problem.PRIMARY_METRIC])
+    return best["parameters"], pd.DataFrame(rows)

@@ -1,0 +1,50 @@
+"""TODO docstring."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pandas as pd
+
+from level1_pipeline import problem, schema
+from level1_pipeline.bundle.write import write_bundle
+from level1_pipeline.evaluation.drift import day_summaries
+from level1_pipeline.steps.step import Facts, Run
+
+
+def _write_bundle(
+    run: Run, facts: dict[str, Facts], name: str, pipeline: Any, holdout: pd.DataFrame, rows: pd.DataFrame
+) -> None:
+    info = {
+        "kind": name,
+        "as_of": run.as_of,
+        "trained_from": rows[problem.EVENT_TIME].min().isoformat(),
+        "trained_until": rows[problem.EVENT_TIME].max().isoformat(),
+        "rows": len(rows),
+        "data_digest": facts["extract"]["files"]["rows.parquet"],
+        "typical": typical(rows),
+        "categories": categories(rows),
+        **run.identity,
+    }
+    write_bundle(run.path(name), pipeline, holdout, info, day_summaries(rows))
+
+
+def typical(rows: pd.DataFrame) -> dict[str, str | float | None]:
+    """An ordinary value of each input: the median or the most frequent one, None if it is mostly missing.
+
+    An explanation asks what the model would say with it in an input's place.
+    """
+    values: dict[str, str | float | None] = {}
+    for column in schema.columns():
+        known = rows[column.name].dropna()
+        if 2 * len(known) < len(rows):
+            values[column.name] = None
+        else:
+            values[column.name] = str(known.mode().iloc[0]) if column.text else float(known.median())
+    return values
+
+
+def categories(rows: pd.DataFrame) -> dict[str, list[str]]:
+    """The values seen of each text input that the Record does not list: others are legal, but unknown."""
+    open_ended = [column.name for column in schema.columns() if column.text and column.allowed is None]
+    return {name: sorted(map(str, rows[name].dropna().unique())) for name in open_ended}

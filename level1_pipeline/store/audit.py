@@ -1,0 +1,6 @@
+"""TODO docstring."""
+
+from __future__ import annotations
+
+RESET = "governor: reset"
+ALLOWED, REFUSED = "governor: allowed", "governor: refused"

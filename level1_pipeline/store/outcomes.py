@@ -1,0 +1,113 @@
+"""Keeping what really happened, by prediction id: late, twice, corrected, or in any order, always the same end."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from itertools import islice
+from typing import Any, NamedTuple
+
+import sqlalchemy as sa
+
+from level1_pipeline import problem
+from level1_pipeline.store.database import Store
+from level1_pipeline.store.tables import INSERT, outcomes, predictions
+
+COLUMNS = outcomes.c
+EARLIEST = datetime(1970, 1, 1, tzinfo=UTC)
+CHUNK = 500  # rows in one statement: databases limit its parameters
+
+
+class Reported(NamedTuple):
+    """One outcome as reported; a missing `known_at` means now."""
+
+    id: str
+    value: float
+    known_at: datetime | None = None
+
+
+@dataclass
+class Result:
+    """What became of each reported outcome; `unknown` ids are kept, too."""
+
+    new: int = 0
+    unchanged: int = 0
+    corrected: int = 0
+    unknown: list[str] = field(default_factory=list)
+
+
+def possible(known_at: datetime | None, now: datetime) -> bool:
+    """Whether an outcome can have become known then: not before 1970, nor after `now` on the clock of decisions."""
+    return known_at is None or EARLIEST <= known_at <= now
+
+
+def keep(store: Store, reported: Iterable[Reported], now: datetime) -> Result:
+    """Keep outcomes in one transaction. The value that became known last counts, whatever comes first.
+
+    Of two values that became known at the same moment the larger one counts: any fixed rule gives the same end.
+
+    Args:
+        store: the operations store.
+        reported: checked with `possible` by the caller, who knows how to refuse.
+        now: the time on the clock of decisions.
+    """
+    result = Result()
+    # In one order, so that two writers cannot hold what the other waits for.
+    rows = iter(sorted(reported, key=lambda one: one.id))
+    with store.engine.begin() as connection:
+        for chunk in _chunks(rows):
+            inserted = _insert(connection, chunk, now)
+            result.new += len(inserted)
+            for one in chunk:
+                if one.id in inserted:
+                    inserted.remove(one.id)  # the first report of an id is the one inserted
+                else:
+                    kind = _amend(connection, one, now)
+                    setattr(result, kind, getattr(result, kind) + 1)
+            ids = {one.id for one in chunk}
+            result.unknown += sorted(ids - _logged(connection, ids))
+    result.unknown = sorted(set(result.unknown))
+    return result
+
+
+def _chunks(rows: Iterator[Reported]) -> Iterator[list[Reported]]:
+    while chunk := list(islice(rows, CHUNK)):
+        yield chunk
+
+
+def _insert(connection: sa.Connection, chunk: list[Reported], now: datetime) -> set[str]:
+    """Insert the ids that are not known yet; returns them."""
+    values = [
+        {
+            "problem": problem.NAME,
+            "id": one.id,
+            "value": one.value,
+            "known_at": one.known_at or now,
+            "confirmed_at": one.known_at or now,
+            "recorded_at": datetime.now(UTC),
+        }
+        for one in chunk
+    ]
+    insert = INSERT[connection.dialect.name](outcomes).values(values).on_conflict_do_nothing().returning(COLUMNS.id)
+    return set(connection.scalars(insert))
+
+
+def _amend(connection: sa.Connection, one: Reported, now: datetime) -> str:
+    """Bring a known outcome up to date; says whether it is `corrected` or `unchanged`."""
+    known_at = one.known_at or now
+    mine = (COLUMNS.problem == problem.NAME) & (COLUMNS.id == one.id)
+    old = connection.execute(sa.select(outcomes).where(mine).with_for_update()).one()
+    changes: dict[str, Any] = {"confirmed_at": max(old.confirmed_at, known_at)}
+    corrected = one.value != old.value and (known_at, one.value) > (old.confirmed_at, old.value)
+    if corrected:
+        changes |= {"value": one.value, "known_at": known_at, "corrected_at": datetime.now(UTC)}
+    elif one.value == old.value:
+        changes["known_at"] = min(old.known_at, known_at)
+    connection.execute(outcomes.update().where(mine).values(changes))
+    return "corrected" if corrected else "unchanged"
+
+
+def _logged(connection: sa.Connection, ids: set[str]) -> set[str]:
+    mine = (predictions.c.problem == problem.NAME) & predictions.c.id.in_(sorted(ids))
+    return set(connection.scalars(sa.select(predictions.c.id).where(mine)))

@@ -1,0 +1,33 @@
+"""Outcomes that lie as files in MLOPS_HOME/outcomes: taken in by the control loop, one after the other."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from level1_pipeline.settings import Settings
+from level1_pipeline.store.database import Store
+from monitoring.alerting import tickets
+from monitoring.data import outcome_files
+
+
+def take_in(settings: Settings, store: Store) -> list[str]:
+    """Keep what the files say. A file is put aside once all of it is kept; one that cannot be read goes to
+    `refused` and a ticket says why, because it must not keep the others, or the loop, waiting."""
+    inbox, did = settings.home / "outcomes", []
+    for file in sorted([*inbox.glob("*.csv"), *inbox.glob("*.parquet")]):
+        try:
+            found = outcome_files.ingest(store, file, settings.now())
+        except outcome_files.FileRefused as refusal:
+            place = _put_aside(file, "refused")
+            words = f"{refusal}\n\nIt lies in {place} now."
+            tickets.ask_a_person(store, "a file of outcomes is refused", words, settings.now())
+            did.append(f"outcomes: {file.name} is refused, see the ticket")
+            continue
+        _put_aside(file, "done")
+        did.append(f"outcomes: {found.new:,} new ones from {file.name}, {sum(found.bad.values()):,} bad rows")
+    return did
+
+
+def _put_aside(file: Path, folder: str) -> Path:
+    (file.parent / folder).mkdir(exist_ok=True)
+    return file.rename(file.parent / folder / file.name)

@@ -1,0 +1,133 @@
+"""From one served prediction back to the model, its rollout, its training run, its code and its data."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import sqlalchemy as sa
+
+from level1_pipeline import problem
+from level1_pipeline.bundle.load import BundleRefused, bundle_checksum, load_bundle, verify_bundle
+from level1_pipeline.registry import Registry
+from level1_pipeline.settings import Settings
+from level1_pipeline.store.arms import SHADOW
+from level1_pipeline.store.tables import outcomes, predictions
+
+UNKNOWN = "unknown (made before this was recorded)"
+
+
+@dataclass(frozen=True)
+class Trace:
+    """One logged answer, or failed try, and where it comes from.
+
+    `again` is the score that its version gives today; None where there was none, or its bundle is refused.
+    """
+
+    id: str
+    arm: str
+    version: str
+    at: datetime
+    score: float | None
+    again: float | None
+    facts: dict[str, str]
+    record: dict[str, Any]
+
+    @property
+    def reproduced(self) -> bool:
+        """Whether re-scoring gives the logged number, bit for bit."""
+        return self.score is not None and self.score == self.again
+
+    @property
+    def check(self) -> str:
+        """What became of the re-scoring, in words."""
+        if self.score is None:
+            return "failed, nothing to reproduce"
+        return "reproduced bit for bit" if self.reproduced else "NOT reproduced"
+
+    @property
+    def lines(self) -> list[tuple[str, str]]:
+        """What to print, in order."""
+        did = "tried" if self.score is None else "answered"
+        about = {"prediction": f"{self.id}, {did} by the {self.arm} on {self.at.isoformat()}"}
+        said = "failed" if self.score is None else f"{self.score!r} -> {problem.choose_action(self.score)}"
+        today = f", it says {self.again!r} today" if self.again is not None and not self.reproduced else ""
+        about |= {"request": json.dumps(self.record), "score": said, "version": self.version}
+        return [*about.items(), *self.facts.items(), ("re-scoring", self.check + today)]
+
+
+def trace(settings: Settings, prediction_id: str) -> list[Trace]:
+    """Every logged answer about a prediction id: first the one that was served, then failed tries, then a shadow's.
+
+    Needs the store and the published bundles; MLflow only adds the address of the run. A bundle that is damaged
+    or gone costs the answers of its own version their re-scoring, and no other.
+
+    Raises:
+        LookupError: no prediction with this id is in the log (any more).
+    """
+    registry = Registry(settings)
+    mine = (predictions.c.problem == problem.NAME) & (predictions.c.id == prediction_id)
+    with registry.store.engine.connect().execution_options(reads_only=True) as connection:
+        found = [dict(row._mapping) for row in connection.execute(sa.select(predictions).where(mine))]
+        same = (outcomes.c.problem == problem.NAME) & (outcomes.c.id == prediction_id)
+        outcome = connection.execute(sa.select(outcomes).where(same)).first()
+    if not found:
+        raise LookupError(
+            f"no prediction {prediction_id!r} is in the log: it was never made, is not written yet, or was deleted by retention"
+        )
+    history = registry.store.history(problem.NAME)
+    truth = f"{outcome.value:g}, known at {outcome.known_at.isoformat()}" if outcome else "not known"
+    # A shadow's answer was never served, not even where all others failed.
+    found.sort(key=lambda row: (row["arm"] == SHADOW, row["score"] is None))
+    return [_traced(registry.bundle_folder(row["version"]), row, history, truth) for row in found]
+
+
+def _traced(folder: Path, row: dict[str, Any], history: list[dict[str, Any]], truth: str) -> Trace:
+    facts = {"outcome": truth, "error": row["error"] or "none", "rollout step": _step(row, history)}
+    again = None
+    try:
+        facts |= _origin(verify_bundle(folder)) | {"bundle checksum": bundle_checksum(folder)}
+        if row["score"] is not None:
+            again = float(load_bundle(folder).predict([row["record"]])[0])
+    except BundleRefused as refused:
+        facts["bundle"] = f"refused: {refused}"
+    kept = {name: row[name] for name in ("id", "arm", "version", "at", "score", "record")}
+    return Trace(**kept, again=again, facts=facts)
+
+
+def _origin(said: dict[str, Any]) -> dict[str, str]:
+    """What a bundle's manifest knows about how it was made."""
+    window = f"{said.get('trained_from', UNKNOWN)} to {said.get('trained_until', UNKNOWN)}"
+    return {
+        "gate's verdict": str(said.get("verdict", UNKNOWN)) + _judged(said),
+        "training run": str(said.get("run_id", UNKNOWN)),
+        "code revision": str(said.get("code_revision", UNKNOWN)),
+        "lock digest": str(said.get("lock_digest", UNKNOWN)),
+        "data window": f"{window}, {said.get('rows', 0):,} rows",
+        "data digest": str(said.get("data_digest", UNKNOWN)),
+    }
+
+
+def _judged(said: dict[str, Any]) -> str:
+    scores = " ".join(f"{name}={value:.4f}" for name, value in said.get("metrics", {}).items())
+    twin = f", judged as version {said['judged_version']}" if "judged_version" in said else ""
+    return f"{twin} ({scores})" if scores else twin
+
+
+def _step(row: dict[str, Any], history: list[dict[str, Any]]) -> str:
+    """What the route said about the version when it answered: the last change before that, from the audit log."""
+    before = [line for line in history if line["at"] <= row["at"] and "route_after" in line["evidence"]]
+    if not before:
+        return UNKNOWN
+    line = before[-1]
+    route = line["evidence"]["route_after"]
+    if row["version"] == route["champion"]:
+        role = "champion"
+    elif row["version"] == route["challenger"]:
+        role = f"{route['mode'] or 'no traffic'}, share {route['share']:.0%}"
+    else:
+        role = "no longer in the route (the service was about to follow it)"
+    return f"{role}, since {line['at'].isoformat()} by {line['actor']}: {line['action']}, {line['reason']}"

@@ -1,0 +1,134 @@
+"""What the prediction log and the outcomes say about two versions, read in one place and bounded in memory."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+import pandas as pd
+import sqlalchemy as sa
+
+from level1_pipeline import problem
+from level1_pipeline.store.arms import CHAMPION
+from level1_pipeline.store.database import Store
+from level1_pipeline.store.tables import outcomes, predictions
+
+NEWEST = 100_000  # pairs that are compared: enough for any verdict, and bounded
+C = predictions.c
+
+
+@dataclass(frozen=True)
+class Arm:
+    """What one version answered in one arm in a period."""
+
+    version: str
+    arm: str
+    since: datetime
+
+    def rows(self, table: Any = C) -> Any:
+        """The condition that selects its rows in the log."""
+        mine = (table.problem == problem.NAME) & (table.version == self.version)
+        return mine & (table.arm == self.arm) & (table.at >= self.since)
+
+
+@dataclass(frozen=True)
+class Counts:
+    """Cases, failures (no score), and mean and standard deviation of the scores (NaN without any)."""
+
+    rows: int = 0
+    errors: int = 0
+    alone: int = 0  # of the errors: cases that the champion answered
+    mean: float = math.nan
+    sd: float = math.nan
+    error: str = ""  # of one of these
+
+
+def counts(store: Store, arm: Arm) -> Counts:
+    """Count what an arm did; one pass in the database."""
+    other = predictions.alias("other")
+    same = (other.c.problem == C.problem) & (other.c.id == C.id) & (other.c.arm == CHAMPION)
+    alone = C.score.is_(None), sa.exists().where(same, other.c.score.is_not(None))
+    wanted = sa.select(
+        sa.func.count(),
+        sa.func.count(C.score),
+        sa.func.count().filter(*alone),
+        sa.func.avg(C.score),
+        sa.func.avg(C.score * C.score),
+        sa.func.max(C.error).filter(*alone),
+    ).where(arm.rows())
+    with store.engine.connect().execution_options(reads_only=True) as connection:
+        rows, scored, by_itself, mean, square, error = connection.execute(wanted).one()
+    if not scored:
+        return Counts(rows, rows, by_itself, error=error or "")
+    return Counts(rows, rows - scored, by_itself, mean, math.sqrt(max(square - mean * mean, 0.0)), error or "")
+
+
+def calls(store: Store, arm: Arm) -> pd.DataFrame:
+    """Each call that gave a score: its latency in ms and the number of rows that it scored together.
+
+    Rows of one call carry the same latency to the last bit, which is how they are told from others. A call
+    that failed says nothing about speed: a crash is quicker than any answer.
+    """
+    wanted = sa.select(C.latency_ms.label("ms"), sa.func.count().label("rows")).where(arm.rows())
+    scored = wanted.group_by(C.latency_ms).having(sa.func.count(C.score) > 0)
+    with store.engine.connect().execution_options(reads_only=True) as connection:
+        found = connection.execute(scored).all()
+    return pd.DataFrame(found, columns=["ms", "rows"]).astype({"ms": float, "rows": int})
+
+
+def pairs(store: Store, first: Arm, second: Arm, before: datetime) -> pd.DataFrame:
+    """Cases that both arms scored, decided before a time and with a known outcome: the newest, oldest first.
+
+    Columns: EVENT_TIME, TARGET, SLICES (empty text where a slice is no input), `first`, `second` (scores).
+    """
+    other = predictions.alias("other")
+    both = predictions.join(other, (other.c.problem == C.problem) & (other.c.id == C.id))
+    known = both.join(outcomes, (outcomes.c.problem == C.problem) & (outcomes.c.id == C.id))
+    wanted = (
+        sa.select(C.at, outcomes.c.value, C.record, C.score, other.c.score)
+        .select_from(known)
+        .where(first.rows(), second.rows(other.c), C.at < before, C.score.is_not(None), other.c.score.is_not(None))
+        .order_by(C.at.desc())
+        .limit(NEWEST)
+    )
+    return _table(store, wanted, ["first", "second"])
+
+
+def judged(store: Store, arm: Arm, before: datetime) -> pd.DataFrame:
+    """What an arm answered before a time and has a known outcome; columns as for `pairs`, with `score`, `record`."""
+    wanted = (
+        sa.select(C.at, outcomes.c.value, C.record, C.score)
+        .join(outcomes, (outcomes.c.problem == C.problem) & (outcomes.c.id == C.id))
+        .where(arm.rows(), C.at < before, C.score.is_not(None))
+        .order_by(C.at.desc())
+        .limit(NEWEST)
+    )
+    return _table(store, wanted, ["score"])
+
+
+def _table(store: Store, wanted: Any, scores: list[str]) -> pd.DataFrame:
+    found: list[tuple[Any, ...]] = []
+    with store.engine.connect().execution_options(reads_only=True) as connection:
+        for at, value, record, *said in connection.execute(wanted.execution_options(yield_per=5000)):
+            found.append((at, value, *(str(record.get(name, "")) for name in problem.SLICES), *said))
+    columns = [problem.EVENT_TIME, problem.TARGET, *problem.SLICES, *scores]
+    rows = pd.DataFrame(reversed(found), columns=columns)
+    types = {problem.EVENT_TIME: "datetime64[us, UTC]", problem.TARGET: float, **dict.fromkeys(scores, float)}
+    return rows.astype(types)
+
+
+def records(store: Store, arm: Arm, before: datetime, limit: int) -> tuple[list[dict[str, Any]], pd.DataFrame]:
+    """The newest answers with known outcomes: their records, and a table of TARGET and `score` in the same order."""
+    wanted = (
+        sa.select(C.record, outcomes.c.value, C.score)
+        .join(outcomes, (outcomes.c.problem == C.problem) & (outcomes.c.id == C.id))
+        .where(arm.rows(), C.at < before, C.score.is_not(None))
+        .order_by(C.at.desc())
+        .limit(limit)
+    )
+    with store.engine.connect().execution_options(reads_only=True) as connection:
+        found = connection.execute(wanted).all()
+    table = pd.DataFrame([(value, score) for _, value, score in found], columns=[problem.TARGET, "score"]).astype(float)
+    return [record for record, _, _ in found], table

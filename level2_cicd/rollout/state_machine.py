@@ -1,0 +1,138 @@
+"""The rollout of a model as a pure state machine: given where it is and what was seen, what comes next?
+
+    registered -> blessed -> shadow -> canary (share by share) -> bake -> champion
+    from any of them -> rolled back
+
+The worst check decides. A failure rolls back; an inconclusive or broken check pauses and says what is
+missing, and after a limit the version is rolled back as not proved; only a pass goes on.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from datetime import datetime, timedelta
+from typing import Any, Literal
+
+from level1_pipeline.evaluation.gate import SEVERITY, Check, Outcome
+from level2_cicd.rollout.policy import (
+    ALARMS,
+    BAKE,
+    BLESSED,
+    CANARY,
+    REGISTERED,
+    ROLLED_BACK,
+    SHADOW,
+    RolloutPolicy,
+    Step,
+)
+
+Kind = Literal["advance", "stay", "wait", "roll back"]
+STOPPED = "stopped"  # a person wants to look before anything goes on
+
+
+@dataclass(frozen=True)
+class State:
+    """Where a rollout is. `waiting` names the step that needs a person, `approved` those that were agreed to."""
+
+    version: str
+    step: Step
+    opened_at: datetime
+    since: datetime
+    waiting: str | None = None
+    approved: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """What was seen of the candidate in its present step, as checks in words and the counts they rest on."""
+
+    checks: tuple[Check, ...] = ()  # blessings, alarms, quality: whatever applies to the step
+    candidate: int = 0  # answers of the candidate in shadow or, over all its steps, in the canary
+    champion: int = 0  # of the champion in the same period
+    in_step: int = 0  # of the candidate since this step began
+    outcomes: int = 0  # canary answers whose outcome has matured
+    days: int = 0  # of the shadow with matured outcomes
+    notes: tuple[str, ...] = ()  # what a person wants to read, and nothing depends on
+
+
+@dataclass(frozen=True)
+class Decision:
+    """What happens next and why; JSON-ready with `as_dict`."""
+
+    kind: Kind
+    step: Step
+    verdict: Outcome
+    reason: str
+    checks: tuple[Check, ...] = ()
+    notes: tuple[str, ...] = ()
+
+    def as_dict(self) -> dict[str, Any]:
+        """For the audit log and the rollout's row."""
+        return asdict(self)
+
+
+def next_state(state: State, evidence: Evidence, policy: RolloutPolicy, now: datetime) -> Decision:
+    """The next step of a rollout. Pure: the same arguments give the same decision."""
+    checks = (*evidence.checks, *_enough(state, evidence, policy, now))
+    verdict: Outcome = max((check.outcome for check in checks), key=SEVERITY.index, default="inconclusive")
+    following = policy.after(state.step)
+
+    def so(kind: Kind, step: Step, reason: str) -> Decision:
+        return Decision(kind, step, verdict, reason, checks, evidence.notes)
+
+    failed = _words(checks, "fail")
+    if failed:
+        return so("roll back", Step(ROLLED_BACK), failed)
+    if state.waiting == STOPPED:
+        return so("wait", state.step, "stopped by a person: approve or reject it")
+    if verdict == "pass":
+        if following.state in policy.approvals and str(following) not in state.approved:
+            return so("wait", following, f"ready for {following}, which needs a person: approve or reject it")
+        return so("advance", following, _words(checks, "pass"))
+    missing = _words(checks, "error", "inconclusive")
+    limit = _limit(state, policy)
+    if now - state.since >= limit:
+        words = f"not proved within {limit.total_seconds() / 86400:g} days in {state.step}: {missing}"
+        return so("roll back", Step(ROLLED_BACK), words)
+    return so("stay", state.step, missing)
+
+
+def _limit(state: State, policy: RolloutPolicy) -> timedelta:
+    return timedelta(days=policy.canary_max_days if state.step.state in (CANARY, BAKE) else policy.shadow_max_days)
+
+
+def _words(checks: tuple[Check, ...], *outcomes: Outcome) -> str:
+    return "; ".join(f"{check.name}: {check.words}" for check in checks if check.outcome in outcomes)
+
+
+def _enough(state: State, evidence: Evidence, policy: RolloutPolicy, now: datetime) -> list[Check]:
+    """The minimum samples of the step. Both arms count: nothing can be compared with an idle champion."""
+    if state.step.state in (REGISTERED, BLESSED):
+        return []
+    if state.step.state == SHADOW:
+        return [
+            _at_least("copies", evidence.candidate, policy.min_requests),
+            _at_least("champion's answers", evidence.champion, policy.min_requests),
+            _at_least("days with outcomes", evidence.days, policy.shadow_days),
+        ]
+    asleep = set(ALARMS) - {check.name for check in evidence.checks}
+    hours = (now - state.since).total_seconds() / 3600
+    checks = [
+        Check(
+            "alarms", "inconclusive" if asleep else "pass", f"nobody watched {sorted(asleep)}" if asleep else "awake"
+        ),
+        _at_least("hours in this step", hours, policy.canary_hours),
+        _at_least("answers in this step", evidence.in_step, 1 if state.step.state == BAKE else policy.step_requests),
+    ]
+    if state.step.state == BAKE:
+        checks += [
+            _at_least("candidate's answers", evidence.candidate, policy.min_requests),
+            _at_least("champion's answers", evidence.champion, policy.min_requests),
+            _at_least("outcomes", evidence.outcomes, policy.min_outcomes),
+        ]
+    return checks
+
+
+def _at_least(name: str, have: float, needed: float) -> Check:
+    words = f"{have:,.0f}" if have >= needed else f"{have:,.0f} of {needed:,g}"
+    return Check(name, "pass" if have >= needed else "inconclusive", words)

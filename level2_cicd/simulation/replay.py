@@ -1,0 +1,155 @@
+"""The simulated year: real rows of the past are asked, answered and judged again, on the replay clock.
+
+A service and the control loop run as they would in production; only the clock is ours. Rows are sent at
+their EVENT_TIME, outcomes when they became known. `Fault` spoils what the callers send for some days.
+"""
+
+from __future__ import annotations
+
+import http.client
+import json
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from itertools import pairwise
+from typing import Any
+
+import pandas as pd
+
+from level1_pipeline import problem, schema
+from level1_pipeline.orchestration.run import day
+from level1_pipeline.settings import Settings
+from level1_pipeline.store.database import Store
+from level2_cicd.control_loop.training_job import environment
+
+HOURS = 3  # between two moments of the clock
+ROWS = 500  # of a request
+
+
+@dataclass(frozen=True)
+class Fault:
+    """What the callers send is wrong for some days: a number of theirs is in another unit."""
+
+    column: str
+    start: pd.Timestamp
+    end: pd.Timestamp
+
+    def spoil(self, rows: pd.DataFrame) -> pd.DataFrame:
+        """As degrees Fahrenheit sent in Celsius; other numbers suffer likewise. Stays within the Record's bounds."""
+        hit = (rows[problem.EVENT_TIME] >= self.start) & (rows[problem.EVENT_TIME] < self.end)
+        rule = next(one for one in schema.columns() if one.name == self.column)
+        wrong = ((rows[self.column] - 32) / 1.8).clip(rule.low, rule.high)
+        return rows.assign(**{self.column: rows[self.column].where(~hit, wrong)})
+
+
+@dataclass
+class Traffic:
+    """What was sent, and what came back."""
+
+    url: str
+    asked: int = 0
+    failed: int = 0  # of these
+    told: int = 0  # outcomes
+    untold: int = 0  # of these: the service did not take them
+    reasons: list[str] = field(default_factory=list)  # of all failures, in order
+
+    def __post_init__(self) -> None:
+        self._connection = http.client.HTTPConnection(self.url.removeprefix("http://"), timeout=60)
+
+    def predict(self, rows: pd.DataFrame) -> None:
+        """Ask about rows."""
+        names = zip(rows[problem.ID], rows[problem.ENTITY], schema.records(rows), strict=True)
+        cases = [{"id": str(i), "entity_id": str(e), "record": record} for i, e, record in names]
+        for start in range(0, len(cases), ROWS):
+            part = cases[start : start + ROWS]
+            self.asked += len(part)
+            self.failed += 0 if self._post("predict", part) else len(part)
+
+    def tell(self, rows: pd.DataFrame) -> None:
+        """Report outcomes with the time at which they became known."""
+        known = zip(rows[problem.ID], rows[problem.TARGET], rows[problem.LABEL_TIME], strict=True)
+        body = [{"id": str(i), "value": _json(value), "known_at": at.isoformat()} for i, value, at in known]
+        for start in range(0, len(body), ROWS):
+            part = body[start : start + ROWS]
+            self.told += len(part)
+            self.untold += 0 if self._post("outcomes", part) else len(part)
+
+    def close(self) -> None:
+        """Hang up."""
+        self._connection.close()
+
+    def _post(self, path: str, body: Any) -> bool:
+        try:
+            self._connection.request("POST", f"/{path}", json.dumps(body), {"Content-Type": "application/json"})
+            answer = self._connection.getresponse()
+            said = answer.read()
+        except (OSError, http.client.HTTPException) as error:
+            self.reasons.append(f"{path}: {error!r}")
+            self.close()
+            return False
+        if answer.status != 200:
+            self.reasons.append(f"{path}: {answer.status} {said.decode()[:300]}")
+        return answer.status == 200
+
+
+def _json(value: float) -> float | int:
+    return int(value) if problem.TASK == "classification" else float(value)
+
+
+@contextmanager
+def service(settings: Settings) -> Iterator[str]:
+    """`python -m serving run` for these settings; gives its address, and ends it cleanly."""
+    command = [sys.executable, "-m", "serving", "run"]
+    log = settings.home / "service.log"
+    with log.open("w") as errors:
+        process = subprocess.Popen(command, env=environment(settings), stdout=subprocess.PIPE, stderr=errors, text=True)
+    assert process.stdout
+    try:
+        line = process.stdout.readline()
+        if "http" not in line:
+            raise RuntimeError(f"the service did not start; its log: {log}")
+        yield next(word for word in line.split(" | ") if word.startswith("http"))
+    finally:
+        process.send_signal(signal.SIGINT)
+        process.wait(60)
+        process.stdout.close()
+
+
+def moments(
+    settings: Settings, first: str, last: str, fault: Fault | None
+) -> Iterator[tuple[pd.Timestamp, pd.DataFrame, pd.DataFrame]]:
+    """The time, the rows to ask about at that time, and the rows whose outcome has become known since the last one."""
+    midnights = [day(str(date)) for date in pd.date_range(first, pd.Timestamp(last) + pd.Timedelta(days=1))]
+    begin, end = midnights[0], midnights[-1]
+    everything = problem.load(end + pd.Timedelta(days=7), settings.source, settings.home.parent / "cache")
+    rows = everything[(everything[problem.EVENT_TIME] >= begin) & (everything[problem.EVENT_TIME] < end)]
+    sent = fault.spoil(rows) if fault else rows
+    sent, told = (
+        sent.sort_values(problem.EVENT_TIME),
+        rows.dropna(subset=[problem.TARGET]).sort_values(problem.LABEL_TIME),
+    )
+    # After the clocks were changed, no step of so many hours hits a local midnight any more.
+    times = pd.date_range(begin, end, freq=f"{HOURS}h").union(pd.DatetimeIndex(midnights))
+    for start, now in pairwise(times):
+        asked = sent[problem.EVENT_TIME].searchsorted([start, now])
+        known = told[problem.LABEL_TIME].searchsorted([start, now])
+        yield now, sent.iloc[asked[0] : asked[1]], told.iloc[known[0] : known[1]]
+
+
+def live(settings: Settings, traffic: Traffic, first: str, last: str, fault: Fault | None) -> Iterator[pd.Timestamp]:
+    """Live through the days; gives the time at each local midnight, when all before it was asked and told."""
+    store = Store(settings.operations)
+    for now, asked, known in moments(settings, first, last, fault):
+        for at, part in asked.groupby(asked[problem.EVENT_TIME].dt.ceil("h")):
+            store.set_replay_time(min(at, now).to_pydatetime())
+            traffic.predict(part)
+        store.set_replay_time(now.to_pydatetime())
+        traffic.tell(known)
+        if now == now.tz_convert(problem.TIMEZONE).normalize():
+            traffic.close()  # a training may come, and the service hangs up on who is silent for so long
+            yield now
+    traffic.close()
+    store.close()

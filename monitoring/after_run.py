@@ -1,0 +1,40 @@
+"""What comes after the finding, for the command and for the control loop alike: tickets first, since people wait for them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from level1_pipeline.settings import Settings
+from level1_pipeline.store.database import Store
+from monitoring import history
+from monitoring.alerting import tickets, webhook
+from monitoring.alerting.tickets import Event
+from monitoring.data import retention
+from monitoring.reporting import html_report, prometheus
+from monitoring.results import MonitoringRun
+
+
+def tell(settings: Settings, store: Store, found: MonitoringRun) -> list[Event]:
+    """Bring the tickets up to date and send what changed, before anything else can fail; nothing for a mere look."""
+    events = tickets.follow(store, found) if history.usual(found.window) else []
+    webhook.send(settings.webhook, events)
+    return events
+
+
+def publish(
+    settings: Settings, store: Store, found: MonitoringRun, columns: dict[str, tuple[float, str]] | None = None
+) -> Path:
+    """Write the figures and the report, then delete what is too old; returns the page.
+
+    Args:
+        settings: where to.
+        store: the operations store.
+        found: the pass; of a mere look only the page is written.
+        columns: Evidently's distance of each column, with the name of its measure.
+    """
+    open_now = tickets.open_tickets(store)
+    if history.usual(found.window):
+        prometheus.write(settings, found, len(open_now))
+    page = html_report.write(settings, store, found, open_now, columns)
+    retention.retain(settings, store, found.at)
+    return page

@@ -1,0 +1,178 @@
+"""How did each version do, how sure are we, and, before outcomes come, how should it do?
+
+Only matured outcomes count. A day is the unit of all uncertainty. `skill` compares with the window's
+own base rate, because a stormy week is hard for every model.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from level1_pipeline import problem
+from level1_pipeline.evaluation.metrics import CONFIDENCE
+from monitoring.data.aggregates import ALL
+from monitoring.data.prediction_window import Answers
+from monitoring.results import Bin, Coverage, DayFigures, Estimate, Interval, Performance, SliceFigures
+
+MIN_ROWS = 50  # of a slice or day that gets metrics
+BINS = 10
+MIN_DAYS = 5  # of matured reference days, on which an estimate is calibrated
+CANNOT_SEE = "It cannot see concept drift: if the relation between inputs and outcome changed, it is wrong."
+
+
+def measure(answers: Answers, promised: dict[str, float], reference: pd.DataFrame | None = None) -> Performance:
+    """Everything about one version in one arm.
+
+    Args:
+        answers: of the window.
+        promised: the metrics at promotion.
+        reference: earlier matured rows of any version, on which the estimate is calibrated.
+    """
+    rows = answers.matured_rows
+    latency = answers.rows["latency_ms"].median() if len(answers.rows) else None
+    return Performance(
+        version=answers.version,
+        arm=answers.arm,
+        coverage=answers.coverage,
+        metrics=with_intervals(rows),
+        promised={name: value for name, value in promised.items() if math.isfinite(value)},
+        slices=_slices(answers),
+        days=_days(answers),
+        calibration=_bins(rows),
+        estimate=estimate(answers.rows, reference),
+        sampled=answers.sampled,
+        errors=answers.errors,
+        latency_ms=number(latency),
+    )
+
+
+def number(value: Any) -> float | None:
+    """A finite number, or None: JSON has no NaN."""
+    return float(value) if value is not None and math.isfinite(value) else None
+
+
+def figures(y: np.ndarray, p: np.ndarray) -> dict[str, float]:
+    """The problem's metrics and the skill: 1 - loss / loss of the window's own mean. Empty for no rows."""
+    if not len(y):
+        return {}
+    metrics = problem.evaluate(y, p)
+    plain = problem.evaluate(y, np.full(len(y), y.mean()))[problem.PRIMARY_METRIC] if np.ptp(y) else 0.0
+    return {**metrics, "skill": 1 - metrics[problem.PRIMARY_METRIC] / plain if plain > 0 else math.nan}
+
+
+def with_intervals(rows: pd.DataFrame) -> dict[str, Interval]:
+    """Each metric of matured rows with its 95 % interval from the delete-one-day jackknife (Efron and Stein, 1981)."""
+    from scipy.stats import t
+
+    if not len(rows):
+        return {}
+    y, p, day = rows[problem.TARGET].to_numpy(), rows["score"].to_numpy(), pd.factorize(rows["day"])[0]
+    value, n = figures(y, p), int(day.max()) + 1
+    if n < 2:
+        return {name: Interval(number(one)) for name, one in value.items()}
+    without = pd.DataFrame([figures(y[day != block], p[day != block]) for block in range(n)])
+    error = np.sqrt((n - 1) / n * ((without - without.mean()) ** 2).sum(min_count=n))
+    half = t.ppf((1 + CONFIDENCE) / 2, n - 1) * error
+    return {
+        name: Interval(number(one), number(one - half[name]), number(one + half[name])) for name, one in value.items()
+    }
+
+
+def known(rows: pd.DataFrame) -> pd.DataFrame:
+    """The rows with a score and a matured outcome."""
+    return rows[rows[problem.TARGET].notna() & rows["score"].notna()] if len(rows) else rows
+
+
+def _slices(answers: Answers) -> tuple[SliceFigures, ...]:
+    """Counts of all rows, metrics of the sample."""
+    found, rows = [], answers.rows
+    if answers.counts is None or not len(rows):
+        return ()
+    exact = answers.counts.groupby(level="slice").sum()
+    for name in (one for one in problem.SLICES if one in rows):
+        for value, part in rows.groupby(name, observed=True):
+            if len(part) >= MIN_ROWS:
+                n, matured, open_ = map(int, exact.loc[f"{name}={value}"])
+                of, share = Coverage(n, matured, open_, n - matured - open_), n / answers.predictions
+                found.append(SliceFigures(f"{name}={value}", of, share, with_intervals(known(part))))
+    return tuple(found)
+
+
+def _days(answers: Answers) -> tuple[DayFigures, ...]:
+    """Counts of all rows, figures of the sample."""
+    found, rows = [], answers.rows
+    if answers.counts is None or not len(rows):
+        return ()
+    exact = answers.counts.xs(ALL, level="slice")
+    for day, part in rows.groupby("day"):
+        matured = known(part)
+        y, p = matured[problem.TARGET].to_numpy(), matured["score"].to_numpy()
+        metrics = {name: number(one) for name, one in figures(y, p).items()} if len(y) >= MIN_ROWS else {}
+        means = (float(y.mean()), float(p.mean())) if len(y) else (None, None)
+        n, ripe = int(exact["predictions"][day]), int(exact["matured"][day])
+        found.append(DayFigures(str(day), n, ripe, metrics, *means))
+    return tuple(found)
+
+
+def _bins(rows: pd.DataFrame) -> tuple[Bin, ...]:
+    if len(rows) < MIN_ROWS:
+        return ()
+    group = pd.qcut(rows["score"], BINS, labels=False, duplicates="drop")
+    parts = rows.groupby(group)
+    return tuple(Bin(float(p["score"].mean()), float(p[problem.TARGET].mean()), len(p)) for _, p in parts)
+
+
+def estimate(rows: pd.DataFrame, reference: pd.DataFrame | None) -> Estimate | None:
+    """What calibrated scores promise for the window (confidence-based estimation); None for a regression.
+
+    The expected loss of a score is known without its outcome. How far observed days lie from that,
+    on matured reference days, corrects the estimate and gives its interval; so it covers as stated as
+    long as the days of the window are like those.
+    """
+    scored = rows[rows["score"].notna()] if len(rows) else rows
+    if problem.TASK != "classification" or len(scored) < MIN_ROWS:
+        return None
+    expected = _by_day(scored, *_expected(scored["score"].to_numpy()))
+    errors = pd.DataFrame()
+    if reference is not None and len(reference):
+        p = reference["score"].to_numpy()
+        was = zip(_observed(reference[problem.TARGET].to_numpy(), p), _expected(p), strict=True)
+        errors = _by_day(reference, *(seen - hoped for seen, hoped in was))
+    metrics = {name: _predicted(expected[name], errors[name] if len(errors) else None) for name in expected}
+    how = "corrected by matured days" if len(errors) >= MIN_DAYS else "no matured days yet to correct it or to bound it"
+    return Estimate(
+        metrics, len(scored), f"Estimated from {len(scored):,} scores as if they were calibrated, {how}. {CANNOT_SEE}"
+    )
+
+
+NAMES = ("log_loss", "brier", "rate")
+
+
+def _expected(p: np.ndarray) -> tuple[np.ndarray, ...]:
+    p = np.clip(p, 1e-9, 1 - 1e-9)
+    return -(p * np.log(p) + (1 - p) * np.log1p(-p)), p * (1 - p), p
+
+
+def _observed(y: np.ndarray, p: np.ndarray) -> tuple[np.ndarray, ...]:
+    p = np.clip(p, 1e-9, 1 - 1e-9)
+    return -(y * np.log(p) + (1 - y) * np.log1p(-p)), (y - p) ** 2, y
+
+
+def _by_day(rows: pd.DataFrame, *columns: np.ndarray) -> pd.DataFrame:
+    table = pd.DataFrame(dict(zip(NAMES, columns, strict=True)))
+    return table.groupby(rows["day"].to_numpy()).mean()
+
+
+def _predicted(expected: pd.Series, errors: pd.Series | None) -> Interval:
+    from scipy.stats import t
+
+    if errors is None or len(errors) < MIN_DAYS:
+        return Interval(float(expected.mean()))
+    n, m = len(expected), len(errors)
+    value = expected.mean() + errors.mean()
+    half = t.ppf((1 + CONFIDENCE) / 2, m - 1) * errors.std(ddof=1) * math.sqrt(1 / n + 1 / m)
+    return Interval(float(value), float(value - half), float(value + half))

@@ -1,0 +1,67 @@
+"""Training-serving skew: are logged requests what the training code makes of the same cases?
+
+Any difference is a fault of one side: the same code makes both, so equal means equal to the last bit.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pandas as pd
+
+from level1_pipeline import problem, schema
+from monitoring.results import Skew
+
+ROWS = 5000  # replayed in a pass
+EXAMPLES = 5
+SKEWED = 0.01  # share of replayed requests that differ, from which it is a fault
+
+
+def make(until: pd.Timestamp, source: Path | None, cache: Path) -> pd.DataFrame | str:
+    """The rows that the training code makes, or why it cannot."""
+    try:
+        return problem.load(until, source, cache)
+    except (ValueError, OSError) as error:
+        return f"the source cannot be read: {error}"
+
+
+def compare(logged: pd.DataFrame, made: pd.DataFrame | str) -> Skew:
+    """Logged rows (the Record's columns and `id`) against training rows of the same ids, exactly; missing equals missing.
+
+    Without a source, or if it knows none of the ids, it is inconclusive.
+    """
+    if isinstance(made, str) or not len(logged):
+        return Skew("inconclusive", 0, 0, (), made if isinstance(made, str) else "nothing was logged")
+    logged = logged.drop_duplicates("id").sample(frac=1, random_state=0).head(ROWS)
+    ids = logged["id"][logged["id"].isin(set(made[problem.ID]))]
+    if not len(ids):
+        return Skew("inconclusive", 0, 0, (), "the training code knows none of the logged ids")
+    ours = logged.set_index("id").loc[ids, schema.names()]
+    theirs = made.drop_duplicates(problem.ID).set_index(problem.ID).loc[ids, schema.names()]
+    differs = ~((ours == theirs) | (ours.isna() & theirs.isna()))
+    rows, columns = differs.any(axis=1), differs.sum()
+    examples = [
+        f"{one} {name}: logged {ours.loc[one, name]}, made {theirs.loc[one, name]}"
+        for one in differs.index[rows][:EXAMPLES]
+        for name in differs.columns[differs.loc[one]][:1]
+    ]
+    found = {str(name): int(n) for name, n in columns[columns > 0].sort_values(ascending=False).items()}
+    many = f"{int(rows.sum()):,} of {len(ids):,} replayed requests"
+    words = f"{many} differ, most in {next(iter(found))}" if found else f"{many} differ"
+    if not found:
+        return Skew("equal", len(ids), 0, (), words)
+    return Skew("different", len(ids), int(rows.sum()), tuple(examples), words, found, *_where(logged, ids, rows))
+
+
+def _where(logged: pd.DataFrame, ids: pd.Series, differs: pd.Series) -> tuple[tuple[str, ...], str]:
+    """The local days with too many differences, and the slice value that all of these have, if others are right."""
+    asked = logged.set_index("id").loc[ids]
+    day = asked[problem.EVENT_TIME].dt.tz_convert(problem.TIMEZONE).dt.strftime("%Y-%m-%d")
+    share = differs.groupby(day).mean()
+    days = share.index[share >= SKEWED]
+    on_these = asked[day.isin(days)]
+    for name in problem.SLICES:
+        hit, all_ = on_these.loc[differs[on_these.index], name].unique(), on_these[name].nunique()
+        if len(hit) == 1 and all_ > 1:
+            return tuple(days), f"{name}={hit[0]}"
+    return tuple(days), ""

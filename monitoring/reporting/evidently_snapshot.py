@@ -1,0 +1,148 @@
+"""A snapshot of each pass in an Evidently workspace: its columns and its dashboard over time, for diagnosis only.
+
+Evidently's own drift alarms cry wolf on small windows (docs/monitoring.md), so nothing is decided by them.
+A snapshot holds sums, shares and histograms, no rows: each column is shuffled by itself before Evidently sees it.
+"""
+
+from __future__ import annotations
+
+import json
+import warnings
+import zlib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+from uuid import NAMESPACE_URL, UUID, uuid5
+
+import numpy as np
+import pandas as pd
+import sqlalchemy as sa
+
+from level1_pipeline import problem, schema
+from level1_pipeline.settings import Settings
+from level1_pipeline.store.database import Store
+from level1_pipeline.store.tables import predictions
+from monitoring.reporting import text
+from monitoring.results import MonitoringRun, Window
+
+if TYPE_CHECKING:
+    from evidently.ui.workspace import Project, Workspace
+
+SAMPLE = 30_000  # rows on each side: Evidently's time and memory grow with them
+CHUNK = 20_000  # ids in memory at a time
+SOME = 500  # ids in one statement: databases limit its parameters
+FEW = 50  # below this many rows a histogram says nothing
+NOTE = "Which columns look different, for diagnosis: no alarm. What to do stands in the report of the pass."
+DRIFT = "evidently:metric_v2:DriftedColumnsCount"
+COLUMN = "evidently:metric_v2:ValueDrift"
+
+
+def workspace(settings: Settings) -> Path:
+    """The folder that Evidently's own pages show."""
+    return settings.home / "reports" / "evidently"
+
+
+@dataclass(frozen=True)
+class Written:
+    """Where a snapshot is, and the distance that Evidently gives each column, with the name of its measure."""
+
+    path: Path
+    columns: dict[str, tuple[float, str]]
+
+
+def write(settings: Settings, store: Store, found: MonitoringRun) -> Written | None:
+    """Compare the window with the reference, column by column; the same pass again replaces its snapshot.
+
+    Returns None when one of the two has too few rows.
+    """
+    current = _window(store, found.window)
+    reference = _reference(settings, store, found) if len(current) >= FEW else current
+    if min(len(current), len(reference)) < FEW:
+        return None
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of numpy and pandas about Evidently, while it is imported and runs
+        return _write(workspace(settings), found, current, reference)
+
+
+def _window(store: Store, window: Window) -> pd.DataFrame:
+    """The inputs of the answers in the window; above SAMPLE those whose id has a small hash: always the same ones."""
+    p = predictions.c
+    answers = (p.problem == problem.NAME) & (p.arm != "shadow")
+    mine = answers & (p.at >= window.start) & (p.at < window.end)
+    reading = {"reads_only": True, "stream_results": True, "yield_per": CHUNK}
+    with store.engine.connect().execution_options(**reading) as connection:
+        count = connection.scalar(sa.select(sa.func.count()).select_from(predictions).where(mine)) or 1
+        limit, kept, records = 2**32 * SAMPLE / count, list[str](), list[str]()
+        for names in connection.execute(sa.select(p.id).where(mine)).scalars().partitions(CHUNK):
+            kept += [name for name in names if zlib.crc32(name.encode()) < limit]
+        # Records only of these, by their key: their text is most of the log.
+        for first in range(0, len(kept), SOME):
+            some = p.id.in_(kept[first : first + SOME])
+            records += connection.scalars(sa.select(sa.cast(p.record, sa.Text)).where(answers, some))
+    return schema.frame(json.loads(f"[{','.join(records)}]"))
+
+
+def _reference(settings: Settings, store: Store, found: MonitoringRun) -> pd.DataFrame:
+    """The log's reference window; while the log is too young for one, the problem's newest rows before the window."""
+    logged = _window(store, found.reference) if found.reference else pd.DataFrame()
+    if len(logged) >= FEW:
+        return logged
+    rows = problem.load(pd.Timestamp(found.window.start), settings.source, settings.home / "cache")
+    return rows.tail(SAMPLE)[schema.names()].astype(schema.dtypes())
+
+
+def _write(folder: Path, found: MonitoringRun, current: pd.DataFrame, reference: pd.DataFrame) -> Written:
+    from evidently import DataDefinition, Dataset, Report
+    from evidently.presets import DataDriftPreset
+    from evidently.ui.workspace import Workspace
+
+    texts = [column.name for column in schema.columns() if column.text]
+    # A column without any value cannot be compared; that it is empty is a data fault, which the pass reports.
+    names = [name for name in schema.names() if current[name].notna().any() and reference[name].notna().any()]
+    kinds = DataDefinition(
+        numerical_columns=[name for name in names if name not in texts],
+        categorical_columns=[name for name in names if name in texts],
+    )
+    both = [Dataset.from_pandas(_shuffled(rows[names]), kinds) for rows in (current, reference)]
+    name = f"{found.problem} {text.day(found.window.start)} to {text.day(found.window.end)}"
+    facts: dict[str, Any] = {"cause": found.diagnosis.cause, "champion": found.champion or "none"}
+    run = Report([DataDriftPreset()]).run(
+        current_data=both[0], reference_data=both[1], timestamp=found.window.end, metadata=facts, name=name
+    )
+    folder.mkdir(parents=True, exist_ok=True)
+    opened = Workspace(str(folder))
+    project, snapshot = _project(opened, found.problem), _id(f"{found.problem} {found.window.end.isoformat()}")
+    # `add_run` would give a new id each time, and a pass that runs again a second snapshot.
+    opened.state.write_snapshot(project.id, snapshot, run.to_snapshot_model())
+    metrics = [one for one in json.loads(run.json())["metrics"] if one["config"]["type"] == COLUMN]
+    columns = {one["config"]["column"]: (one["value"], one["config"]["method"]) for one in metrics}
+    return Written(folder / str(project.id) / "snapshots" / f"{snapshot}.json", columns)
+
+
+def _shuffled(rows: pd.DataFrame) -> pd.DataFrame:
+    """Every column in an order of its own: for few rows Evidently's plots would else show them one by one."""
+    draws = np.random.default_rng(0)
+    return pd.DataFrame({name: rows[name].array[draws.permutation(len(rows))] for name in rows})
+
+
+def _project(opened: Workspace, name: str) -> Project:
+    """The project in the workspace, made with its dashboard when it is the first time."""
+    from evidently.sdk.models import PanelMetric, ProjectModel
+    from evidently.sdk.panels import line_plot_panel, text_panel
+
+    known = opened.get_project(_id(name))
+    if known:
+        return known
+    project = opened.add_project(ProjectModel(id=_id(name), name=name, description=NOTE))
+    share = PanelMetric(legend="share", metric=DRIFT, metric_labels={"value_type": "share"})
+    columns = PanelMetric(legend="{{column}}", metric=COLUMN)
+    project.dashboard.add_panel(text_panel(title=NOTE))
+    project.dashboard.add_panel(
+        line_plot_panel(title="Share of the columns above Evidently's threshold", values=[share])
+    )
+    project.dashboard.add_panel(line_plot_panel(title="Distance of each column from the reference", values=[columns]))
+    return project
+
+
+def _id(name: str) -> UUID:
+    return uuid5(NAMESPACE_URL, name)

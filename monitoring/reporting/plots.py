@@ -1,0 +1,129 @@
+"""The plots of the report, each a picture of one question. Every function draws on given axes."""
+
+from __future__ import annotations
+
+import base64
+import io
+from collections.abc import Callable
+from datetime import date
+from typing import TYPE_CHECKING, Any
+from zoneinfo import ZoneInfo
+
+from level1_pipeline import problem
+from monitoring.results import Bin, DayFigures, Effect, Performance, Release
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+BLUE, ORANGE, GREY, RED = "#2b6cb0", "#c05621", "#a0aec0", "#b3261e"
+CLASSIFY = problem.TASK == "classification"
+MOST = 14  # bars that people can read
+
+
+def picture(draw: Callable[[Any], None], words: str, height: float = 3.6, rows: int = 1) -> str:
+    """A drawing as an HTML image that holds its own SVG; `words` say what it shows to who cannot see it."""
+    import matplotlib as mpl
+    from matplotlib.figure import Figure
+
+    with mpl.rc_context({"svg.fonttype": "none", "svg.hashsalt": words, "font.size": 10}):
+        figure = Figure(figsize=(9, height), layout="constrained")
+        axes = figure.subplots(rows, sharex=rows > 1)
+        draw(axes)
+        for one in figure.axes:
+            one.spines[["top", "right"]].set_visible(False)
+        buffer = io.BytesIO()
+        figure.savefig(buffer, format="svg", metadata={"Date": None})
+    return f'<img alt="{words}" src="data:image/svg+xml;base64,{base64.b64encode(buffer.getvalue()).decode()}">'
+
+
+def over_time(axes: Any, days: list[DayFigures], releases: tuple[Release, ...], promised: float | None) -> None:
+    """Above the primary metric by day, below observed against expected; a line where another version took over."""
+    x = [date.fromisoformat(day.day) for day in days]
+    metric = problem.PRIMARY_METRIC
+    axes[0].plot(x, _numbers(day.metrics.get(metric) for day in days), marker="o", ms=3, color=BLUE)
+    axes[0].set(ylabel=f"{metric}\n(lower is better)")
+    if promised is not None:
+        axes[0].axhline(promised, color=GREY, ls="--", lw=1)
+        axes[0].annotate(
+            "at promotion", (1, promised), xycoords=("axes fraction", "data"), fontsize=8, ha="right", va="bottom"
+        )
+    axes[1].plot(x, _numbers(day.observed for day in days), marker="o", ms=3, color=ORANGE, label="observed")
+    axes[1].plot(x, _numbers(day.expected for day in days), color=BLUE, label="expected by the model")
+    axes[1].set(ylabel=f"share of\n{problem.TARGET}" if CLASSIFY else f"mean {problem.TARGET}")
+    axes[1].legend(frameon=False, fontsize=8, loc="lower left", bbox_to_anchor=(0, 1), ncols=2)
+    _mark(axes, [one for one in releases if x and x[0] <= local_day(one) <= x[-1]])
+    axes[1].tick_params(axis="x", rotation=30)
+
+
+def local_day(release: Release) -> date:
+    """The local day on which a version took over."""
+    return release.at.astimezone(ZoneInfo(problem.TIMEZONE)).date()
+
+
+def _mark(axes: Any, releases: list[Release]) -> None:
+    for release in releases:
+        for one in axes:
+            one.axvline(local_day(release), color=RED, lw=1, ls=":")
+        words = f" version {release.version}\n {release.action}"
+        axes[0].annotate(
+            words, (local_day(release), 1), xycoords=("data", "axes fraction"), fontsize=8, color=RED, va="top"
+        )
+
+
+def calibration(axes: Axes, bins: tuple[Bin, ...]) -> None:
+    """Whether predictions mean what they say."""
+    expected, observed = [one.expected for one in bins], [one.observed for one in bins]
+    ends = [min(expected + observed), max(expected + observed)]
+    axes.plot(ends, ends, color=GREY, ls="--", label="what it says is what happens")
+    most = max(one.rows for one in bins)
+    axes.scatter(expected, observed, s=[20 + 80 * one.rows / most for one in bins], color=BLUE, zorder=3)
+    axes.plot(expected, observed, color=BLUE, lw=1)
+    axes.set(xlabel="what the model said (mean of similar scores)", ylabel=f"what happened\n(mean {problem.TARGET})")
+    axes.legend(frameon=False, fontsize=8)
+
+
+def drift(axes: Axes, effects: tuple[Effect, ...]) -> None:
+    """The day summaries that moved most."""
+    shown = effects[:MOST][::-1]
+    axes.barh([readable(one.column) for one in shown], [one.size for one in shown], color=BLUE)
+    axes.set(xlabel="standard deviations between days (largest first; no alarm by itself)")
+
+
+def readable(column: str) -> str:
+    """`temp|mean` as `temp: mean`, and a share `UA|carrier` as `carrier UA: share`."""
+    name, _, kind = column.rpartition("|")
+    if kind in ("mean", "std", "missing"):
+        return f"{name}: {kind}"
+    return f"{kind} {name}: share" if name else column
+
+
+def slices(axes: Axes, performance: Performance) -> None:
+    """The primary metric by slice with its interval, and a line for all rows together."""
+    found = [(one, one.metrics.get(problem.PRIMARY_METRIC)) for one in performance.slices]
+    shown = [(one, value) for one, value in found if value and value.value is not None]
+    shown = sorted(shown, key=lambda pair: -(pair[1].value or 0))[:MOST][::-1]
+    names = [f"{one.slice.replace('=', ' ')}  (n={one.coverage.matured:,})" for one, _ in shown]
+    values = [value.value or 0.0 for _, value in shown]
+    below = [v - (value.low if value.low is not None else v) for v, (_, value) in zip(values, shown, strict=True)]
+    above = [(value.high if value.high is not None else v) - v for v, (_, value) in zip(values, shown, strict=True)]
+    axes.errorbar(values, names, xerr=[below, above], fmt="o", color=BLUE, ecolor=GREY, capsize=2)
+    whole = performance.metrics.get(problem.PRIMARY_METRIC)
+    if whole and whole.value is not None:
+        axes.axvline(whole.value, color=ORANGE, lw=1, label="all rows")
+        axes.legend(frameon=False, fontsize=8)
+    axes.set(xlabel=f"{problem.PRIMARY_METRIC}, with 95 % interval (lower is better)")
+
+
+def coverage(axes: Any, days: list[DayFigures]) -> None:
+    """How many predictions of each day have an outcome."""
+    x = [date.fromisoformat(day.day) for day in days]
+    known, rest = [day.matured for day in days], [day.predictions - day.matured for day in days]
+    axes.bar(x, known, color=BLUE, label="with an outcome")
+    axes.bar(x, rest, bottom=known, color=GREY, label="still open, or never coming")
+    axes.set(ylabel="predictions a day")
+    axes.legend(frameon=False, fontsize=8, loc="lower left", bbox_to_anchor=(0, 1), ncols=2)
+    axes.tick_params(axis="x", rotation=30)
+
+
+def _numbers(values: Any) -> list[float]:
+    return [float("nan") if value is None else value for value in values]

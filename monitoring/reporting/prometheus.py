@@ -1,0 +1,86 @@
+"""The figures of a pass as a text file for Prometheus (the node exporter's textfile collector reads it)."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import get_args
+
+from prometheus_client import CollectorRegistry, Gauge, write_to_textfile
+
+from level1_pipeline import problem
+from level1_pipeline.settings import Settings
+from monitoring.results import Action, Cause, MonitoringRun, Performance
+
+
+def path(settings: Settings) -> Path:
+    """The file of this problem."""
+    return settings.home / "reports" / "monitor" / f"{problem.NAME}.prom"
+
+
+def write(settings: Settings, found: MonitoringRun, open_tickets: int) -> Path:
+    """Replace the file in one step (a reader never sees half of it); returns where it is."""
+    target = path(settings)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    write_to_textfile(str(target), registry(found, open_tickets, time.time()))
+    return target
+
+
+def registry(found: MonitoringRun, open_tickets: int, wall: float) -> CollectorRegistry:
+    """Every figure of a pass as gauges, all labelled with the problem. `wall` is the wall time, in seconds."""
+    page = Page()
+    page.add("last_pass_timestamp_seconds", "wall time of the last pass", wall)
+    page.add("window_end_timestamp_seconds", "end of its window, on the clock", found.window.end.timestamp())
+    page.add("open_tickets", "incidents that are not over", open_tickets)
+    for cause in get_args(Cause):
+        page.add("cause", "1 for the cause that was diagnosed", cause == found.diagnosis.cause, cause=cause)
+    for action in get_args(Action):
+        page.add("action", "1 for the action that is due", action == found.diagnosis.action, action=action)
+    for state in ("predictions", "matured", "open", "never", "quarantined"):
+        name = "all" if state == "predictions" else state
+        page.add("predictions", "of the window, by state", getattr(found.coverage, state), state=name)
+    page.add("drift_moved", "1 if the inputs of the window moved as a whole", found.drift.verdict == "moved")
+    page.add("drift_persisted", "how many of the last windows moved", found.drift.persisted)
+    if found.drift.p_value is not None:
+        page.add("drift_p_value", "of the one decision on the whole data set", found.drift.p_value)
+    for effect in found.drift.effects:
+        words = "standard deviations between days; for diagnosis, not for alarms"
+        page.add("drift_effect", words, effect.size, column=effect.column)
+    page.add("skew_checked", "requests replayed through the training code", found.skew.checked)
+    page.add("skew_mismatched", "of these, how many differ", found.skew.mismatched)
+    for one in found.performances:
+        _performance(page, one)
+    return page.registry
+
+
+class Page:
+    """Gauges by name, made when they are first used."""
+
+    def __init__(self) -> None:
+        self.registry, self._gauges = CollectorRegistry(), dict[str, Gauge]()
+
+    def add(self, name: str, words: str, value: float, **labels: str) -> None:
+        """Set one figure."""
+        if name not in self._gauges:
+            self._gauges[name] = Gauge(f"mlops_monitor_{name}", words, ["problem", *labels], registry=self.registry)
+        self._gauges[name].labels(problem.NAME, *labels.values()).set(float(value))
+
+
+def _performance(page: Page, one: Performance) -> None:
+    who = {"version": one.version, "arm": one.arm}
+    page.add("errors", "predictions without a score", one.errors, **who)
+    for state in ("matured", "open", "never"):
+        page.add("version_predictions", "by version and arm", getattr(one.coverage, state), **who, state=state)
+    kinds = {"metric": one.metrics, "estimate": one.estimate.metrics if one.estimate else {}}
+    words = {
+        "metric": "on matured outcomes, with its 95 % interval",
+        "estimate": "before outcomes; it cannot see concept drift",
+    }
+    for kind, metrics in kinds.items():
+        for name, interval in metrics.items():
+            for bound in ("value", "low", "high"):
+                value = getattr(interval, bound)
+                if value is not None:
+                    page.add(kind, words[kind], value, **who, metric=name, bound=bound)
+    for name, value in one.promised.items():
+        page.add("promised", "what the model scored at promotion", value, **who, metric=name)

@@ -1,0 +1,217 @@
+"""What a pass of the monitoring found: plain frozen data that is stored, shown, and acted upon.
+
+Everything here turns into JSON and back (`as_dict`, `from_dict`). A number that cannot be had (one class
+only, a single day) is None, because JSON has no NaN.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any, Literal, Self
+
+from pydantic import TypeAdapter
+
+Cause = Literal[
+    "nothing", "data fault", "harmless shift", "real change", "bad release", "returning regime", "inconclusive"
+]
+Action = Literal["none", "quarantine", "note", "retrain", "roll back", "switch back", "wait"]
+Confidence = Literal["low", "medium", "high"]
+
+
+class Exchanged:
+    """Turns into JSON-ready data and back, nested parts included."""
+
+    def as_dict(self) -> dict[str, Any]:
+        """Only dictionaries, lists, strings, numbers, booleans and None."""
+        return TypeAdapter(type(self)).dump_python(self, mode="json")
+
+    @classmethod
+    def from_dict(cls, data: dict[str, Any]) -> Self:
+        """The inverse of `as_dict`; a missing or mistyped part raises pydantic's ValidationError."""
+        return TypeAdapter(cls).validate_python(data)
+
+
+@dataclass(frozen=True)
+class Window(Exchanged):
+    """A span of time, half open, in aware UTC: start included, end excluded."""
+
+    start: datetime
+    end: datetime
+
+
+@dataclass(frozen=True)
+class Coverage(Exchanged):
+    """How much of what was predicted is known by now. A metric is never shown without it."""
+
+    predictions: int
+    matured: int  # have an outcome
+    open: int  # young enough to get one still
+    never: int  # older than the problem's maturity, and without one
+    quarantined: int = 0  # left out of everything else, and of the other four counts
+
+
+@dataclass(frozen=True)
+class Interval(Exchanged):
+    """A value with its 95 % interval by day blocks; None where it is not defined."""
+
+    value: float | None
+    low: float | None = None
+    high: float | None = None
+
+
+@dataclass(frozen=True)
+class SliceFigures(Exchanged):
+    """One value of one slice."""
+
+    slice: str  # `column=value`
+    coverage: Coverage
+    share: float  # of the predictions of this version and arm
+    metrics: dict[str, Interval]
+
+
+@dataclass(frozen=True)
+class DayFigures(Exchanged):
+    """One local day, for a plot over time."""
+
+    day: str  # ISO date
+    predictions: int
+    matured: int
+    metrics: dict[str, float | None]
+    observed: float | None  # mean outcome of the matured rows
+    expected: float | None  # mean score of the same rows
+
+
+@dataclass(frozen=True)
+class Bin(Exchanged):
+    """One bar of the calibration plot: rows with similar scores."""
+
+    expected: float
+    observed: float
+    rows: int
+
+
+@dataclass(frozen=True)
+class Estimate(Exchanged):
+    """Performance as it should be if the scores are calibrated, for the rows without outcomes too."""
+
+    metrics: dict[str, Interval]
+    rows: int
+    words: str  # always says that it cannot see concept drift
+
+
+@dataclass(frozen=True)
+class Performance(Exchanged):
+    """How one version did in one arm."""
+
+    version: str
+    arm: str
+    coverage: Coverage
+    metrics: dict[str, Interval]  # problem.evaluate's, plus `skill`: 1 - loss / loss of the window's own base rate
+    promised: dict[str, float]  # the same metrics at promotion, from the bundle's manifest
+    slices: tuple[SliceFigures, ...] = ()
+    days: tuple[DayFigures, ...] = ()
+    calibration: tuple[Bin, ...] = ()
+    estimate: Estimate | None = None  # not applicable to a regression
+    sampled: float = 1.0  # share of the rows that the metrics rest on; below 1 a fixed sample by hash of the id
+    errors: int = 0  # cases without a score
+    latency_ms: float | None = None  # median
+
+
+@dataclass(frozen=True)
+class Effect(Exchanged):
+    """How far a column moved: `column|mean`, `column|missing`, `value|column` …, in standard deviations between days."""
+
+    column: str
+    size: float
+
+
+@dataclass(frozen=True)
+class Drift(Exchanged):
+    """The one decision about the whole data set, and the columns ranked by effect (no alarms of their own)."""
+
+    verdict: Literal["moved", "steady", "inconclusive"]
+    p_value: float | None
+    effects: tuple[Effect, ...]
+    persisted: int  # windows of the last `windows`, this one included, that moved
+    windows: int
+    words: str
+
+
+@dataclass(frozen=True)
+class Skew(Exchanged):
+    """Training-serving skew: logged requests replayed through the code that makes training rows."""
+
+    verdict: Literal["equal", "different", "inconclusive"]
+    checked: int
+    mismatched: int
+    examples: tuple[str, ...]
+    words: str
+    columns: dict[str, int] = field(default_factory=dict)  # how often each input differed
+    days: tuple[str, ...] = ()  # local days of which more than `skew.SKEWED` of the requests differ
+    slice: str = ""  # `column=value` that all these requests share, if others are right
+
+
+@dataclass(frozen=True)
+class Release(Exchanged):
+    """When a version became champion."""
+
+    version: str
+    at: datetime
+    action: str  # of the audit log: promote, rollback, …
+    replaced: str | None
+
+
+@dataclass(frozen=True)
+class Span(Exchanged):
+    """Rows to leave out of training and judging: times by EVENT_TIME, half open, perhaps of one slice."""
+
+    start: datetime
+    end: datetime
+    slice: str  # `column=value`, or empty for all rows
+    reason: str
+
+
+@dataclass(frozen=True)
+class AffectedSlice(Exchanged):
+    """A part of the traffic that contributes to what is wrong."""
+
+    slice: str
+    share: float  # of the rows
+    change: float  # of its figure against what was expected
+    weight: float  # share x change, by which they are ranked
+
+
+@dataclass(frozen=True)
+class Diagnosis(Exchanged):
+    """What is going on, how sure we are, and what should be done."""
+
+    cause: Cause
+    action: Action
+    confidence: Confidence
+    words: str
+    evidence: tuple[str, ...] = ()
+    slices: tuple[AffectedSlice, ...] = ()
+    columns: tuple[Effect, ...] = ()  # the columns most responsible
+    quarantine: tuple[Span, ...] = ()  # on a data fault
+    version: str | None = None  # to go back to, for `roll back` and `switch back`
+    missing: tuple[str, ...] = ()  # what an inconclusive pass lacks
+
+
+@dataclass(frozen=True)
+class MonitoringRun(Exchanged):
+    """One pass over one window, complete: the row in `passes`, the report and the control loop are made from it."""
+
+    problem: str
+    at: datetime  # on the clock of decisions
+    window: Window
+    reference: Window | None  # of the days that the window is compared with; None if there are none
+    champion: str | None
+    coverage: Coverage  # of the champion's answers (arm champion)
+    performances: tuple[Performance, ...]
+    drift: Drift
+    skew: Skew
+    releases: tuple[Release, ...]  # oldest first
+    diagnosis: Diagnosis
+    signals: tuple[str, ...] = ()  # what this window shows by itself; persistence counts them over passes
+    figures: dict[str, float | None] = field(default_factory=dict)  # that the decision rests on

@@ -1,0 +1,145 @@
+"""What every request passes before the application sees it: request id, key, rate, type and size of its
+body. And what every answer passes after it: no traceback, one log line, the metrics."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import re
+import time
+from collections.abc import Mapping
+
+from starlette.requests import ClientDisconnect
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from serving.api.routes import answer
+from serving.api.security import OPEN, SCOPES, Caller, RateLimit, Security
+from serving.errors import Refusal
+from serving.service.ids import new_id
+from serving.service.service import Service
+from serving.telemetry.access_log import Answer
+from serving.telemetry.json_logging import REQUEST_ID
+
+logger = logging.getLogger(__name__)
+
+BODY_SECONDS = 20.0  # for a whole body to arrive
+SAFE_ID = re.compile(r"[\w.:-]{1,64}", re.ASCII)
+HEADERS = [(b"x-content-type-options", b"nosniff"), (b"cache-control", b"no-store")]
+JSON = (b"content-type", b"application/json")
+PREDICT = ("/predict", "POST")
+FAILED = Refusal(500, "something went wrong inside the service; its log tells more under this request id")
+HUNG_UP = 499  # what logs and metrics show for a caller who was gone before the whole request had come
+METHODS = ("GET", "POST", "HEAD", "PUT", "DELETE", "PATCH", "OPTIONS")
+
+
+class Middleware:
+    """The ASGI application: FastAPI's, with the checks around it."""
+
+    def __init__(self, app: ASGIApp, service: Service):
+        self.app, self.service = app, service
+        self.access, self.rate = Security(service.settings), RateLimit(service.settings.rate_limit)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Handle one connection of the server."""
+        if scope["type"] != "http":
+            return await self.app(scope, receive, send)
+        started, status, complete = time.perf_counter(), 0, False
+        headers = dict(scope["headers"])
+        given = headers.get(b"x-request-id", b"").decode("latin-1")
+        request_id = given if SAFE_ID.fullmatch(given) else new_id()
+        REQUEST_ID.set(request_id)
+
+        async def tagged(message: Message) -> None:
+            nonlocal status, complete
+            if message["type"] == "http.response.start":
+                status = message["status"]
+                message["headers"] = [*message["headers"], (b"x-request-id", request_id.encode()), *HEADERS]
+            complete = message["type"] == "http.response.body" and not message.get("more_body")
+            await send(message)
+
+        try:
+            body = await self._admit(scope, headers, receive)
+            if (scope["path"], scope["method"]) == PREDICT:  # without FastAPI; see docs/serving.md for what that means
+                said = await answer(self.service, body)
+                await tagged({"type": "http.response.start", "status": 200, "headers": [JSON, _length(said)]})
+                await tagged({"type": "http.response.body", "body": said})
+            else:
+                await self.app(scope, _given(body, receive), tagged)
+        except ClientDisconnect:
+            status = status or HUNG_UP  # nobody is there to be answered, and half a request is none
+        except Refusal as refusal:
+            await refusal.response(request_id)(scope, receive, tagged)
+        except Exception:
+            logger.exception("a request failed")
+            if status and not complete:
+                raise  # half an answer is out: the server must cut the connection
+            if not status:
+                await FAILED.response(request_id)(scope, receive, tagged)
+        finally:
+            self._note(scope, request_id, status, time.perf_counter() - started)
+        return None
+
+    async def _admit(self, scope: Scope, headers: Mapping[bytes, bytes], receive: Receive) -> bytes:
+        """Check the request; returns its body."""
+        if scope["path"] not in OPEN:
+            address = scope["client"][0] if scope.get("client") else ""
+            host, shown = (headers.get(name, b"").decode("latin-1") for name in (b"host", b"authorization"))
+            self._check_access(scope["path"], Caller(address, host, shown))
+        body = await self._body(receive)
+        kind = headers.get(b"content-type", b"").decode("latin-1").partition(";")[0].strip().lower()
+        if body and kind != "application/json":
+            words = f"the body must be sent as application/json, not as '{kind[:80] or 'nothing'}'"
+            raise Refusal(415, words)
+        return body
+
+    def _check_access(self, path: str, caller: Caller) -> None:
+        """The rate counts for whoever shows no valid key, too: nobody may guess quickly."""
+        try:
+            who = self.access.admit(path, caller)
+        except Refusal:
+            self.rate.take(caller.address)
+            raise
+        self.rate.take(who)
+
+    async def _body(self, receive: Receive) -> bytes:
+        """The whole body. Raises a Refusal, or ClientDisconnect."""
+        limit, size, parts = self.service.settings.max_body_bytes, 0, []
+        try:
+            async with asyncio.timeout(BODY_SECONDS):
+                while size <= 10 * limit:  # read on a while, so that the sender gets the answer; then cut
+                    message = await receive()
+                    if message["type"] == "http.disconnect":
+                        raise ClientDisconnect
+                    size += len(message.get("body", b""))
+                    if size <= limit:
+                        parts.append(message.get("body", b""))
+                    if not message.get("more_body"):
+                        break
+        except TimeoutError as error:
+            raise Refusal(408, f"the body did not arrive within {BODY_SECONDS:g} seconds") from error
+        if size > limit:
+            raise Refusal(413, f"the body is larger than {limit:,} bytes; send fewer rows in one request")
+        return b"".join(parts)
+
+    def _note(self, scope: Scope, request_id: str, status: int, seconds: float) -> None:
+        path = scope["path"] if scope["path"] in SCOPES or scope["path"] in OPEN else "other"
+        method = scope["method"] if scope["method"] in METHODS else "other"
+        self.service.notes.answered(Answer(time.time(), request_id, method, path, status, seconds, path not in OPEN))
+
+
+def _length(body: bytes) -> tuple[bytes, bytes]:
+    return b"content-length", str(len(body)).encode()
+
+
+def _given(body: bytes, receive: Receive) -> Receive:
+    """A `receive` that gives the body, which was already read, as a whole."""
+    given = False
+
+    async def whole() -> Message:
+        nonlocal given
+        if given:
+            return await receive()
+        given = True
+        return {"type": "http.request", "body": body, "more_body": False}
+
+    return whole

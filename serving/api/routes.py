@@ -1,0 +1,145 @@
+"""The HTTP addresses. Each hands a checked body to the service and gives back what it says."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Body, Depends, Request, Response
+from fastapi.concurrency import run_in_threadpool
+from fastapi.responses import HTMLResponse
+from fastapi.security import HTTPBearer
+from prometheus_client import CONTENT_TYPE_LATEST
+from pydantic import TypeAdapter, ValidationError
+from sqlalchemy.exc import SQLAlchemyError
+
+from serving.errors import Refusal, RefusalBody, not_valid
+from serving.schemas import (
+    Case,
+    Explanation,
+    Health,
+    Ingested,
+    ModelCard,
+    Outcome,
+    Prediction,
+    Question,
+    many_of,
+    one_or_many,
+)
+from serving.service.service import Service
+
+logger = logging.getLogger(__name__)
+
+PAGE = Path(__file__).with_name("docs.html")
+# The page is all inline, and may talk to nobody but this service.
+PAGE_POLICY = "default-src 'none'; script-src 'unsafe-inline'; style-src 'unsafe-inline'; connect-src 'self'"
+
+WORDS = {
+    400: "the body is not JSON",
+    401: "no valid key",
+    403: "a key of another scope, or without keys a caller from elsewhere",
+    409: "an outcome from the future",
+    408: "the body did not arrive in time",
+    413: "too large a body",
+    415: "another content type than application/json",
+    422: "a field breaks a rule, or too many rows",
+    429: "too many requests",
+    500: "the model gave no number, or an error inside",
+    503: "no champion yet, or the store fails",
+}
+REFUSALS: dict[int | str, dict[str, Any]] = {
+    code: {"description": text, "model": RefusalBody} for code, text in WORDS.items()
+}
+
+
+def _service(request: Request) -> Service:
+    service: Service = request.app.state.service
+    return service
+
+
+Asks = Annotated[Service, Depends(_service)]
+# Keys are checked in `guard`, before a body is read; this only documents them.
+router = APIRouter(responses=REFUSALS, dependencies=[Depends(HTTPBearer(auto_error=False, description="an API key"))])
+probes = APIRouter()
+
+
+CASE: TypeAdapter[Case] = TypeAdapter(Case)
+CASES: TypeAdapter[list[Case]] = TypeAdapter(many_of(Case))
+PREDICTION: TypeAdapter[Prediction] = TypeAdapter(Prediction)
+PREDICTIONS: TypeAdapter[list[Prediction]] = TypeAdapter(list[Prediction])
+MOST_AT_ONCE = 100  # rows that are scored between two other requests; more go to a thread
+
+
+async def answer(service: Service, raw: bytes) -> bytes:
+    """What the guard answers POST /predict with, past FastAPI: pydantic checks the bytes of the body and writes those
+    of the answer. Compiled models take microseconds, so they are asked right here; scikit-learn is asked on a thread."""
+    many = raw.lstrip()[:1] == b"["
+    try:
+        cases = CASES.validate_json(raw) if many else [CASE.validate_json(raw)]
+    except ValidationError as error:
+        raise not_valid({**one, "loc": ("body", *one["loc"])} for one in error.errors()) from error
+    here = service.is_quick() and len(cases) <= MOST_AT_ONCE
+    said = service.predict(cases) if here else await run_in_threadpool(service.predict, cases)
+    return PREDICTIONS.dump_json(said) if many else PREDICTION.dump_json(said[0])
+
+
+# The readable form of `answer`: documents the address, and answers as soon as the guard no longer does.
+@router.post("/predict", tags=["predict"], summary="Score one case, or a list of cases")
+def predict(service: Asks, body: Annotated[one_or_many(Case), Body()]) -> Prediction | list[Prediction]:  # type: ignore[valid-type]
+    """A list gets a list, in the same order and from one and the same version of the model and each arm. Send the
+    ids that you know: an id that comes again is scored again but logged once."""
+    return service.predict(body) if isinstance(body, list) else service.predict([body])[0]
+
+
+@router.post("/explain", tags=["predict"], summary="Why this score, and what if")
+def explain(service: Asks, question: Question) -> Explanation:
+    """The champion's view of one record: what each input contributes against a typical value, and the score
+    after changes. Nothing is logged as a prediction."""
+    return service.explain(question)
+
+
+@router.get("/model", tags=["predict"], summary="What is served")
+def model(service: Asks) -> ModelCard:
+    """The champion, traceable to its data and its code, and the challenger beside it."""
+    return service.card()
+
+
+@router.post("/outcomes", tags=["admin"], summary="Report what really happened")
+def outcomes(service: Asks, body: Annotated[one_or_many(Outcome), Body()]) -> Ingested:  # type: ignore[valid-type]
+    """Late, twice, corrected or in any order: the value that became known last counts. Ids that no logged
+    prediction has are kept and reported."""
+    try:
+        return Ingested(**asdict(service.ingest(body if isinstance(body, list) else [body])))
+    except (SQLAlchemyError, OSError) as error:
+        logger.exception("outcomes cannot be kept")
+        words = "the store cannot be written now; nothing was kept, send it again"
+        raise Refusal(503, words, headers={"Retry-After": "5"}) from error
+
+
+@router.get("/metrics", tags=["admin"], summary="Numbers for Prometheus", response_class=Response)
+def metrics(service: Asks) -> Response:
+    """Requests, errors, latency, scores by version and arm, lost log rows, age of the model."""
+    return Response(service.page(), media_type=CONTENT_TYPE_LATEST)
+
+
+@probes.get("/livez", tags=["probes"], summary="Is the process alive?")
+async def livez() -> dict[str, str]:
+    """Says nothing about the model: a restart would not mend that."""
+    return {"state": "alive"}
+
+
+@probes.get("/readyz", tags=["probes"], summary="Can it answer?", responses={503: {"model": Health}})
+async def readyz(request: Request, response: Response) -> Health:
+    """200 when a model is loaded whose checksums and golden predictions are right and which is warmed up.
+    A degraded service still answers, with the last good model."""
+    health = _service(request).health()
+    response.status_code = 503 if health.state == "not ready" else 200
+    return health
+
+
+@probes.get("/docs", include_in_schema=False)
+async def docs() -> HTMLResponse:
+    """The API as a page, without anything from elsewhere."""
+    return HTMLResponse(PAGE.read_text(), headers={"Content-Security-Policy": PAGE_POLICY})

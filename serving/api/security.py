@@ -1,0 +1,130 @@
+"""Who may ask for what, and how often. Keys are configured as hashes; without any, only this machine may ask."""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import ipaddress
+import math
+import re
+import secrets
+import threading
+import time
+from functools import lru_cache
+from typing import NamedTuple
+
+from level1_pipeline.settings import Settings
+from serving.errors import Refusal
+
+PREDICT, ADMIN = "predict", "admin"
+SCOPES = {"/predict": PREDICT, "/explain": PREDICT, "/model": PREDICT, "/outcomes": ADMIN, "/metrics": ADMIN}
+OPEN = ("/livez", "/readyz", "/docs", "/openapi.json")  # neither a key nor a limit: they tell nothing secret
+MAX_CLIENTS = 10_000
+SCHEME = re.compile("^bearer ", re.IGNORECASE)  # RFC 9110: the name of a scheme may be written in any case
+LOCAL_NAMES = ("127.0.0.1", "localhost", "[::1]")
+
+
+def new_key() -> tuple[str, str]:
+    """A key of 256 random bits, and the hash to configure. A plain SHA-256 is safe for such a key: unlike a
+    password it cannot be guessed."""
+    key = secrets.token_urlsafe(32)
+    return key, digest(key)
+
+
+def digest(key: str) -> str:
+    """SHA-256 of a key, in hexadecimal."""
+    return hashlib.sha256(key.encode()).hexdigest()
+
+
+def has_keys(settings: Settings) -> bool:
+    """Whether any key is configured."""
+    return bool(settings.predict_key_hash or settings.admin_key_hash)
+
+
+@lru_cache(1000)
+def is_local(host: str) -> bool:
+    """Whether an address is this machine itself."""
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
+class Caller(NamedTuple):
+    """Where a request comes from, and what it shows."""
+
+    address: str
+    host: str  # header: the name under which it reached us
+    authorization: str  # header
+
+
+class Security:
+    """Checks callers against the configured keys."""
+
+    def __init__(self, settings: Settings):
+        self.keys = {PREDICT: _hashes(settings.predict_key_hash), ADMIN: _hashes(settings.admin_key_hash)}
+        self.locked = has_keys(settings)
+
+    def admit(self, path: str, caller: Caller) -> str:
+        """Who this is, for the rate limit: the hash of its key, or its address.
+
+        Raises:
+            Refusal: 401 without a valid key, 403 for a key of the other scope or a caller from elsewhere.
+        """
+        scope = SCOPES.get(path)
+        if not self.locked:
+            return _only_this_machine(caller)
+        shown = digest(SCHEME.sub("", caller.authorization).strip())
+        held = [name for name, keys in self.keys.items() if _among(shown, keys)]
+        if scope and not held:
+            words = "send a key as the header 'Authorization: Bearer KEY'"
+            raise Refusal(401, words, headers={"WWW-Authenticate": "Bearer"})
+        if scope and scope not in held:
+            raise Refusal(403, f"this key may not do that; {path} needs a key of the scope '{scope}'")
+        return shown if held else caller.address
+
+
+def _hashes(setting: str) -> list[str]:
+    return [one.strip() for one in setting.split(",") if one.strip()]
+
+
+def _among(shown: str, keys: list[str]) -> bool:
+    """Compare in constant time."""
+    return any(hmac.compare_digest(shown, key) for key in keys)
+
+
+def _only_this_machine(caller: Caller) -> str:
+    name = caller.host if caller.host.endswith("]") else caller.host.rpartition(":")[0] or caller.host
+    if not is_local(caller.address) or name not in LOCAL_NAMES:
+        words = "without a configured key only this machine may ask; make one with: python -m serving key"
+        raise Refusal(403, words)
+    return caller.address
+
+
+class RateLimit:
+    """A bucket of tokens for each caller: `rate` come in every second, twice that fit in."""
+
+    def __init__(self, rate: float):
+        self.rate = rate
+        self._buckets: dict[str, tuple[float, float]] = {}  # tokens left, and when that was
+        self._lock = threading.Lock()
+
+    def take(self, who: str) -> None:
+        """Use up one token.
+
+        Raises:
+            Refusal: 429, with the time to wait.
+        """
+        if not self.rate:
+            return
+        now, most = time.monotonic(), max(1.0, 2 * self.rate)
+        with self._lock:
+            if who not in self._buckets and len(self._buckets) >= MAX_CLIENTS:
+                self._buckets.clear()  # rather a moment of grace for all than memory without bound
+            left, before = self._buckets.get(who, (most, now))
+            left = min(most, left + (now - before) * self.rate)
+            self._buckets[who] = (left - 1 if left >= 1 else left, now)
+        if left < 1:
+            wait = math.ceil((1 - left) / self.rate)
+            words = f"more than {self.rate:g} requests a second; wait, or send several rows in one request"
+            raise Refusal(429, words, headers={"Retry-After": str(wait)})

@@ -1,0 +1,76 @@
+"""A published version, checked and warmed up: what must be true of a model before it gets any request."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+from level1_pipeline import problem, schema
+from level1_pipeline.bundle.load import GOLDEN, Bundle, BundleRefused, bundle_checksum, load_bundle
+from level1_pipeline.settings import Settings
+
+Record = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Model:
+    """A loaded version. Immutable: requests in flight keep the one that they began with."""
+
+    version: str
+    bundle: Bundle
+    checksum: str
+    typical: Record  # an ordinary value for each input
+    categories: dict[str, frozenset[str]]  # values that training saw, for the inputs of which that is known
+
+    @property
+    def manifest(self) -> dict[str, Any]:
+        """What the bundle says about itself."""
+        return self.bundle.manifest
+
+    @property
+    def engine(self) -> dict[str, str | None]:
+        """What scores, and why it is not the compiled trees: for the card of the model and for the log."""
+        if self.bundle.scorer:
+            return {"engine": "compiled", "engine_reason": None}
+        return {"engine": "scikit-learn", "engine_reason": self.manifest.get("engine", {}).get("why")}
+
+
+def folder(settings: Settings, version: str) -> Path:
+    """Where a published version lies."""
+    return settings.home / "bundles" / problem.NAME / version
+
+
+def load(settings: Settings, version: str) -> Model:
+    """Verify the checksums, load with the reviewed types, repeat the golden predictions, warm up.
+
+    Raises:
+        BundleRefused: any of it failed; this version must not be served.
+    """
+    place = folder(settings, version)
+    loaded = load_bundle(place)
+    if loaded.manifest.get("verdict") != "pass":
+        raise BundleRefused(f"version {version} has not passed the gate, so it is not served")
+    golden = json.loads((place / GOLDEN).read_text())["records"]
+    for size in (1, len(golden)):
+        loaded.predict(golden[:size])
+    manifest = loaded.manifest
+    typical = manifest.get("typical") or {name: _typical([one[name] for one in golden]) for name in golden[0]}
+    return Model(
+        version=version,
+        bundle=loaded,
+        checksum=bundle_checksum(place),
+        typical=dict.fromkeys(schema.names()) | typical,  # the Record may have inputs that this model does not know
+        categories={name: frozenset(values) for name, values in manifest.get("categories", {}).items()},
+    )
+
+
+def _typical(values: list[Any]) -> Any:
+    """Median or most frequent value; None where most are missing."""
+    present = [value for value in values if value is not None]
+    if len(present) <= len(values) / 2:
+        return None
+    return Counter(present).most_common(1)[0][0] if isinstance(present[0], str) else float(median(present))

@@ -1,0 +1,104 @@
+"""Who answers: the champion, or for a sticky share of the entities the challenger (canary)."""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import math
+import time
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from typing import Any, NamedTuple
+
+from level1_pipeline.store.arms import CANARY, CHAMPION, SHADOW
+from level1_pipeline.store.database import Route
+from serving.models.loaded_model import Model
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Serving:
+    """What is served at one moment. It is replaced as a whole and never changed, so no request sees a mixture."""
+
+    route: Route
+    champion: Model
+    challenger: Model | None = None
+    since: str | None = None
+
+    @property
+    def shadow(self) -> Model | None:
+        """The model that gets copies."""
+        return self.challenger if self.route.mode == SHADOW else None
+
+    @property
+    def canary(self) -> Model | None:
+        """The model that answers a share of the traffic."""
+        return self.challenger if self.route.mode == CANARY else None
+
+
+class Asked(NamedTuple):
+    """One case to score, with both ids filled in, and the time on the clock of decisions."""
+
+    id: str
+    entity_id: str
+    record: Mapping[str, Any]
+    at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Scored:
+    """What an arm said about the cases that it scored together; no score means that it failed."""
+
+    arm: str
+    model: Model
+    cases: list[Asked]
+    scores: list[float | None]
+    error: str  # of the cases without a score
+    latency_ms: float
+    recorded_at: datetime
+
+    def __len__(self) -> int:
+        return len(self.cases)
+
+    def __iter__(self) -> Iterator[tuple[Asked, float | None]]:
+        return zip(self.cases, self.scores, strict=True)
+
+    def first(self, count: int) -> Scored:
+        """Only so many cases; itself, if it has no more."""
+        return self if len(self) <= count else replace(self, cases=self.cases[:count], scores=self.scores[:count])
+
+
+def in_canary(route: Route, entity_id: str) -> bool:
+    """Whether an entity belongs to the canary's share: the same on every worker, and kept as the share grows.
+
+    The challenger's version is part of the hash, so that not the same customers try every novelty.
+    """
+    digest = hashlib.sha256(f"{route.challenger}:{entity_id}".encode()).digest()
+    return int.from_bytes(digest[:8], "big") / 2**64 < route.share
+
+
+def ask(model: Model, arm: str, cases: list[Asked]) -> Scored:
+    """Score cases together; a model that raises or says NaN gives an error in place of scores."""
+    started = time.perf_counter()
+    try:
+        found = model.bundle.predict([one.record for one in cases]).tolist()
+        scores = [score if math.isfinite(score) else None for score in found]
+        error = "the score is not a finite number"
+    except Exception as failure:  # whatever a model does wrong, the service answers
+        logger.exception("version %s failed on %d cases", model.version, len(cases))
+        scores, error = [None] * len(cases), f"{type(failure).__name__}: {failure}"
+    milliseconds, now = 1000 * (time.perf_counter() - started), datetime.now(UTC)
+    return Scored(arm, model, cases, scores, error, milliseconds, now)
+
+
+def answer(serving: Serving, cases: list[Asked]) -> list[Scored]:
+    """What each arm said about its cases. Where the canary fails the champion is asked, too."""
+    if not serving.canary:
+        return [ask(serving.champion, CHAMPION, cases)]
+    tries = [one for one in cases if in_canary(serving.route, one.entity_id)]
+    found = [ask(serving.canary, CANARY, tries)] if tries else []
+    done = {id(case) for scored in found for case, score in scored if score is not None}
+    rest = [one for one in cases if id(one) not in done]
+    return [*found, ask(serving.champion, CHAMPION, rest)] if rest else found

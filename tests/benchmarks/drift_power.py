@@ -1,0 +1,239 @@
+"""`make bench-drift`: how often does drift cry wolf, and how soon does it see a shift?  Ours beside Evidently's default.
+
+A/A windows are seven random days against 28 other random days of the same quarter of the real year:
+the season is in both, so nothing has moved. Then shifts of known size are planted in the newest days of
+real weeks, to see after how many days the gate sees them.
+"""
+
+from __future__ import annotations
+
+import sys
+import warnings
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from rich.console import Console
+from rich.table import Table
+
+from level1_pipeline import problem, schema
+from level1_pipeline.bundle.predict import predict
+from level1_pipeline.evaluation.drift import day_summaries
+from level1_pipeline.orchestration.run import day
+from level1_pipeline.steps.fit import fit_model
+from level1_pipeline.steps.split import split_rows
+from monitoring.detectors import concept_drift, drift
+
+WINDOWS = 500
+EVIDENTLY_WINDOWS = 50  # a report takes seconds
+CURRENT, REFERENCE = 7, 28
+LENGTHS = (3, 5, 7)  # days since the shift began
+STARTS = (
+    "2013-05-06",
+    "2013-06-03",
+    "2013-07-08",
+    "2013-08-05",
+    "2013-09-09",
+    "2013-10-07",
+    "2013-11-04",
+    "2013-12-02",
+)
+PLOT = Path(__file__).parents[2] / "docs" / "drift.svg"
+
+
+@dataclass(frozen=True)
+class Year:
+    """The rows that a model trained as of 1 April had not seen, with its scores, and their day summaries."""
+
+    rows: pd.DataFrame
+    summaries: pd.DataFrame
+
+    def days(self, chosen: np.ndarray) -> pd.DataFrame:
+        """The rows of some days."""
+        return self.rows[self.rows["day"].isin(set(chosen))]
+
+
+def prepare(rows: pd.DataFrame) -> Year:
+    """Score the year from April on, and summarise its days once."""
+    split = split_rows(rows[rows[problem.EVENT_TIME] < day("2013-04-01")], day("2013-04-01"))
+    later = rows[rows[problem.EVENT_TIME] >= day("2013-04-01")].reset_index(drop=True)
+    later["score"] = predict(fit_model(split.pool), later)
+    later["day"] = later[problem.EVENT_TIME].dt.tz_convert(problem.TIMEZONE).dt.date
+    later["calibrated"] = calibrated(later)
+    return Year(later, summarise(later))
+
+
+def summarise(rows: pd.DataFrame, like: pd.DataFrame | None = None) -> pd.DataFrame:
+    """Day summaries as a pass makes them, the predictions' included."""
+    scores = rows["score"].groupby(rows["day"]).agg(["mean", "std"]).add_prefix("score|")
+    return day_summaries(rows, like).join(scores)
+
+
+def unmoved(year: Year, count: int, seed: int = 0) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """Pairs of current and reference days of one quarter, drawn without replacement."""
+    draw = np.random.default_rng(seed)
+    every = pd.Series(year.summaries.index)
+    quarter = _quarter(every)
+    for _ in range(count):
+        days = every[quarter == draw.choice(quarter.unique())].sample(CURRENT + REFERENCE, random_state=draw)
+        yield days.to_numpy()[:CURRENT], days.to_numpy()[CURRENT:]
+
+
+@dataclass(frozen=True)
+class Wolf:
+    """What A/A windows lead to, as counts."""
+
+    alarms: int  # at the drift gate
+    signals: int  # of a changed relation, in a single window
+    retrainings: int  # the windows in a row, as if they were weeks: a signal now, everywhere, and in K of the last N
+
+
+def ours(year: Year, count: int = WINDOWS) -> Wolf:
+    """The gate, and the test of the relation, on A/A windows."""
+    alarms, signals, acted, last = 0, 0, 0, list[pd.DataFrame]()
+    for current, reference in unmoved(year, count):
+        alarms += drift.gate(year.summaries.loc[reference], year.summaries.loc[current], []).verdict == "moved"
+        rows = year.days(current)
+        last = [*last[-drift.N + 1 :], rows[rows[problem.TARGET].notna()].reset_index(drop=True)]
+        signals += bool(_check(last[-1]).changed)
+        acted += _acted(last)
+    return Wolf(alarms, signals, acted)
+
+
+def _check(rows: pd.DataFrame, lasting: bool = False) -> concept_drift.ConceptDrift:
+    return concept_drift.check(rows, rows["calibrated"].to_numpy(), lasting=lasting)
+
+
+def _acted(last: list[pd.DataFrame]) -> bool:
+    """What `diagnosis.Facts.lasting` asks of windows in a row; a day drawn for two of them counts as two."""
+    weeks = [rows.assign(day=rows["day"].astype(str) + f" {week}") for week, rows in enumerate(last)]
+    over = _check(pd.concat(weeks, ignore_index=True), lasting=True)
+    leaning = [concept_drift.leans(_check(rows), over) for rows in last]
+    return bool(over.changed) and over.everywhere and sum(leaning) >= drift.K and leaning[-1]
+
+
+def calibrated(rows: pd.DataFrame) -> np.ndarray:
+    """The scores, calibrated in each quarter: the model really is off in some, and in an A/A test nothing may be."""
+    from sklearn.linear_model import LogisticRegression
+
+    logit = np.log(rows["score"] / (1 - rows["score"])).to_numpy()[:, None]
+    found, quarter, known = np.empty(len(rows)), _quarter(rows["day"]), rows[problem.TARGET].notna().to_numpy()
+    for one in quarter.unique():
+        mine = (quarter == one).to_numpy()
+        fitted = LogisticRegression().fit(logit[mine & known], rows[problem.TARGET][mine & known])
+        found[mine] = fitted.predict_proba(logit[mine])[:, 1]
+    return found
+
+
+def _quarter(days: pd.Series) -> pd.Series:
+    return pd.to_datetime(days).dt.quarter
+
+
+def theirs(year: Year, count: int = EVIDENTLY_WINDOWS) -> tuple[int, float]:
+    """In how many A/A windows Evidently's default preset calls the data set drifted, and the mean share of columns."""
+    alarms, shares = 0, []
+    for current, reference in unmoved(year, count):
+        share = share_of_drifted(year.days(reference), year.days(current))
+        alarms += share >= 0.5
+        shares.append(share)
+    return alarms, float(np.mean(shares))
+
+
+def share_of_drifted(reference: pd.DataFrame, current: pd.DataFrame) -> float:
+    """What `DataDriftPreset()` says: the share of drifted columns, inputs and predictions."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        from evidently import Report
+        from evidently.presets import DataDriftPreset
+
+        names = [*schema.names(), "score"]
+        run = Report([DataDriftPreset()]).run(reference_data=reference[names], current_data=current[names])
+        values = [metric["value"] for metric in run.dict()["metrics"]]
+    return float(next(value["share"] for value in values if isinstance(value, dict) and "share" in value))
+
+
+Shift = Callable[[pd.DataFrame], pd.DataFrame]
+
+
+def _moved(name: str, size: float) -> Shift:
+    def shift(rows: pd.DataFrame) -> pd.DataFrame:
+        return rows.assign(**{name: rows[name] + size * rows[name].std()})
+
+    return shift
+
+
+SHIFTS: dict[str, Shift] = {
+    "recent delay + 0.5 SD": _moved("recent_delay", 0.5),
+    "recent delay + 1 SD": _moved("recent_delay", 1.0),
+    "temperature + 2 SD": _moved("temp", 2.0),
+    "°C for °F": lambda rows: rows.assign(temp=(rows["temp"] - 32) / 1.8),
+    "stuck temperature": lambda rows: rows.assign(temp=50.0),
+    "clock + 1 h": lambda rows: rows.assign(departure_minute=(rows["departure_minute"] + 60) % 1440),
+    "nulls at JFK": lambda rows: rows.assign(recent_delay=rows["recent_delay"].mask(rows["origin"] == "JFK")),
+}
+
+
+def delays(year: Year) -> dict[str, dict[int, float]]:
+    """For each shift the share of real weeks in which the gate sees it when it is that many days old.
+
+    The window is the last seven days; only its newest days are shifted, so the first figures are hard.
+    """
+    found: dict[str, dict[int, float]] = {}
+    for name, shift in SHIFTS.items():
+        for length in LENGTHS:
+            seen = [_sees(year, start, length, shift) for start in STARTS]
+            found.setdefault(name, {})[length] = float(np.mean(seen))
+    return found
+
+
+def _sees(year: Year, start: str, length: int, shift: Shift) -> bool:
+    first = pd.Timestamp(start).date()
+    days = np.array([one for one in year.summaries.index if one >= first][:CURRENT])
+    before = np.array([one for one in year.summaries.index if one < first][-REFERENCE:])
+    shifted = summarise(shift(year.days(days[-length:])), like=year.summaries)
+    current = pd.concat([year.summaries.loc[days[:-length]], shifted])
+    return drift.gate(year.summaries.loc[before], current, []).verdict == "moved"
+
+
+def main() -> None:
+    """Measure, print, and draw."""
+    year = prepare(problem.load(day("2014-01-15"), None, Path(sys.argv[1]) if len(sys.argv) > 1 else None))
+    wolf = ours(year)
+    evidently, share = theirs(year)
+    table = Table("with nothing moved", "gate", "Evidently's default preset")
+    table.add_row("alarms", f"{wolf.alarms} of {WINDOWS}", f"{evidently} of {EVIDENTLY_WINDOWS}")
+    table.add_row("columns called drifted", "never by themselves", f"{share:.0%}")
+    table.add_row("signals of a changed relation", f"{wolf.signals} of {WINDOWS}", "-")
+    table.add_row("false retrainings", f"{wolf.retrainings} of {WINDOWS}", "-")
+    seen = delays(year)
+    power = Table("planted shift", *[f"seen after {length} days" for length in LENGTHS])
+    for name, shares in seen.items():
+        power.add_row(name, *[f"{shares[length]:.0%}" for length in LENGTHS])
+    Console().print(table, power)
+    draw(wolf.alarms / WINDOWS, evidently / EVIDENTLY_WINDOWS, share, seen)
+    mine = f"alarms {wolf.alarms}/{WINDOWS} | false retrainings {wolf.retrainings}/{WINDOWS}"
+    print(f"bench-drift | {mine} | Evidently {evidently}/{EVIDENTLY_WINDOWS}, {share:.0%} of columns")
+
+
+def draw(gate: float, evidently: float, share: float, seen: dict[str, dict[int, float]]) -> None:
+    """The plot of the docs."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(10, 4), layout="constrained")
+    left, right = figure.subplots(1, 2)
+    names = ["gate:\nalarms", "Evidently:\nalarms", "Evidently:\ncolumns flagged"]
+    left.bar(names, [gate, evidently, share], color=["#2b6cb0", "#a0aec0", "#a0aec0"])
+    left.axhline(0.01, color="#c53030", lw=1)
+    left.set(title="Nothing moved: share of A/A windows", ylim=(0, 1))
+    for name, shares in seen.items():
+        right.plot(list(shares), list(shares.values()), marker="o", label=name)
+    right.set(title="Planted shift: share of weeks in which the gate sees it", xlabel="days since the shift began")
+    right.set(ylim=(-0.03, 1.05), xticks=list(LENGTHS))
+    right.legend(fontsize=7)
+    figure.savefig(PLOT, metadata={"Date": None})
+
+
+if __name__ == "__main__":
+    main()

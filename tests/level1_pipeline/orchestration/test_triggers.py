@@ -1,0 +1,142 @@
+"""Who else starts a training: a schedule, and new data. (On demand: test_pipeline.py.)"""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+
+from level1_pipeline import __main__ as command_line
+from level1_pipeline import problem
+from level1_pipeline.orchestration import new_data
+from level1_pipeline.registry import Registry
+from level1_pipeline.settings import Settings
+from level1_pipeline.store.database import Change, Store
+from tests.level1_pipeline.conftest import environment
+from tests.level1_pipeline.orchestration.test_resume import wait_for
+
+pytestmark = pytest.mark.flights
+
+
+@pytest.fixture
+def seeded(home: Settings, rows: pd.DataFrame, cache: Path) -> Settings:
+    """A new home with the prepared rows."""
+    home.home.mkdir()
+    (home.home / "cache").symlink_to(cache)
+    return home
+
+
+def at(settings: Settings, local: str) -> Settings:
+    """The same home at noon of another day."""
+    noon = pd.Timestamp(f"{local} 12:00").tz_localize(problem.TIMEZONE)
+    return settings.model_copy(update={"clock": noon.isoformat()})
+
+
+def trainings(settings: Settings) -> list[dict[str, Any]]:
+    lines = Store(settings.operations).history(problem.NAME)
+    return [line for line in lines if line["action"].startswith("train: gate")]
+
+
+def trained_as_of(settings: Settings, local: str) -> None:
+    """What a training writes down when it ends."""
+    when = pd.Timestamp(local).tz_localize(problem.TIMEZONE).tz_convert("UTC")
+    change = Change("tester", "train: gate fail", "", when, {"as_of": when.isoformat()})
+    Store(settings.operations).record(problem.NAME, change)
+
+
+# ---- new data
+
+
+def test_a_month_is_new_once_its_last_outcomes_have_matured_and_not_before(seeded: Settings) -> None:
+    trained_as_of(seeded, "2013-03-04")
+    found = {
+        local: new_data.new_month(at(seeded, local))
+        for local in ("2013-03-31", "2013-04-01", "2013-04-02", "2013-04-03", "2013-04-29")
+    }
+    assert found == {
+        "2013-03-31": None,
+        "2013-04-01": None,
+        "2013-04-02": None,  # the outcomes of the last evening are open until noon
+        "2013-04-03": "2013-03",
+        "2013-04-29": "2013-03",
+    }
+
+
+def test_a_month_that_was_trained_is_not_new_whatever_the_gate_said(seeded: Settings) -> None:
+    trained_as_of(seeded, "2013-04-05")
+    assert new_data.new_month(at(seeded, "2013-04-20")) is None
+    assert new_data.new_month(at(seeded, "2013-05-05")) == "2013-04"
+
+
+def test_a_training_that_was_stopped_by_bad_data_does_not_count(seeded: Settings) -> None:
+    change = Change(
+        "tester",
+        "train: stopped",
+        "a column is missing",
+        pd.Timestamp("2013-04-05", tz="UTC"),
+        {"as_of": "2013-04-05T04:00:00+00:00"},
+    )
+    Store(seeded.operations).record(problem.NAME, change)
+    assert new_data.new_month(at(seeded, "2013-04-05")) == "2013-03"
+
+
+def test_a_month_without_rows_is_not_new_data(seeded: Settings) -> None:
+    trained_as_of(seeded, "2013-12-04")
+    assert new_data.new_month(at(seeded, "2014-01-10")) == "2013-12"
+    trained_as_of(seeded, "2014-01-10")
+    assert new_data.new_month(at(seeded, "2014-03-10")) is None
+
+
+def test_the_watcher_trains_once_for_a_new_month_and_then_not_again(
+    seeded: Settings, prefect: dict[str, str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("MLOPS_HOME", str(seeded.home))
+    monkeypatch.setenv("COLUMNS", "300")
+    look: Callable[[], int] = lambda: command_line.main(["watch", "--once", "--promote-to", "none"])  # noqa: E731
+    monkeypatch.setenv("MLOPS_CLOCK", at(seeded, "2013-03-03").clock)
+    assert look() == 0
+    assert "gate PASS" in capsys.readouterr().out
+    assert [(line["evidence"]["trigger"], line["reason"]) for line in trainings(seeded)] == [
+        ("new data", "all of 2013-02 has its outcomes")
+    ]
+    monkeypatch.setenv("MLOPS_CLOCK", at(seeded, "2013-03-20").clock)
+    assert look() == 0
+    assert "no new month of labelled rows as of 2013-03-20" in capsys.readouterr().out
+    assert len(trainings(seeded)) == 1
+
+
+# ---- schedule
+
+
+@pytest.mark.slow
+def test_the_schedule_trains_as_of_today_on_the_clock(seeded: Settings, tmp_path: Path) -> None:
+    """`schedule` as a person starts it, every minute instead of every Monday, with the server that it starts."""
+    log = tmp_path / "log"
+    clock = at(seeded, "2013-03-01").clock
+    with log.open("wb") as output:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "level1_pipeline", "schedule", "--cron", "* * * * *"],
+            cwd=tmp_path,
+            env=environment(seeded.home, MLOPS_CLOCK=clock),
+            stdout=output,
+            stderr=output,
+            start_new_session=True,
+        )
+    try:
+        wait_for("a training by the schedule", lambda: bool(trainings(seeded)) or process.poll() is not None, 400)
+        assert process.poll() is None, log.read_text()
+    finally:
+        os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+    assert "training on schedule '* * * * *'" in log.read_text()
+    evidence = trainings(seeded)[0]["evidence"]
+    assert evidence["trigger"] == "schedule"
+    assert evidence["as_of"] == pd.Timestamp("2013-03-01", tz=problem.TIMEZONE).tz_convert("UTC").isoformat()
+    assert Registry(seeded).route().champion == "2"

@@ -1,0 +1,187 @@
+"""Settings: from the environment, frozen, with messages that say what to write; and the clock."""
+
+from __future__ import annotations
+
+import os
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+from pydantic import ValidationError
+
+from level1_pipeline.settings import QUIET, Settings
+from level1_pipeline.store.database import Store
+
+
+@pytest.mark.parametrize("name", list(Settings.model_fields))
+def test_a_setting_cannot_be_changed_once_built(home: Settings, name: str) -> None:
+    with pytest.raises(ValidationError, match="frozen"):
+        setattr(home, name, getattr(home, name))
+
+
+def test_every_setting_says_what_it_is_for() -> None:
+    assert all(field.description for field in Settings.model_fields.values())
+
+
+def test_settings_come_from_the_environment_with_our_prefix_only(
+    home: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MLOPS_LEASE_SECONDS", "7.5")
+    monkeypatch.setenv("LEASE_SECONDS", "9")
+    monkeypatch.setenv("ACTOR", "somebody")
+    settings = Settings()
+    assert (settings.lease_seconds, settings.actor) == (7.5, "")
+
+
+def test_settings_come_from_a_dot_env_file_and_the_environment_wins(
+    home: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    Path(".env").write_text("MLOPS_ACTOR=file\nMLOPS_LEASE_SECONDS=5\nSOMETHING_ELSE=1\n")
+    monkeypatch.setenv("MLOPS_ACTOR", "environment")
+    settings = Settings()
+    assert (settings.actor, settings.lease_seconds) == ("environment", 5)
+
+
+@pytest.mark.parametrize("given", [None, "state", "./a/../state"])
+def test_a_relative_home_becomes_absolute_and_survives_a_change_of_folder(
+    home: Settings, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, given: str | None
+) -> None:
+    settings = Settings(home=Path(given)) if given else Settings()
+    monkeypatch.chdir("/")
+    assert settings.home == tmp_path.resolve() / ("state" if given else ".mlops")
+    assert settings.operations == f"sqlite:///{settings.home}/operations.db"
+    assert settings.tracking == f"sqlite:///{settings.home}/mlflow.db"
+
+
+def test_a_tilde_is_the_users_folder(home: Settings, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert Settings(home=Path("~/state")).home == tmp_path.resolve() / "state"
+
+
+def test_databases_elsewhere_are_used_as_given(home: Settings) -> None:
+    settings = Settings(store_uri="postgresql+psycopg://host/ops", tracking_uri="http://127.0.0.1:5000")
+    assert (settings.operations, settings.tracking) == ("postgresql+psycopg://host/ops", "http://127.0.0.1:5000")
+
+
+@pytest.mark.parametrize("seconds", ["0", "-1", "nan", "soon"])
+def test_a_lease_without_a_positive_duration_is_refused(
+    home: Settings, monkeypatch: pytest.MonkeyPatch, seconds: str
+) -> None:
+    monkeypatch.setenv("MLOPS_LEASE_SECONDS", seconds)
+    with pytest.raises(ValidationError, match="lease_seconds"):
+        Settings()
+
+
+@pytest.mark.parametrize("clock", ["2013-04-01", "2013-04-01T00:00:00"])
+def test_a_clock_without_an_offset_is_refused_with_an_example(home: Settings, clock: str) -> None:
+    with pytest.raises(
+        ValidationError,
+        match=r"no time with a UTC offset; write for example 2013-04-01T00:00:00-04:00, 'wall' or 'replay'",
+    ):
+        Settings(clock=clock)
+
+
+@pytest.mark.parametrize("clock", ["", "yesterday", "Wall"])
+def test_a_clock_that_is_no_time_is_refused(home: Settings, clock: str) -> None:
+    with pytest.raises(ValidationError, match="clock"):
+        Settings(clock=clock)
+
+
+@pytest.mark.parametrize("clock", ["", "yesterday", "Wall"])
+def test_the_message_about_a_clock_that_is_no_time_says_what_to_write(home: Settings, clock: str) -> None:
+    with pytest.raises(ValidationError, match="'wall' or 'replay'"):
+        Settings(clock=clock)
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "words"),
+    [
+        ("triggers", "monitoring, new_data", "'new_data' is not known; possible are monitoring, new data, schedule"),
+        ("triggers", "all", "'all' is not known; possible are monitoring, new data, schedule"),
+        ("approvals", "cannary", "'cannary' is not known; possible are shadow, canary, bake, champion, all"),
+        ("approvals", "canary champion", "'canary champion' is not known"),
+        *[
+            ("canary_shares", shares, "write for example 0.25,0.5")
+            for shares in ("", "0", "1", "0.5,0.25", "0.25,0.25", "0.05,,0.5", "a half", "nan", "5%")
+        ],
+    ],
+)
+def test_a_list_that_names_what_there_is_not_is_refused_with_what_is_possible(
+    home: Settings, monkeypatch: pytest.MonkeyPatch, name: str, value: str, words: str
+) -> None:
+    monkeypatch.setenv(f"MLOPS_{name.upper()}", value)
+    with pytest.raises(ValidationError, match=f"(?s){name}.*{words}"):
+        Settings()
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("triggers", "monitoring, new data,schedule"),
+        ("triggers", ""),
+        ("approvals", "all"),
+        ("approvals", " champion, canary "),
+        ("canary_shares", "0.5"),
+        ("canary_shares", "0.05, 0.25"),
+    ],
+)
+def test_a_list_of_what_is_possible_is_kept_as_given(
+    home: Settings, monkeypatch: pytest.MonkeyPatch, name: str, value: str
+) -> None:
+    monkeypatch.setenv(f"MLOPS_{name.upper()}", value)
+    assert getattr(Settings(), name) == value
+
+
+def test_a_fixed_clock_stands_still_and_speaks_utc(home: Settings) -> None:
+    settings = Settings(clock="2013-04-01T00:00:00-04:00")
+    assert settings.now() == settings.now() == datetime(2013, 4, 1, 4, tzinfo=UTC)
+    assert settings.now().tzinfo is UTC
+
+
+def test_the_wall_clock_is_now(home: Settings) -> None:
+    before = datetime.now(UTC)
+    assert before <= home.now() <= datetime.now(UTC)
+
+
+def test_the_replay_clock_is_kept_in_the_store_for_all_processes(home: Settings) -> None:
+    settings = Settings(home=home.home, clock="replay")
+    with pytest.raises(LookupError, match="never set; start a replay, or use MLOPS_CLOCK=wall"):
+        settings.now()
+    spring = datetime(2013, 4, 1, 4, tzinfo=UTC)
+    for days in range(3):
+        Store(home.operations).set_replay_time(spring + timedelta(days=days))
+        assert settings.now() == spring + timedelta(days=days)
+
+
+def test_prepare_makes_the_home_and_silences_every_tool(home: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in [*QUIET, "PREFECT_HOME", "PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS"]:
+        monkeypatch.setenv(name, "")  # so that it is put back afterwards
+        monkeypatch.delenv(name)
+    assert not home.home.exists()
+    assert home.prepare() is home
+    assert home.home.is_dir()
+    assert {name: os.environ[name] for name in QUIET} == QUIET
+    assert os.environ["MLFLOW_SERVER_ENABLE_JOB_EXECUTION"] == "false"
+    assert os.environ["PREFECT_HOME"] == str(home.home / "prefect")
+
+
+def test_prepare_keeps_what_the_user_has_chosen(
+    home: Settings, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    for name in QUIET:
+        monkeypatch.setenv(name, QUIET[name])
+    monkeypatch.setenv("PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS", "5")
+    monkeypatch.setenv("PREFECT_HOME", str(tmp_path / "mine"))
+    home.prepare()
+    assert os.environ["PREFECT_HOME"] == str(tmp_path / "mine")
+
+
+def test_the_actor_is_the_user_unless_given(home: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert home.who == "tester"
+    monkeypatch.setenv("LOGNAME", "somebody")
+    assert Settings().who == "somebody"
+
+
+def test_an_empty_source_is_the_installed_package(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MLOPS_SOURCE", "")
+    assert Settings().source is None

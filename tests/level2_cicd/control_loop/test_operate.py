@@ -1,0 +1,585 @@
+"""The control loop: one next step from what is stored, whatever happened before."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import replace
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+
+from level1_pipeline import problem
+from level1_pipeline.bundle.load import MANIFEST
+from level1_pipeline.registry import Registry
+from level1_pipeline.settings import Settings
+from level1_pipeline.store import audit, leases
+from level1_pipeline.store.database import Change, Route, Store
+from level1_pipeline.store.leases import LeaseHeld
+from level2_cicd.__main__ import main
+from level2_cicd.control_loop import operate, retraining_budget, triggers
+from level2_cicd.control_loop import situation as situation_module
+from level2_cicd.control_loop.next_action import STARTED, next_action
+from level2_cicd.control_loop.operate import Operator
+from level2_cicd.control_loop.situation import Order, Situation
+from level2_cicd.control_loop.training_job import environment
+from level2_cicd.control_loop.triggers import order_for
+from level2_cicd.rollout import controller
+from monitoring import history
+from monitoring.alerting import tickets
+from monitoring.results import Diagnosis, MonitoringRun, Window
+from tests.level2_cicd.conftest import Year, set_route
+from tests.support import monitoring_runs
+from tests.support.monitoring_runs import CHANGE, FAULT, NOTHING, RELEASE, RETURN, SHIFT, UNSURE
+
+ROOT = Path(__file__).parents[3]
+ORDER = Order("performance drop", "it got worse", "2013-07-08T04:00:00+00:00", {"cause": "real change"})
+LINE = {"at": monitoring_runs.END, "reason": "", "evidence": {}, "from_version": None, "to_version": None}
+
+
+def line(action: str, **evidence: Any) -> dict[str, Any]:
+    return {**LINE, "action": action, "evidence": evidence}
+
+
+def situation(
+    found: MonitoringRun | None = None, *lines: dict[str, Any], rolling: bool = False, **route: Any
+) -> Situation:
+    return Situation(Route(**{"champion": "2", **route}), rolling, list(lines), found)
+
+
+def ordered() -> dict[str, Any]:
+    return line(audit.ALLOWED, order=ORDER.as_dict())
+
+
+# ---- the decision
+
+
+@pytest.mark.parametrize(
+    ("said", "kind"),
+    [
+        (NOTHING, "nothing"),
+        (UNSURE, "nothing"),
+        (SHIFT, "note"),
+        (FAULT, "quarantine"),
+        (CHANGE, "ask"),
+        (RELEASE, "roll back"),
+        (RETURN, "switch back"),
+    ],
+    ids=lambda value: getattr(value, "cause", value),
+)
+def test_each_diagnosis_has_its_one_answer(said: Diagnosis, kind: str) -> None:
+    step = next_action(situation(monitoring_runs.a_pass(said)))
+    assert step.kind == kind
+    assert step.version == said.version
+
+
+def test_what_was_begun_is_finished_before_anything_new_begins() -> None:
+    found = monitoring_runs.a_pass(CHANGE)
+    assert next_action(situation(found, ordered(), rolling=True, challenger="3")).kind == "advance"
+    assert next_action(situation(found, ordered(), challenger="3")).kind == "train"
+    ended = line("train: gate pass", order=ORDER.id)
+    assert next_action(situation(found, ordered(), ended, challenger="3")).kind == "start"
+    started = line(STARTED, candidate="3")
+    assert next_action(situation(found, ordered(), ended, started, challenger="3")).kind == "ask"
+
+
+def test_a_bad_release_comes_before_everything_that_was_begun() -> None:
+    found = monitoring_runs.a_pass(RELEASE)
+    step = next_action(situation(found, ordered(), rolling=True, challenger="3"))
+    assert (step.kind, step.version) == ("roll back", RELEASE.version)
+
+
+def test_while_the_data_are_broken_only_a_person_s_order_is_trained_for() -> None:
+    by_hand = line(audit.ALLOWED, order={**ORDER.as_dict(), "trigger": "on demand"})
+    assert next_action(situation(monitoring_runs.a_pass(FAULT), ordered())).kind == "quarantine"
+    assert next_action(situation(monitoring_runs.a_pass(FAULT), by_hand)).kind == "train"
+    assert next_action(situation(monitoring_runs.a_pass(NOTHING), ordered())).kind == "train"
+
+
+def test_a_challenger_that_a_person_serves_by_hand_is_left_to_that_person() -> None:
+    assert next_action(situation(None, challenger="3", mode="shadow")).kind == "nothing"
+    assert next_action(situation(None, challenger="3")).kind == "start"
+
+
+def test_a_pass_is_answered_once_and_one_about_an_earlier_champion_never() -> None:
+    found = monitoring_runs.a_pass(CHANGE)
+    answered = line(audit.REFUSED, window_end=found.window.end.isoformat())
+    assert next_action(situation(found, answered)).kind == "nothing"
+    assert next_action(situation(found, champion="9")).kind == "nothing"
+    assert next_action(situation(None)).kind == "nothing"
+
+
+@pytest.mark.parametrize("ending", ["train: gate pass", "train: gate fail", "train: stopped", "train: crashed"])
+def test_an_order_lies_open_until_its_training_has_said_how_it_ended(ending: str) -> None:
+    ended = line(ending, order=ORDER.id)
+    assert next_action.unfinished([ordered()]) == ORDER
+    assert next_action.unfinished([ordered(), ended]) is None
+    assert next_action.unfinished([ordered(), line(ending), line(ending, order="another")]) == ORDER
+
+
+def test_of_two_orders_each_is_carried_out() -> None:
+    second = replace(ORDER, id="second")
+    both = [ordered(), line(audit.ALLOWED, order=second.as_dict())]
+    assert next_action.unfinished(both) == ORDER
+    assert next_action.unfinished([*both, line("train: gate pass", order=ORDER.id)]) == second
+
+
+def test_a_loss_above_its_expectation_is_a_performance_drop_and_else_the_distribution_changed(home: Settings) -> None:
+    settings = home.model_copy(update={"clock": monitoring_runs.END.isoformat()})
+    worse, moved = (
+        replace(monitoring_runs.a_pass(CHANGE), figures={"excess_over": excess}) for excess in (0.05, -0.01)
+    )
+    assert order_for(settings, worse).trigger == "performance drop"
+    assert order_for(settings, moved).trigger == "distribution change"
+    assert order_for(settings, worse).evidence["window_end"] == worse.window.end.isoformat()
+
+
+# ---- the loop, with a light trainer
+
+
+class Trainer:
+    """Stands for the training pipeline: says and names what it would."""
+
+    def __init__(self, outcome: str = "pass", code: int = 0):
+        self.outcome, self.code, self.orders = outcome, code, list[Order]()
+
+    def __call__(self, settings: Settings, order: Order) -> int:
+        self.orders.append(order)
+        registry = Registry(settings)
+        if self.code == 1:
+            return 1
+        if self.outcome == "pass" and registry.route().challenger != "2":  # a resumed one does not publish again
+            registry.promote("2", "challenger", order.reason)
+        facts = {"as_of": order.as_of, "order": order.id}
+        change = Change("trainer", f"train: gate {self.outcome}", order.reason, settings.now(), facts)
+        registry.store.record(problem.NAME, change, to_version="2" if self.outcome == "pass" else None)
+        return self.code
+
+
+@pytest.fixture
+def quiet(monkeypatch: pytest.MonkeyPatch) -> None:
+    """MLflow's aliases are somebody else's test."""
+    monkeypatch.setattr(Registry, "_mirror", lambda self, route: True)
+
+
+@pytest.fixture
+def operated(year: Year, monkeypatch: pytest.MonkeyPatch, quiet: None) -> Callable[..., Operator]:
+    """An operator whose monitoring finds what the test says, and whose governor sees enough new outcomes."""
+
+    def make(said: Diagnosis, trainer: Trainer | None = None, **changes: Any) -> Operator:
+        settings = year.settings.model_copy(
+            update={"clock": "replay", "min_new_outcomes": 0, "lease_seconds": 0.5, **changes}
+        )
+        year.store.set_replay_time(year.now)
+        monkeypatch.setattr(operate, "run_monitoring", lambda settings, now, days: plant(year.store, said, now))
+        monkeypatch.setattr(operate.after_run.html_report, "write", lambda *_: None)
+        return Operator(settings, trainer or Trainer())
+
+    return make
+
+
+def plant(store: Store, said: Diagnosis, now: Any) -> MonitoringRun:
+    """A pass over the week before now, about the champion that serves."""
+    window = Window(now - timedelta(days=7), now)
+    found = replace(monitoring_runs.a_pass(said), window=window, at=now, champion=store.route(problem.NAME).champion)
+    history.write(store, found)
+    return found
+
+
+def actions(year: Year) -> list[str]:
+    return [one["action"] for one in year.store.history(problem.NAME)]
+
+
+def test_a_real_change_is_trained_for_and_its_candidate_is_rolled_out(year: Year, operated: Any) -> None:
+    trainer = Trainer()
+    operator = operated(CHANGE, trainer)
+    operator.cycle()
+    (order,) = trainer.orders
+    assert order.evidence["cause"] == "real change"
+    assert actions(year)[1:] == [
+        audit.ALLOWED,
+        "promote to challenger",
+        "train: gate pass",
+        "rollout: start",
+        "rollout: blessed",
+        "rollout: shadow",
+    ]
+    assert (year.route.champion, year.route.challenger, year.route.mode) == ("1", "2", "shadow")
+    while year.route.champion == "1":
+        assert year.day < 12
+        year.pass_day()
+        year.store.set_replay_time(year.now)
+        operator.cycle()
+    assert (year.route.champion, year.route.previous) == ("2", "1")
+    assert len(trainer.orders) == 1
+
+
+@pytest.mark.parametrize("said", [FAULT, NOTHING, SHIFT, UNSURE], ids=lambda said: said.cause)
+def test_whatever_is_no_real_change_is_never_trained_for(year: Year, operated: Any, said: Diagnosis) -> None:
+    trainer = Trainer()
+    operator = operated(said, trainer, triggers="monitoring, schedule", schedule_days=0.5 if said is FAULT else 99.0)
+    year.store.record(problem.NAME, Change("t", "train: gate pass", "", year.now - timedelta(days=2), {}))
+    for _ in range(5):
+        year.pass_day()
+        year.store.set_replay_time(year.now)
+        operator.cycle()
+    assert trainer.orders == []
+    assert actions(year).count("operate: quarantine") == (5 if said is FAULT else 0)
+
+
+def test_a_change_that_lasts_costs_at_most_the_budget_and_then_a_person_is_asked_for(year: Year, operated: Any) -> None:
+    trainer = Trainer("fail", 3)
+    operator = operated(CHANGE, trainer, cooldown_days=1.0, max_rejected=99, max_trainings=3, period_days=28.0)
+    for _ in range(28):
+        year.today += pd.Timedelta("1D")
+        year.store.set_replay_time(year.now)
+        operator.cycle()
+    assert len(trainer.orders) == 3
+    assert year.route.champion == "1"
+
+
+def test_after_too_many_rejected_candidates_one_ticket_asks_for_a_person_who_closes_it(
+    year: Year, operated: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    operator = operated(CHANGE, Trainer("fail", 3), cooldown_days=1.0, max_rejected=2, max_trainings=9)
+    for _ in range(6):
+        year.today += pd.Timedelta("1D")
+        year.store.set_replay_time(year.now)
+        operator.cycle()
+    asked = [one for one in tickets.open_tickets(year.store) if one["incident"].startswith(tickets.GOVERNOR)]
+    assert len(asked) == 1
+    assert "reset" in asked[0]["body"]
+    monkeypatch.setenv("MLOPS_HOME", str(year.settings.home))
+    assert main(["reset", "--reason", "the data were mended"]) == 0
+    assert not [one for one in tickets.open_tickets(year.store) if one["incident"].startswith(tickets.GOVERNOR)]
+
+
+def test_a_training_that_crashes_is_said_once_and_not_tried_for_ever(year: Year, operated: Any) -> None:
+    trainer = Trainer(code=1)
+    operator = operated(CHANGE, trainer)
+    for _ in range(3):
+        operator.cycle()
+    assert len(trainer.orders) == 1
+    assert "train: crashed" in actions(year)
+
+
+def test_a_bad_release_is_rolled_back_and_a_returning_regime_goes_through_a_rollout(year: Year, operated: Any) -> None:
+    operator = operated(replace(RELEASE, version="3"))
+    operator.cycle()
+    assert year.route.champion == "3"
+    operator = operated(replace(RETURN, version="2"))
+    year.today += pd.Timedelta("1D")
+    year.store.set_replay_time(year.now)
+    operator.cycle()
+    assert (year.route.champion, year.route.challenger, year.route.mode) == ("3", "2", "shadow")
+
+
+def test_only_one_loop_acts(year: Year, operated: Any) -> None:
+    operator = operated(CHANGE)
+    with leases.hold(year.store, f"operate {problem.NAME}", 30), pytest.raises(LeaseHeld):
+        operator.cycle()
+    assert len(actions(year)) == 1
+
+
+def test_too_many_rollbacks_are_said_once_and_wait_for_a_person(year: Year, operated: Any) -> None:
+    operator = operated(CHANGE, max_rollbacks=0)
+    for _ in range(3):
+        operator.cycle()
+    assert actions(year).count(next_action.REFUSED) == 1
+    assert year.route.mode is None
+    (ticket,) = [one for one in tickets.open_tickets(year.store) if one["incident"].startswith(tickets.GOVERNOR)]
+    assert "a person must look" in ticket["body"]
+
+
+def test_after_a_person_has_looked_a_refused_candidate_is_tried_again(
+    year: Year, operated: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    operated(CHANGE, max_rollbacks=0).cycle()
+    monkeypatch.setenv("MLOPS_HOME", str(year.settings.home))
+    assert main(["reset", "--reason", "the candidate is fine"]) == 0
+    operated(CHANGE).cycle()
+    assert (year.route.challenger, year.route.mode) == ("2", "shadow")
+
+
+def test_files_with_outcomes_are_taken_in_and_put_aside(year: Year, operated: Any) -> None:
+    inbox = year.settings.home / "outcomes"
+    inbox.mkdir()
+    (inbox / "today.csv").write_text("id,value\n0-0,1\nnobody,0\n")
+    (did, *_) = operated(NOTHING).cycle()
+    assert "2 new ones from today.csv" in did
+    assert [file.name for file in (inbox / "done").iterdir()] == ["today.csv"]
+
+
+# ---- what goes wrong beside a rollout must not keep the loop from its alarms
+
+
+def broken(*_: Any, **__: Any) -> Any:
+    raise OSError("no space left on device")
+
+
+@pytest.mark.parametrize("fault", ["a file of outcomes", "the monitoring", "the report", "the triggers"])
+def test_a_bad_canary_is_rolled_back_whatever_else_fails(
+    year: Year, operated: Any, monkeypatch: pytest.MonkeyPatch, fault: str
+) -> None:
+    year.start()
+    year.until("canary")
+    year.sometimes = 1.0
+    year.pass_day()
+    operator = operated(NOTHING, triggers="schedule")
+    if fault == "a file of outcomes":
+        (year.settings.home / "outcomes").mkdir()
+        (year.settings.home / "outcomes" / "a.parquet").write_bytes(b"x")
+    else:
+        what = {"the monitoring": "observe", "the report": "follow_up.report.write", "the triggers": "due"}[fault]
+        monkeypatch.setattr(f"level2_cicd.control_loop.operate.{what}", broken)
+    did = operator.cycle()
+    assert "rolled back" in did[-1], did
+    assert (year.route.champion, year.route.mode) == ("1", None)
+    (ticket,) = [one for one in tickets.open_tickets(year.store) if one["incident"].startswith(tickets.GOVERNOR)]
+    assert ("a.parquet" if fault == "a file of outcomes" else "no space left") in ticket["body"]
+
+
+def test_a_refused_file_of_outcomes_does_not_keep_the_next_one_waiting(year: Year, operated: Any) -> None:
+    inbox = year.settings.home / "outcomes"
+    inbox.mkdir()
+    (inbox / "a.parquet").write_bytes(b"x")
+    (inbox / "b.csv").write_text("id,value\n0-0,1\n")
+    refused, taken, *_ = operated(NOTHING).cycle()
+    assert "a.parquet is refused" in refused
+    assert "1 new ones from b.csv" in taken
+    assert (inbox / "refused" / "a.parquet").exists()
+    assert not [file for file in inbox.iterdir() if file.is_file()]
+
+
+def damage(year: Year, version: str) -> None:
+    (year.settings.home / "bundles" / problem.NAME / version / MANIFEST).write_text("{}")
+
+
+def test_a_bad_release_is_rolled_back_though_a_damaged_challenger_waits(year: Year, operated: Any) -> None:
+    set_route(year.settings, champion="1", challenger="2")
+    damage(year, "2")
+    operated(replace(RELEASE, version="3")).cycle()
+    assert (year.route.champion, year.route.challenger) == ("3", None)
+
+
+def test_a_damaged_challenger_is_refused_once_and_the_diagnosis_is_answered(year: Year, operated: Any) -> None:
+    set_route(year.settings, champion="1", challenger="2")
+    damage(year, "2")
+    operator = operated(FAULT)
+    operator.cycle()
+    operator.cycle()
+    assert actions(year).count(next_action.REFUSED) == 1
+    assert actions(year).count("operate: quarantine") == 1
+
+
+def test_a_rollout_that_waits_for_a_person_does_not_keep_a_bad_release_serving(year: Year, operated: Any) -> None:
+    controller.start(year.settings, "2", "a test", now=year.now)
+    controller.stop(year.settings, "let me look", year.now)
+    operated(replace(RELEASE, version="3")).cycle()
+    assert (year.route.champion, year.route.challenger, year.route.mode) == ("3", None, None)
+    assert year.store.rollout(problem.NAME) is None
+
+
+def test_where_the_version_before_is_damaged_an_earlier_champion_serves(year: Year, operated: Any) -> None:
+    for version in ("3", "2", "1"):
+        Registry(year.settings).promote(version, "champion", "a test")
+    damage(year, "2")
+    operated(replace(RELEASE, version="2")).cycle()
+    assert year.route.champion == "3"
+    assert "not version 2" in year.store.history(problem.NAME)[-1]["reason"]
+
+
+def test_where_no_version_can_be_gone_back_to_a_person_is_asked_for_once(year: Year, operated: Any) -> None:
+    damage(year, "2")
+    operator = operated(replace(RELEASE, version="2"))
+    operator.cycle()
+    operator.cycle()
+    assert year.route.champion == "1"
+    assert actions(year).count(next_action.REFUSED) == 1
+
+
+def test_where_the_monitoring_may_not_order_a_training_a_real_change_is_noted(year: Year, operated: Any) -> None:
+    trainer = Trainer()
+    operator = operated(CHANGE, trainer, triggers="schedule")
+    operator.cycle()
+    operator.cycle()
+    assert trainer.orders == []
+    assert actions(year)[1:] == ["operate: note"]
+
+
+def test_an_order_whose_training_is_skipped_waits_for_the_next_cycle(year: Year, operated: Any) -> None:
+    class Busy(Trainer):
+        def __call__(self, settings: Settings, order: Order) -> int:
+            self.orders.append(order)
+            return 0  # as the command does while another training goes on
+
+    busy = Busy()
+    operator = operated(CHANGE, busy)
+    operator.cycle()
+    assert len(busy.orders) == 1
+    assert not [action for action in actions(year) if action.startswith("train: ")]
+    operator.train = Trainer()
+    operator.cycle()
+    assert operator.train.orders == busy.orders
+    assert year.route.mode == "shadow"
+
+
+def test_a_person_s_training_does_not_count_as_the_loop_s(year: Year, operated: Any) -> None:
+    trainer = Trainer("fail", 3)
+    operator = operated(NOTHING, trainer)
+    retraining_budget.overrule(
+        operator.settings, triggers.by_hand(operator.settings, "release", "a new pipeline").as_dict()
+    )
+    year.store.record(problem.NAME, Change("somebody", "train: gate pass", "", year.now, {"order": None}))
+    operator.cycle()
+    assert [order.trigger for order in trainer.orders] == ["release"]
+
+
+def test_the_ticket_of_a_pass_that_was_killed_before_it_is_opened_by_the_next_cycle(
+    year: Year, operated: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    operator = operated(FAULT)
+    with monkeypatch.context() as patch:
+        patch.setattr(operate.tickets, "follow", broken)
+        operator.cycle()
+    operator.cycle()
+    operator.cycle()
+    (ticket,) = [one for one in tickets.open_tickets(year.store) if one["incident"].startswith("data fault")]
+    assert ticket["seen"] == 1
+
+
+# ---- the other triggers
+
+
+def test_the_calendar_asks_when_it_is_told_to_and_once_a_day(year: Year, operated: Any) -> None:
+    trainer = Trainer("fail", 3)
+    year.store.record(problem.NAME, Change("t", "train: gate pass", "", year.now - timedelta(days=40), {}))
+    operated(NOTHING, trainer).cycle()
+    assert trainer.orders == []
+    operator = operated(NOTHING, trainer, triggers="schedule")
+    operator.cycle()
+    operator.cycle()
+    assert [order.trigger for order in trainer.orders] == ["schedule"]
+
+
+@pytest.mark.flights
+def test_a_month_of_new_outcomes_asks_when_it_is_told_to(year: Year, operated: Any, cache: Path) -> None:
+    trainer = Trainer("fail", 3)
+    year.today = pd.Timestamp("2013-05-06", tz=problem.TIMEZONE).tz_convert("UTC")
+    operator = operated(NOTHING, trainer, triggers="new data")
+    operator.cycle()
+    operator.cycle()
+    assert [order.trigger for order in trainer.orders] == ["new data"]
+    assert trainer.orders[0].evidence["month"] == "2013-04"
+
+
+@pytest.mark.parametrize("trigger", situation_module.BY_HAND)
+def test_what_a_person_orders_is_trained_whatever_the_governor_thinks(year: Year, operated: Any, trigger: str) -> None:
+    trainer = Trainer()
+    operator = operated(NOTHING, trainer, max_trainings=0, cooldown_days=99.0)
+    retraining_budget.overrule(operator.settings, triggers.by_hand(operator.settings, trigger, "I want it").as_dict())
+    operator.cycle()
+    assert [(order.trigger, order.reason) for order in trainer.orders] == [(trigger, "I want it")]
+
+
+def test_a_child_process_gets_the_same_settings(home: Settings) -> None:
+    settings = home.model_copy(update={"clock": "replay", "monitor_every_days": 7.0, "webhook": ""})
+    code = "from level1_pipeline.settings import Settings; print(Settings().model_dump_json())"
+    given = environment(settings)
+    said = subprocess.run([sys.executable, "-c", code], env=given, cwd=ROOT, capture_output=True, text=True, check=True)
+    assert json.loads(said.stdout) == settings.model_dump(mode="json")
+
+
+# ---- kill -9 at every write
+
+KILLED = """
+import os, shutil, signal, sys, time
+sys.modules["mlflow"] = None  # a light process
+import sqlalchemy as sa
+from pathlib import Path
+from level1_pipeline.settings import Settings
+from level1_pipeline.store import Store
+from level2_cicd import operate
+from tests.level2.test_operate import Trainer, plant
+from tests.level2.test_operate import SAID
+
+home, spare, now, said = Path(sys.argv[1]), Path(sys.argv[2]), sys.argv[3], SAID[sys.argv[4]]
+operate.observe = lambda settings, now, days: plant(Store(settings.operations), said, now)
+operate.follow_up.report.write = lambda *_: None
+
+def cycle(limit):
+    writes = 0
+    def count(statement):
+        nonlocal writes
+        if statement.split()[0] in ("INSERT", "UPDATE", "DELETE", "COMMIT"):
+            if writes == limit:
+                os.kill(os.getpid(), signal.SIGKILL)
+            writes += 1
+    sa.event.listen(sa.Engine, "before_cursor_execute", lambda _c, _u, statement, *_: count(statement))
+    sa.event.listen(sa.Engine, "commit", lambda _: count("COMMIT"))
+    settings = Settings(home=home, clock=now, lease_seconds=0.2, min_new_outcomes=0, tracking_uri="sqlite:////nowhere/m.db")
+    operate.Operator(settings, Trainer()).cycle()
+
+def child(limit):
+    pid = os.fork()
+    if pid == 0:
+        sys.stdout = sys.stderr = open(os.devnull, "w")
+        try:
+            cycle(limit)
+        except BaseException:
+            os._exit(9)
+        os._exit(0)
+    _, status = os.waitpid(pid, 0)
+    return os.WIFSIGNALED(status), os.waitstatus_to_exitcode(status)
+
+for limit in range(500):
+    shutil.rmtree(home)
+    shutil.copytree(spare, home)
+    killed, _ = child(limit)
+    time.sleep(0.25)  # until the leases of the killed one are free
+    again = [child(-1) for _ in range(2)]
+    with __import__("sqlite3").connect(f"{home}/operations.db") as db:
+        route = db.execute("SELECT champion, challenger, mode FROM routes").fetchall()
+        lines = [row[0] for row in db.execute("SELECT action FROM audit ORDER BY id")]
+        states = db.execute("SELECT version, state FROM rollouts").fetchall()
+        tickets = db.execute("SELECT incident, seen FROM tickets").fetchall()
+    end = {"route": route, "states": states, "audit": lines, "tickets": tickets}
+    print(__import__("json").dumps({"limit": limit, "killed": killed, "again": again, "end": end}), flush=True)
+    if not killed:
+        break
+"""
+
+
+SAID = {one.cause: one for one in (CHANGE, FAULT, SHIFT, replace(RELEASE, version="3"), replace(RETURN, version="2"))}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("said", SAID)
+def test_killed_at_any_write_of_a_cycle_the_next_one_ends_where_an_unharmed_one_does(
+    year: Year, tmp_path: Path, said: str
+) -> None:
+    year.store.close()
+    spare = tmp_path / "spare"
+    subprocess.run(["cp", "-r", str(year.settings.home), str(spare)], check=True)
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("MLOPS_")}
+    told = subprocess.run(
+        [sys.executable, "-c", KILLED, str(year.settings.home), str(spare), year.now.isoformat(), said],
+        cwd=ROOT,
+        env=environment | {"PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+    )
+    assert told.returncode == 0, told.stderr
+    *killed, unharmed = [json.loads(one) for one in told.stdout.splitlines()]
+    assert not unharmed["killed"]
+    assert len(killed) > 10
+    for one in killed:
+        assert one["killed"]
+        assert one["again"] == [[False, 0], [False, 0]], one
+        assert one["end"] == unharmed["end"], one

@@ -1,0 +1,174 @@
+"""The simulated year: what is sent, when, and the story that it must end in."""
+
+from __future__ import annotations
+
+import io
+import json
+import re
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+from rich.console import Console
+
+from level1_pipeline import problem
+from level1_pipeline.orchestration.run import day
+from level1_pipeline.settings import Settings
+from level2_cicd.__main__ import main
+from level2_cicd.control_loop.training_job import environment
+from level2_cicd.loop import FAILED_REQUESTS
+from level2_cicd.simulation import replay
+from level2_cicd.simulation import story as summer
+from level2_cicd.simulation.replay import Fault, Traffic
+from serving.service.outcomes import unknown
+from tests.level2_cicd.conftest import Models, Year, set_route
+from tests.serving.conftest import ROOT, in_process, known_outcomes, logged
+
+pytestmark = pytest.mark.flights
+
+
+@pytest.fixture
+def production(home: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A user whose `.env` and environment name a production store (its file is given back), keys and a webhook."""
+    there = tmp_path / "production.db"
+    lines = {
+        "STORE_URI": f"sqlite:///{there}",
+        "TRACKING_URI": f"sqlite:///{tmp_path / 'production-mlflow.db'}",
+        "ADMIN_KEY_HASH": "a" * 64,
+        "APPROVALS": "all",
+        "SHADOW_DAYS": "9",
+    }
+    (tmp_path / ".env").write_text("".join(f"MLOPS_{name}={value}\n" for name, value in lines.items()))
+    given = {"HOME": home.home, "ACTOR": "ann", "PREDICT_KEY_HASH": "b" * 64, "WEBHOOK": "http://127.0.0.1:9/"}
+    for name, value in given.items():
+        monkeypatch.setenv(f"MLOPS_{name}", str(value))
+    return there
+
+
+def test_a_simulated_day_touches_no_production_store_and_needs_none_of_the_users_keys(
+    production: Path, models: Models, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[Settings] = []
+
+    def first_champion(settings: Settings, as_of: str) -> None:
+        seen.append(settings)
+        models.publish(settings.home, "1", 0)
+        set_route(settings, champion="1")
+
+    monkeypatch.setattr(summer, "_first_champion", first_champion)
+    monkeypatch.setenv("PYTHONPATH", str(ROOT))
+    story = summer.run(Settings(), "2013-04-01", "2013-04-02", "2013-04-02", None, Console(file=io.StringIO()))
+    assert not production.exists()
+    sent = story.traffic
+    assert (sent.failed, sent.untold, len(logged(seen[0]))) == (0, 0, sent.asked), sent.reasons
+    assert sent.asked > 500
+
+
+def test_the_processes_of_the_simulation_get_its_settings_and_of_the_users_only_who_acts_on_which_data(
+    production: Path, home: Settings
+) -> None:
+    with Path(".env").open("a") as lines:
+        lines.write("MLOPS_SOURCE=raw\n")
+    mine = summer.apart(Settings())
+    code = "from level1_pipeline.settings import Settings; print(Settings().model_dump_json())"
+    given = environment(mine) | {"PYTHONPATH": str(ROOT)}
+    said = subprocess.run([sys.executable, "-c", code], env=given, capture_output=True, text=True, check=True)
+    assert json.loads(said.stdout) == mine.model_dump(mode="json")
+    assert mine.operations == f"sqlite:///{home.home / 'level2' / 'operations.db'}"
+    theirs = mine.model_dump(exclude={"home", *summer.FAST})
+    assert theirs == Settings.model_construct(actor="ann", source=Path("raw")).model_dump(
+        exclude={"home", *summer.FAST}
+    )
+
+
+def test_a_fault_spoils_its_days_only_and_stays_within_the_bounds(rows: pd.DataFrame) -> None:
+    some = rows[(rows[problem.EVENT_TIME] >= day("2013-05-05")) & (rows[problem.EVENT_TIME] < day("2013-05-09"))]
+    spoilt = Fault("temp", day("2013-05-06"), day("2013-05-08")).spoil(some)
+    hit = (some[problem.EVENT_TIME] >= day("2013-05-06")) & (some[problem.EVENT_TIME] < day("2013-05-08"))
+    assert hit.any()
+    assert (spoilt["temp"][hit] - (some["temp"][hit] - 32) / 1.8).abs().max() < 1e-9
+    pd.testing.assert_frame_equal(spoilt[~hit], some[~hit])
+    pd.testing.assert_frame_equal(spoilt.drop(columns="temp"), some.drop(columns="temp"))
+
+
+def test_every_row_is_asked_about_once_and_no_outcome_is_told_before_it_is_known(home: Settings) -> None:
+    seen = list(replay.moments(home, "2013-04-01", "2013-04-03", None))
+    asked = pd.concat([rows for _, rows, _ in seen])
+    everything = problem.load(day("2013-04-20"), None, home.home.parent / "cache")
+    wanted = everything[
+        (everything[problem.EVENT_TIME] >= day("2013-04-01")) & (everything[problem.EVENT_TIME] < day("2013-04-04"))
+    ]
+    assert sorted(asked[problem.ID]) == sorted(wanted[problem.ID])
+    for now, rows, told in seen:
+        assert (rows[problem.EVENT_TIME] < now).all()
+        assert (told[problem.LABEL_TIME] < now).all()
+    assert not pd.concat([told for _, _, told in seen])[problem.ID].duplicated().any()
+
+
+def test_every_local_midnight_is_a_moment_also_after_the_clocks_were_changed(home: Settings) -> None:
+    seen = [now for now, _, _ in replay.moments(home, "2013-11-02", "2013-11-04", None)]
+    assert {day("2013-11-03"), day("2013-11-04"), day("2013-11-05")} <= set(seen)
+    assert seen[-1] == day("2013-11-05")
+
+
+def test_traffic_counts_what_failed(year: Year, rows: pd.DataFrame) -> None:
+    some = rows[rows[problem.TARGET].notna()].head(700)
+    year.store.set_replay_time(rows[problem.LABEL_TIME].max().to_pydatetime())
+    settings = year.settings.model_copy(update={"clock": "replay", "flush_seconds": 0.1})
+    with in_process(settings) as client:
+        traffic = Traffic(str(client.base_url))
+        traffic.predict(some)
+        traffic.tell(some)
+        assert (traffic.asked, traffic.failed, traffic.told, traffic.untold) == (700, 0, 700, 0)
+        traffic.predict(some.head(3).assign(distance=-1.0))
+        assert (traffic.asked, traffic.failed) == (703, 3)
+        traffic.tell(some.head(2).assign(**{problem.ID: ""}))
+        assert (traffic.told, traffic.untold) == (702, 2)
+        assert [reason[:13] for reason in traffic.reasons] == ["predict: 422 ", "outcomes: 422"]
+        traffic.close()
+    assert len(logged(settings)) == len(known_outcomes(settings)) == 700
+    assert not unknown(year.store)
+
+
+def test_the_end_of_a_simulation_counts_every_failure_and_says_what_failed_first(
+    year: Year, rows: pd.DataFrame, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    some = rows[rows[problem.TARGET].notna()].head(4)
+    locked = year.settings.model_copy(update={"predict_key_hash": "b" * 64, "admin_key_hash": "a" * 64})
+    with in_process(locked) as client:
+        traffic = Traffic(str(client.base_url))
+        traffic.tell(some)
+        traffic.predict(some)
+        traffic.close()
+    monkeypatch.setattr(summer, "run", lambda *_: summer.Story([], traffic, "1"))
+    assert main(["simulate"]) == FAILED_REQUESTS
+    printed = capsys.readouterr().out.splitlines()
+    assert "champion 1 | failed requests 4 of 4 | failed outcomes 4 of 4" in printed[-1]
+    assert [line.split()[:2] for line in printed[-3:-1]] == [["outcomes:", "401"], ["predict:", "401"]]
+    assert "service.log" in printed[-4]
+    monkeypatch.setattr(summer, "run", lambda *_: summer.Story([], Traffic(traffic.url, asked=4, told=4), "1"))
+    assert main(["simulate"]) == 0
+    assert "first" not in capsys.readouterr().out
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1500)
+def test_the_story_of_the_summer_quarantines_the_fault_and_ends_with_a_new_champion(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("MLOPS_HOME", str(tmp_path))
+    fault = ["--fault", "temp", "--fault-from", "2013-05-07", "--fault-days", "3"]
+    assert main(["simulate", "--from", "2013-04-01", "--until", "2013-07-26", *fault]) == 0
+    line = capsys.readouterr().out.strip().splitlines()[-1]
+    found: Any = re.search(
+        r"(\d+) faults quarantined \| (\d+) retrainings \| \d+ rollbacks \| champion (\d+) \| failed requests 0 of",
+        line,
+    )
+    assert found, line
+    quarantined, retrainings, champion = map(int, found.groups())
+    assert quarantined == 1
+    assert retrainings >= 1
+    assert champion > 2

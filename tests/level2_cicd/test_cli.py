@@ -1,0 +1,92 @@
+"""The command line of a rollout: what a person types, what is printed, and the exit codes that scripts use."""
+
+from __future__ import annotations
+
+from datetime import datetime
+
+import pytest
+
+from level1_pipeline import problem
+from level1_pipeline.registry import Registry
+from level1_pipeline.settings import Settings
+from level2_cicd.__main__ import main
+from level2_cicd.rollout import controller
+from level2_cicd.rollout.state_machine import Decision
+from tests.level2_cicd.conftest import Year, set_route
+
+
+@pytest.fixture
+def typed(year: Year, monkeypatch: pytest.MonkeyPatch) -> Year:
+    year.settings = year.settings.model_copy(update={"clock": "replay"})
+    year.store.set_replay_time(year.now)
+    for name in ("home", "tracking_uri", "clock"):
+        monkeypatch.setenv(f"MLOPS_{name.upper()}", str(getattr(year.settings, name)))
+    return year
+
+
+def last_line(capsys: pytest.CaptureFixture[str]) -> str:
+    return capsys.readouterr().out.splitlines()[-1]
+
+
+def test_a_rollout_is_started_looked_at_advanced_and_rejected(typed: Year, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["rollout", "status"]) == 0
+    assert last_line(capsys) == f"rollout | {problem.NAME} | none is going on | champion 1"
+    assert main(["rollout", "start", "2", "--reason", "new month"]) == 0
+    assert last_line(capsys).startswith(f"rollout | {problem.NAME} | advance: shadow | PASS")
+    assert main(["rollout", "advance"]) == 5
+    assert "stay: shadow | INCONCLUSIVE" in last_line(capsys)
+    assert main(["rollout", "stop", "--reason", "a look first"]) == 5
+    assert "waits for a person: stopped" in last_line(capsys)
+    assert main(["rollout", "approve", "--reason", "seen"]) == 5
+    assert main(["rollout", "reject", "--reason", "no"]) == 0
+    assert "roll back: rolled back" in last_line(capsys)
+
+
+def test_a_candidate_that_is_rolled_back_has_its_own_exit_code(typed: Year, capsys: pytest.CaptureFixture[str]) -> None:
+    typed.sometimes = 0.1
+    typed.start()
+    typed.pass_day()
+    typed.store.set_replay_time(typed.now)
+    assert main(["rollout", "advance"]) == 3
+    assert "roll back: rolled back | FAIL | champion 1, challenger None" in last_line(capsys)
+
+
+@pytest.mark.parametrize("meanwhile", ["the loop writes", "somebody rolls back"])
+def test_an_approval_that_another_process_overtakes_stands_and_says_what_happens(
+    typed: Year, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, meanwhile: str
+) -> None:
+    monkeypatch.setenv("MLOPS_APPROVALS", "all")
+    set_route(typed.settings, previous="3")
+    assert main(["rollout", "start", "2", "--reason", "new month"]) == 5
+    advance = controller.advance
+
+    def overtaken(settings: Settings, now: datetime | None = None) -> Decision | None:
+        if meanwhile == "somebody rolls back":
+            Registry(settings).rollback("an emergency")
+            return advance(settings, now)
+        with Registry(settings).promotion():
+            return advance(settings, now)
+
+    monkeypatch.setattr(controller, "advance", overtaken)
+    assert main(["rollout", "approve", "--reason", "seen"]) == 0
+    words = {
+        "the loop writes": "approved; the loop takes the step",
+        "somebody rolls back": "approved; but the rollout was ended meanwhile; see: make history",
+    }
+    assert last_line(capsys) == f"rollout | {problem.NAME} | {words[meanwhile]}"
+    assert "rollout: approved" in [action for action, *_ in typed.audit()]
+    monkeypatch.setattr(controller, "advance", advance)
+    taken = controller.advance(typed.settings.model_copy(update={"approvals": "all"}), typed.now)
+    assert (taken and str(taken.step)) == (None if meanwhile == "somebody rolls back" else "shadow")
+
+
+def test_what_is_refused_is_said_without_a_traceback(typed: Year, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["rollout", "approve", "--reason", "yes"]) == 1
+    assert capsys.readouterr().err.startswith("NoRollout: no rollout is going on")
+    assert main(["rollout", "start", "1", "--reason", "again"]) == 1
+    assert "champion already" in capsys.readouterr().err
+
+
+def test_a_person_lets_the_governor_try_again(typed: Year, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["reset", "--reason", "the feed is mended"]) == 0
+    assert typed.store.history(problem.NAME)[-1]["action"] == "governor: reset"

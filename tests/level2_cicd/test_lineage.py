@@ -1,0 +1,140 @@
+"""From one served prediction back to everything that made it, and the number once more."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import Any
+
+import numpy as np
+import pytest
+import sqlalchemy as sa
+
+from level1_pipeline import problem
+from level1_pipeline.settings import Settings
+from level1_pipeline.store.tables import predictions
+from level2_cicd.__main__ import main
+from level2_cicd.commands import NOT_PASSED
+from level2_cicd.lineage import trace
+from tests.serving.conftest import NOW, Models, edit_manifest, in_process, logged_when, opened, set_route
+
+
+@pytest.fixture
+def asked(home: Settings, models: Models) -> Settings:
+    """One case, answered by the champion over HTTP while version 2 got a copy; the outcome came later."""
+    settings = home.model_copy(update={"watch_seconds": 0.1, "flush_seconds": 0.1})
+    for version, kind in (("1", 0), ("2", 1)):
+        edit_manifest(models.publish(home.home, version, kind), lock_digest="the lock", judged_version="0")
+    set_route(settings, champion="1")
+    set_route(settings, challenger="2", mode="shadow")
+    with in_process(settings) as client:
+        case = {"id": "case-1", "entity_id": "UA1", "record": models.records[7]}
+        said = client.post("/predict", json=case).json()
+        assert said["score"] == models.scores[0][7]
+        assert client.post("/outcomes", json={"id": "case-1", "value": 1}).json()["new"] == 1
+        logged_when(settings, 2)
+    return settings
+
+
+def test_a_served_prediction_leads_to_request_model_rollout_run_code_and_data(asked: Settings, models: Models) -> None:
+    served, copy = trace(asked, "case-1")
+    lines = dict(served.lines)
+    assert (served.arm, copy.arm) == ("champion", "shadow")
+    assert served.record == models.records[7]
+    assert lines["version"] == "1"
+    assert lines["training run"] == "a run"
+    assert lines["code revision"] == "abc"
+    assert lines["lock digest"] == "the lock"
+    assert lines["data digest"] == "digest 0"
+    assert "3,000 rows" in lines["data window"]
+    assert lines["gate's verdict"].startswith("pass, judged as version 0")
+    assert lines["outcome"].startswith("1, known at")
+    assert lines["rollout step"].startswith("champion, since 2013-04-01")
+    assert dict(copy.lines)["rollout step"].startswith("shadow, share 0%")
+
+
+def test_the_number_is_reproduced_bit_for_bit(asked: Settings, models: Models) -> None:
+    served, copy = trace(asked, "case-1")
+    assert served.reproduced
+    assert copy.reproduced
+    assert served.again == models.scores[0][7]
+    assert copy.again == models.scores[1][7]
+    assert not np.array_equal(models.scores[0][7], models.scores[1][7])
+
+
+def test_a_bundle_that_was_exchanged_is_noticed(asked: Settings, models: Models) -> None:
+    folder = asked.home / "bundles" / problem.NAME / "1"
+    folder.rename(folder.with_name("away"))
+    models.publish(asked.home, "1", 2)
+    served = trace(asked, "case-1")[0]
+    assert not served.reproduced
+    assert "NOT reproduced, it says" in dict(served.lines)["re-scoring"]
+
+
+def log(settings: Settings, arm: str, version: str, score: float | None, record: dict[str, Any]) -> None:
+    """A line of the prediction log about `case-2`, as the service writes it."""
+    said = {"score": score, "error": None if score else "ValueError: planted", "latency_ms": 1.0, "record": record}
+    when = {"at": NOW + timedelta(hours=1), "recorded_at": NOW}
+    about = {"problem": problem.NAME, "id": "case-2", "entity_id": "UA1", "arm": arm, "version": version}
+    with opened(settings) as store, store.engine.begin() as connection:
+        connection.execute(sa.insert(predictions).values(about | when | said))
+
+
+def test_where_the_canary_failed_the_champions_answer_is_traced_and_the_try_is_told_after_it(
+    asked: Settings, models: Models, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    log(asked, "canary", "2", None, models.records[7])
+    log(asked, "champion", "1", models.scores[0][7], models.records[7])
+    served, tried = trace(asked, "case-2")
+    assert (served.arm, served.version, served.reproduced) == ("champion", "1", True)
+    lines = dict(tried.lines)
+    assert lines["prediction"].startswith("case-2, tried by the canary")
+    assert (lines["score"], lines["error"]) == ("failed", "ValueError: planted")
+    assert lines["re-scoring"] == "failed, nothing to reproduce"
+    monkeypatch.setenv("MLOPS_HOME", str(asked.home))
+    assert main(["trace", "case-2"]) == 0
+    assert (
+        capsys.readouterr().out.splitlines()[-1]
+        == f"trace | {problem.NAME} | case-2 | version 1 | reproduced bit for bit"
+    )
+
+
+def test_a_request_that_nobody_could_answer_is_not_called_reproduced_whatever_the_shadow_said(
+    asked: Settings, models: Models, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    log(asked, "champion", "1", None, models.records[7])
+    log(asked, "shadow", "2", models.scores[1][7], models.records[7])
+    assert [one.reproduced for one in trace(asked, "case-2")] == [False, True]
+    monkeypatch.setenv("MLOPS_HOME", str(asked.home))
+    assert main(["trace", "case-2"]) == NOT_PASSED
+    assert capsys.readouterr().out.strip().endswith("| case-2 | version 1 | failed, nothing to reproduce")
+
+
+@pytest.mark.parametrize(("damaged", "code"), [("2", 0), ("1", NOT_PASSED)])
+def test_a_damaged_bundle_spoils_only_the_answers_of_its_own_version(
+    asked: Settings, damaged: str, code: int, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (asked.home / "bundles" / problem.NAME / damaged / "model.skops").write_bytes(b"x")
+    found = {one.version: one for one in trace(asked, "case-1")}
+    spoilt, whole = found.pop(damaged), *found.values()
+    assert whole.reproduced
+    assert not spoilt.reproduced
+    lines = dict(spoilt.lines)
+    assert lines["re-scoring"] == "NOT reproduced"
+    assert lines["bundle"].startswith("refused: model.skops in")
+    assert lines["outcome"].startswith("1, known at")
+    assert "since 2013-04-01" in lines["rollout step"]
+    monkeypatch.setenv("MLOPS_HOME", str(asked.home))
+    assert main(["trace", "case-1"]) == code
+    assert "version 1 | " + ("NOT reproduced" if code else "reproduced") in capsys.readouterr().out
+
+
+def test_the_command_prints_the_chain_and_its_last_line_says_whether_it_holds(
+    asked: Settings, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("MLOPS_HOME", str(asked.home))
+    assert main(["trace", "case-1"]) == 0
+    printed = capsys.readouterr().out.splitlines()
+    assert printed[-1] == f"trace | {problem.NAME} | case-1 | version 1 | reproduced bit for bit"
+    assert len(printed) > 20
+    assert main(["trace", "nobody"]) == 1
+    assert "no prediction 'nobody' is in the log" in capsys.readouterr().err

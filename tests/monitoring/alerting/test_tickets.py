@@ -1,0 +1,280 @@
+"""One ticket per incident, whatever happens to the passes; and a webhook that cannot stop one."""
+
+from __future__ import annotations
+
+import json
+import logging
+import socket
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from dataclasses import replace
+from http.server import BaseHTTPRequestHandler, HTTPServer
+from typing import Any
+
+import pytest
+import sqlalchemy as sa
+from pydantic import ValidationError
+
+from level1_pipeline import problem
+from level1_pipeline.settings import Settings
+from level1_pipeline.store.database import Store
+from level1_pipeline.store.tables import monitoring_runs, tickets
+from monitoring.alerting import tickets as incidents
+from monitoring.alerting import webhook
+from monitoring.alerting.tickets import Event, follow
+from monitoring.results import MonitoringRun
+from tests.serving.conftest import both, opened
+from tests.support.monitoring_runs import (
+    CHANGE,
+    FAULT,
+    NOTHING,
+    RELEASE,
+    RETURN,
+    SHIFT,
+    SPAN,
+    UNSURE,
+    a_pass,
+    kept,
+    later,
+)
+
+__all__ = ["both"]  # a fixture
+
+
+def rows(store: Store) -> list[Any]:
+    with store.engine.begin() as connection:
+        return list(connection.execute(sa.select(tickets).order_by(tickets.c.number)).all())
+
+
+def kinds(events: list[Event]) -> list[tuple[str, int]]:
+    return [(event.event, event.number) for event in events]
+
+
+def test_an_incident_is_opened_then_updated_then_closed(both: Settings) -> None:
+    with opened(both) as store:
+        assert kinds(follow(store, a_pass(FAULT))) == [("opened", 1)]
+        assert kinds(follow(store, a_pass(FAULT, weeks=1))) == [("updated", 1)]
+        assert rows(store)[0].seen == 2
+        assert [one["number"] for one in incidents.open_tickets(store)] == [1]
+        assert kinds(follow(store, a_pass(NOTHING, weeks=2))) == [("closed", 1)]
+        (row,) = rows(store)
+        assert (row.closed_at, row.seen) == (a_pass(weeks=2).at, 2)
+        assert "Performance is as promised." in row.body
+        assert incidents.open_tickets(store) == []
+        assert follow(store, a_pass(NOTHING, weeks=3)) == []
+
+
+def test_an_incident_that_comes_back_gets_a_ticket_of_its_own(store: Store) -> None:
+    for week, said in enumerate((FAULT, NOTHING, FAULT)):
+        follow(store, a_pass(said, weeks=week))
+    assert [(row.number, row.closed_at is None) for row in rows(store)] == [(1, False), (2, True)]
+
+
+def test_another_cause_closes_the_ticket_and_opens_its_own(store: Store) -> None:
+    follow(store, a_pass(FAULT))
+    assert kinds(follow(store, a_pass(CHANGE, weeks=1))) == [("closed", 1), ("opened", 2)]
+
+
+def test_the_same_fault_in_another_slice_is_another_incident(store: Store) -> None:
+    elsewhere = replace(FAULT, quarantine=(replace(SPAN, slice="origin=LGA"),))
+    follow(store, a_pass(FAULT))
+    assert kinds(follow(store, a_pass(elsewhere, weeks=1))) == [("closed", 1), ("opened", 2)]
+
+
+def test_a_new_champion_that_is_bad_too_is_another_incident(store: Store) -> None:
+    follow(store, a_pass(RELEASE))
+    follow(store, a_pass(RELEASE, weeks=1, champion="3"))
+    assert [row.incident for row in rows(store)] == ["bad release: version 2", "bad release: version 3"]
+
+
+def test_nothing_and_a_harmless_shift_open_no_ticket(store: Store) -> None:
+    assert follow(store, a_pass(NOTHING)) == follow(store, a_pass(SHIFT, weeks=1)) == []
+
+
+def test_a_pass_that_does_not_know_closes_nothing(store: Store) -> None:
+    follow(store, a_pass(CHANGE))
+    assert follow(store, a_pass(UNSURE, weeks=1)) == []
+    assert len(incidents.open_tickets(store)) == 1
+
+
+def test_the_second_inconclusive_pass_in_a_row_is_an_incident(store: Store) -> None:
+    for week, expected in enumerate(([], [("opened", 1)], [("updated", 1)])):
+        found = a_pass(UNSURE, weeks=week)
+        with store.engine.begin() as connection:
+            connection.execute(monitoring_runs.insert().values(kept(found)))
+        assert kinds(follow(store, found)) == expected
+    assert kinds(follow(store, a_pass(NOTHING, weeks=3))) == [("closed", 1)]
+
+
+def test_a_killed_pass_that_runs_again_counts_once(both: Settings) -> None:
+    with opened(both) as store:
+        follow(store, a_pass(FAULT))
+        follow(store, later(a_pass(FAULT), hours=1))
+        (row,) = rows(store)
+        assert (row.seen, row.updated_at) == (1, later(a_pass(FAULT), hours=1).at)
+
+
+def test_a_pass_over_an_older_window_changes_nothing(store: Store) -> None:
+    follow(store, a_pass(FAULT, weeks=2))
+    assert follow(store, a_pass(NOTHING, weeks=1)) == []
+    assert len(incidents.open_tickets(store)) == 1
+
+
+def test_the_database_itself_refuses_a_second_open_ticket_of_an_incident(both: Settings) -> None:
+    with opened(both) as store:
+        follow(store, a_pass(FAULT))
+        copy = {**rows(store)[0]._mapping, "number": 2}
+        with pytest.raises(sa.exc.IntegrityError), store.engine.begin() as connection:
+            connection.execute(tickets.insert().values(copy))
+        with store.engine.begin() as connection:  # a closed one may be there many times
+            connection.execute(tickets.insert().values({**copy, "closed_at": copy["updated_at"]}))
+
+
+@pytest.mark.parametrize("others", [FAULT, CHANGE])
+def test_racing_passes_make_one_ticket_per_incident(both: Settings, others: Any) -> None:
+    found: list[list[Event]] = []
+    barrier = threading.Barrier(8)
+
+    def one(said: MonitoringRun) -> None:
+        with opened(both) as store:
+            barrier.wait()
+            found.append(follow(store, said))
+
+    threads = [threading.Thread(target=one, args=(a_pass(said),)) for said in (FAULT, others) * 4]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(found) == 8  # none failed
+    with opened(both) as store:
+        now_open = [row.incident for row in rows(store) if row.closed_at is None]
+    assert len(now_open) == len(set(now_open)) == 1
+    if others is FAULT:
+        assert [event.event for events in found for event in events] == ["opened"]  # the others saw the same pass
+
+
+@pytest.mark.parametrize(
+    ("said", "command"),
+    [
+        (CHANGE, "python -m level1_pipeline train"),
+        (RELEASE, "python -m level1_pipeline rollback --to 1"),
+        (RETURN, "python -m level1_pipeline promote 1"),
+        (FAULT, "python -m monitoring run"),
+    ],
+)
+def test_a_ticket_says_what_it_is_how_we_know_how_to_decide_and_what_to_run(
+    store: Store, said: Any, command: str
+) -> None:
+    (event,) = follow(store, a_pass(said))
+    assert event.body.startswith(f"# {problem.NAME}: {said.cause}")
+    assert all(words in event.body for words in (said.words, *said.evidence, "5,400 with an outcome"))
+    assert command in event.body.split("## Commands")[1]
+    assert "\n1. " in event.body.split("## How to decide")[1]
+    assert incidents.ticket(store, event.number)["body"] == event.body
+
+
+def test_the_commands_of_a_ticket_are_understood_by_the_command_line(store: Store) -> None:
+    from level1_pipeline.__main__ import parser as level1
+    from monitoring.__main__ import parser as monitoring
+    from monitoring.reporting.text import commands
+
+    parsers = {"level1_pipeline": level1(), "monitoring": monitoring()}
+    import shlex
+
+    for said in (FAULT, CHANGE, RELEASE, RETURN, UNSURE):
+        for line in commands(a_pass(said)):
+            _, _, module, *arguments = shlex.split(line)
+            parsers[module].parse_args(arguments)
+
+
+def test_a_ticket_that_does_not_exist_is_said(store: Store) -> None:
+    with pytest.raises(LookupError, match="no ticket 7"):
+        incidents.ticket(store, 7)
+
+
+# ---- the webhook
+
+
+@contextmanager
+def listener(fail: int = 0) -> Iterator[tuple[str, list[dict[str, Any]]]]:
+    """A server on 127.0.0.1 that fails the first requests; yields its URL, and what it was sent."""
+    got: list[dict[str, Any]] = []
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            got.append(json.loads(self.rfile.read(int(self.headers["Content-Length"]))))
+            self.send_response(500 if len(got) <= fail else 204)
+            self.end_headers()
+
+        def log_message(self, *_: Any) -> None:
+            """Silent."""
+
+    with HTTPServer(("127.0.0.1", 0), Handler) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        try:
+            yield f"http://127.0.0.1:{server.server_port}/hook?secret=s3cret", got
+        finally:
+            server.shutdown()
+            thread.join()
+
+
+EVENTS = [Event("closed", 1, "data fault", "a title", "# a body", 3), Event("opened", 2, "real change", "b", "", 1)]
+
+
+def test_the_webhook_hears_of_every_event() -> None:
+    with listener() as (url, got):
+        assert webhook.send(url, EVENTS) == 2
+    assert [(one["problem"], one["event"], one["number"]) for one in got] == [
+        (problem.NAME, "closed", 1),
+        (problem.NAME, "opened", 2),
+    ]
+    assert got[0]["body"] == "# a body"
+
+
+def test_a_webhook_that_fails_twice_gets_it_the_third_time() -> None:
+    with listener(fail=2) as (url, got):
+        assert webhook.send(url, EVENTS[:1], pause=0.01) == 1
+    assert got == [got[0]] * 3
+
+
+def test_a_webhook_that_always_fails_is_logged_without_its_secrets(caplog: pytest.LogCaptureFixture) -> None:
+    with listener(fail=99) as (url, got), caplog.at_level(logging.ERROR):
+        assert webhook.send(url, EVENTS, pause=0.01) == 0
+    assert len(got) == webhook.TRIES  # the second event is not tried any more
+    assert "did not take ticket 1 after 3 tries" in caplog.text
+    assert "s3cret" not in caplog.text
+
+
+def test_a_webhook_that_never_answers_costs_a_bounded_time() -> None:
+    with closing(socket.create_server(("127.0.0.1", 0))) as silent:
+        started = time.monotonic()
+        assert webhook.send(f"http://127.0.0.1:{silent.getsockname()[1]}/", EVENTS, timeout=0.2, pause=0.01) == 0
+        assert time.monotonic() - started < 10  # instead of for ever
+
+
+def test_a_webhook_that_is_gone_or_talks_nonsense_does_not_raise() -> None:
+    with closing(socket.create_server(("127.0.0.1", 0))) as gone:
+        port = gone.getsockname()[1]
+    assert webhook.send(f"http://127.0.0.1:{port}/", EVENTS, pause=0.01) == 0
+
+    def nonsense() -> None:
+        for _ in range(webhook.TRIES):
+            connection, _ = server.accept()
+            connection.recv(65536)
+            connection.sendall(b"this is not HTTP\r\n\r\n")
+            connection.close()
+
+    with closing(socket.create_server(("127.0.0.1", 0))) as server:
+        thread = threading.Thread(target=nonsense)
+        thread.start()
+        assert webhook.send(f"http://127.0.0.1:{server.getsockname()[1]}/", EVENTS, pause=0.01) == 0
+        thread.join()
+
+
+def test_without_a_webhook_nobody_is_told_and_a_wrong_one_is_refused_at_the_start(home: Settings) -> None:
+    assert webhook.send(home.webhook, EVENTS) == 0
+    with pytest.raises(ValidationError, match="http:// or https://"):
+        Settings(webhook="file:///etc/passwd")

@@ -1,0 +1,238 @@
+"""Deleted means gone: from tables, free pages, write-ahead log, reports and snapshots; and the others stay."""
+
+from __future__ import annotations
+
+import json
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+import sqlalchemy as sa
+
+from level1_pipeline import problem, schema
+from level1_pipeline.settings import Settings
+from level1_pipeline.store import leases
+from level1_pipeline.store.database import Store
+from level1_pipeline.store.leases import LeaseHeld
+from level1_pipeline.store.outcomes import Reported, keep
+from level1_pipeline.store.tables import monitoring_runs, outcomes, predictions, quarantine
+from monitoring.alerting import tickets
+from monitoring.data import retention
+from monitoring.reporting import evidently_snapshot, html_report, prometheus
+from monitoring.results import Skew
+from tests.serving.conftest import both, opened
+from tests.support.monitoring_runs import END, FAULT, WEEK, a_pass, kept
+
+__all__ = ["both"]  # a fixture
+SECRET = "person-4711"
+NOW = END + timedelta(hours=3)
+
+
+def log(store: Store, entities: dict[str, int], at: datetime = END - WEEK / 2, record: Any = None) -> list[str]:
+    """Log predictions with outcomes for entities, `count` each, one shadowed; returns the ids."""
+    rows = [
+        {
+            "problem": problem.NAME,
+            "id": f"case-of-{entity}-{n}",
+            "arm": arm,
+            "entity_id": entity,
+            "version": "1",
+            "at": at,
+            "recorded_at": NOW,
+            "record": record or {"note": f"raw row of {entity} number {n}"},
+            "score": 0.5,
+            "latency_ms": 1.0,
+        }
+        for entity, count in entities.items()
+        for n in range(count)
+        for arm in ("champion", "shadow")[: 2 if n == 0 else 1]
+    ]
+    with store.engine.begin() as connection:
+        connection.execute(predictions.insert(), rows)
+    ids = sorted({row["id"] for row in rows})
+    keep(store, [Reported(name, 1, at) for name in ids], NOW)
+    return ids
+
+
+def counts(store: Store) -> tuple[int, int]:
+    with store.engine.begin() as connection:
+        return tuple(connection.scalar(sa.select(sa.func.count()).select_from(one)) for one in (predictions, outcomes))  # type: ignore[return-value]
+
+
+def holding(home: Path, words: str) -> list[str]:
+    """Files under the home that hold these bytes."""
+    files = [path for path in home.rglob("*") if path.is_file()]
+    return [path.name for path in files if words.encode() in path.read_bytes()]
+
+
+def everything(settings: Settings, store: Store) -> None:
+    """All that a pass leaves, with the name planted where words could carry it."""
+    found = a_pass(FAULT, skew=Skew("different", 9, 1, (f"case-of-{SECRET}-1: temp 40 became 4",), f"see {SECRET}"))
+    with store.engine.begin() as connection:
+        connection.execute(monitoring_runs.insert().values(kept(found)))
+        span = {
+            "problem": problem.NAME,
+            "start": END - WEEK,
+            "end": END,
+            "slice": "",
+            "reason": f"of {SECRET}",
+            "at": END,
+        }
+        connection.execute(quarantine.insert().values(span))
+    tickets.follow(store, found)
+    html_report.write(settings, store, found, tickets.open_tickets(store))
+    prometheus.write(settings, found, 1)
+    for name in ("cache/rows.parquet", f"runs/{problem.NAME}/a/extract.parquet", "reports/monitor/notes.html"):
+        (settings.home / name).parent.mkdir(parents=True, exist_ok=True)
+        (settings.home / name).write_text(f"the row of {SECRET} it is")
+
+
+def test_a_forgotten_entity_is_in_no_file_any_more_and_the_others_are_complete(home: Settings, store: Store) -> None:
+    log(store, {SECRET: 40, "person-47110": 60, "someone": 60})
+    everything(home, store)
+    assert holding(home.home, f"case-of-{SECRET}-")
+    found = retention.forget(home, store, SECRET)
+    assert (found.predictions, found.outcomes) == (41, 40)
+    assert found.files == ("reports/monitor/notes.html",)
+    assert found.struck == 2  # the pass and the quarantine; the ticket and the report never held the name
+    for words in (f"case-of-{SECRET}-", f"raw row of {SECRET} ", f"see {SECRET}", f"of {SECRET} it is", f"{SECRET}:"):
+        assert holding(home.home, words) == [], words
+    assert counts(store) == (61 + 61, 120)
+    with store.engine.begin() as connection:
+        figures = connection.scalar(sa.select(monitoring_runs.c.figures))
+    assert figures["skew"]["examples"] == ["(forgotten): temp 40 became 4"]
+    store.close()
+
+
+def test_the_bytes_would_be_found_if_they_were_only_deleted(home: Settings, store: Store) -> None:
+    ids = log(store, {SECRET: 40, "someone": 4})
+    with store.engine.begin() as connection:
+        connection.execute(predictions.delete().where(predictions.c.entity_id == SECRET))
+        connection.execute(outcomes.delete().where(outcomes.c.id.in_(ids)))
+    assert holding(home.home, f"case-of-{SECRET}-")  # this is what `scrub` is for
+    retention.scrub(store)
+    assert holding(home.home, f"case-of-{SECRET}-") == []
+    store.close()
+
+
+def test_forgetting_works_on_both_databases(both: Settings) -> None:
+    with opened(both) as store:
+        log(store, {SECRET: 700, "someone": 3})  # more ids than one statement takes
+        retention.forget(both, store, SECRET)
+        assert counts(store) == (4, 3)
+
+
+def test_the_audit_log_says_that_something_was_forgotten_and_not_who(home: Settings, store: Store) -> None:
+    log(store, {SECRET: 2})
+    found = retention.forget(home, store, SECRET)
+    (line,) = store.history(problem.NAME)
+    assert (line["action"], line["actor"]) == ("forget", "tester")
+    assert line["evidence"] == {"entity_sha256": retention.digest(SECRET)} == {"entity_sha256": found.digest}
+    assert SECRET not in json.dumps(line, default=str)
+
+
+def test_forgetting_again_is_fine_and_an_unknown_entity_is_an_error(home: Settings, store: Store) -> None:
+    log(store, {SECRET: 2})
+    retention.forget(home, store, SECRET)
+    assert retention.forget(home, store, SECRET).predictions == 0
+    with pytest.raises(LookupError, match="spelt as in the requests"):
+        retention.forget(home, store, "person-471")
+
+
+def test_a_training_that_goes_on_keeps_its_files_and_the_entity_until_it_is_done(home: Settings, store: Store) -> None:
+    log(store, {SECRET: 2})
+    with leases.hold(store, f"train {problem.NAME}", 30), pytest.raises(LeaseHeld):
+        retention.forget(home, store, SECRET)
+    assert counts(store) == (3, 2)
+
+
+def test_a_reader_of_an_old_state_is_said_and_the_command_again_finishes(
+    home: Settings, store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    log(store, {SECRET: 40, "someone": 4})
+    other = Store(home.operations)
+    with other.engine.connect().execution_options(reads_only=True) as reading:
+        connection = reading.connection.driver_connection
+        assert connection
+        connection.execute("BEGIN")
+        connection.execute("SELECT count(*) FROM predictions").fetchone()
+        sa.event.listen(store.engine, "checkout", lambda raw, *_: raw.execute("PRAGMA busy_timeout = 100"))
+        with pytest.raises(TimeoutError, match="run the command again"):
+            retention.forget(home, store, SECRET)
+        connection.execute("COMMIT")
+    other.close()
+    retention.forget(home, store, SECRET)
+    assert holding(home.home, f"case-of-{SECRET}-") == []
+    store.close()
+
+
+def test_a_name_inside_another_name_and_a_short_one_are_left_alone(home: Settings, store: Store) -> None:
+    log(store, {"UA154": 1, "7": 1})
+    found = a_pass(skew=Skew("equal", 7, 0, ("UA1545", "7 days", "of UA154."), "7 of 7"))
+    with store.engine.begin() as connection:
+        connection.execute(monitoring_runs.insert().values(kept(found)))
+    retention.forget(home, store, "UA154")
+    retention.forget(home, store, "7")
+    with store.engine.begin() as connection:
+        figures = connection.scalar(sa.select(monitoring_runs.c.figures))
+    assert figures == {
+        **found.as_dict(),
+        "skew": {**found.skew.as_dict(), "examples": ["UA1545", "7 days", "of (forgotten)."]},
+    }
+
+
+def test_retention_deletes_by_age_on_the_clock_and_keeps_what_is_younger(both: Settings) -> None:
+    settings = both.model_copy(update={"retention_days": 30.0})
+    with opened(settings) as store:
+        log(store, {"old": 20}, at=NOW - timedelta(days=31))
+        log(store, {"new": 10}, at=NOW - timedelta(days=29))
+        keep(store, [Reported("nobody", 1, NOW - timedelta(days=31)), Reported("late", 1, NOW)], NOW)
+        keep(store, [Reported("case-of-new-1", 0, NOW - timedelta(days=40))], NOW)
+        assert retention.retain(settings, store, NOW) == (21, 21)
+        assert counts(store) == (11, 11)
+        assert retention.retain(settings, store, NOW) == (0, 0)
+        (line,) = store.history(problem.NAME)
+        assert line["reason"] == "21 predictions and 21 outcomes older than 30 days deleted"
+
+
+def test_retention_takes_a_large_log_in_pieces(home: Settings, store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(retention, "CHUNK", 7)
+    log(store, {"old": 50}, at=NOW - timedelta(days=401))
+    assert retention.retain(home, store, NOW) == (51, 50)
+
+
+def test_a_snapshot_of_few_rows_holds_no_id_and_no_row(home: Settings, store: Store, rows: pd.DataFrame) -> None:
+    """Evidently plots samples: for few rows they must not give a row away."""
+    some = rows[rows[problem.TARGET].notna()].iloc[15000:15080]
+    one = {"problem": problem.NAME, "arm": "champion", "version": "1", "recorded_at": NOW, "latency_ms": 1.0}
+    with store.engine.begin() as connection:
+        for at in (END - WEEK, END - 2 * WEEK):
+            values = [
+                {**one, "id": f"{name} {at}", "entity_id": f"entity {name}", "at": at, "record": record}
+                for name, record in zip(some[problem.ID], schema.records(some), strict=True)
+            ]
+            connection.execute(predictions.insert(), values)
+    written = evidently_snapshot.write(home, store, a_pass())
+    assert written
+    text = written.path.read_text()
+    assert not [name for name in some[problem.ID] if name in text]
+    series = [one for one in _series(json.loads(text)) if len(one) == len(some)]
+    numeric = some.select_dtypes("number").drop(columns=problem.TARGET)
+    in_order = [tuple(numeric[name].round(6)) for name in numeric if numeric[name].nunique() > 10]
+    assert in_order
+    assert not [one for one in series if tuple(round(value, 6) for value in one) in in_order]
+    assert evidently_snapshot.write(home, store, a_pass()) == written
+    assert len(list(written.path.parent.iterdir())) == 1  # the same pass again makes no second snapshot
+
+
+def _series(data: Any) -> list[list[float]]:
+    """Every list of numbers anywhere in JSON."""
+    if isinstance(data, dict):
+        return [found for value in data.values() for found in _series(value)]
+    if isinstance(data, list):
+        if data and all(isinstance(value, int | float) for value in data):
+            return [data]
+        return [found for value in data for found in _series(value)]
+    return []

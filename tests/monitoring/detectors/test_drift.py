@@ -1,0 +1,69 @@
+"""The one gate for the whole data set: false alarms, persistence, and what planted shifts it sees."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from monitoring.detectors import drift
+from monitoring.results import Drift
+
+
+def summaries(seed: int, days: int, shift: float = 0.0) -> pd.DataFrame:
+    """Day summaries of forty columns that swing from day to day."""
+    table = np.random.default_rng(seed).normal(size=(days, 40))
+    table[:, 0] += shift
+    return pd.DataFrame(table, columns=[f"c{n}|mean" for n in range(40)]).assign(**{"rows|rows": 500.0})
+
+
+def test_days_like_the_others_are_steady() -> None:
+    found = drift.gate(summaries(0, 28), summaries(1, 7), [])
+    assert (found.verdict, found.persisted) == ("steady", 0)
+
+
+def test_a_column_that_moved_by_four_swings_is_found_and_ranked_first() -> None:
+    found = drift.gate(summaries(0, 28), summaries(1, 7, shift=4.0), [])
+    assert found.verdict == "moved"
+    assert found.effects[0].column == "c0|mean"
+    assert found.p_value == 0.001  # no permutation of 999 was as far apart
+
+
+def test_persistence_counts_the_last_windows_only() -> None:
+    moved, steady = (drift.gate(summaries(0, 28), summaries(1, 7, shift), [False, True, True]) for shift in (4.0, 0.0))
+    assert (moved.persisted, moved.windows) == (2, 3)
+    assert drift.persisted(moved)
+    assert not drift.persisted(steady)
+    assert not drift.persisted(drift.gate(summaries(0, 28), summaries(1, 7, 4.0), [False, False, True]))
+
+
+@pytest.mark.parametrize(("reference", "current"), [(0, 7), (28, 0), (2, 7), (28, 2)])
+def test_too_few_days_are_inconclusive(reference: int, current: int) -> None:
+    found: Drift = drift.gate(summaries(0, reference), summaries(1, current), [])
+    assert found.verdict == "inconclusive"
+    assert found.p_value is None
+
+
+@pytest.mark.slow
+@pytest.mark.flights
+def test_500_windows_without_drift_cause_at_most_1_percent_alarms_and_retrainings(rows: pd.DataFrame) -> None:
+    from tests.benchmarks import drift_power
+
+    year = drift_power.prepare(rows)
+    found = drift_power.ours(year)
+    assert found.alarms <= 5
+    assert found.retrainings <= 5
+    seen = drift_power.delays(year)
+    assert all(seen[name][7] == 1 for name in ("°C for °F", "stuck temperature", "clock + 1 h", "nulls at JFK"))
+    assert all(shares[3] <= shares[7] for shares in seen.values())
+
+
+@pytest.mark.slow
+@pytest.mark.flights
+def test_the_default_preset_cries_wolf_on_the_same_windows(rows: pd.DataFrame) -> None:
+    """Which is why it draws our columns and decides nothing."""
+    from tests.benchmarks import drift_power
+
+    alarms, share = drift_power.theirs(drift_power.prepare(rows), 10)
+    assert alarms >= 5
+    assert share > 0.3

@@ -1,0 +1,165 @@
+"""Metrics with intervals by day, skill, calibration, and an estimate that covers as it says."""
+
+from __future__ import annotations
+
+from datetime import date, timedelta
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from level1_pipeline import problem
+from monitoring.data import prediction_window
+from monitoring.detectors import concept_drift, performance
+from monitoring.detectors.performance import CANNOT_SEE
+
+pytestmark = pytest.mark.skipif(problem.TASK != "classification", reason="about probabilities")
+DAYS, A_DAY = 40, 300
+
+
+def simulated(seed: int, days: int = DAYS, swing: float = 0.3) -> pd.DataFrame:
+    """Calibrated scores; all rows of a day share their luck (`swing`, in log odds), as flights share their weather."""
+    draw = np.random.default_rng(seed)
+    p = draw.beta(2, 6, (days, A_DAY))
+    odds = np.log(p / (1 - p)) + draw.normal(0, swing, (days, 1))
+    y = (draw.random((days, A_DAY)) < 1 / (1 + np.exp(-odds))).astype("float64")
+    day = np.repeat([date(2013, 5, 1) + timedelta(days=n) for n in range(days)], A_DAY)
+    return pd.DataFrame({problem.TARGET: y.ravel(), "score": p.ravel(), "day": day, "open": False})
+
+
+def test_a_metric_has_an_interval_by_days_that_is_wider_than_rows_suggest() -> None:
+    rows = simulated(0, 14)
+    found = performance.with_intervals(rows)
+    calibration = found["calibration"]
+    assert calibration.low is not None
+    assert calibration.value is not None
+    assert calibration.low < calibration.value < (calibration.high or 0)
+    as_if_rows_were_independent = 1.96 * np.sqrt((rows["score"] * (1 - rows["score"])).sum()) / rows["score"].sum()
+    assert calibration.value - calibration.low > 1.3 * as_if_rows_were_independent
+
+
+def test_counts_are_those_of_all_rows_when_the_metrics_rest_on_a_sample(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(prediction_window, "CAP", 400)
+    rows = simulated(0)
+    name, half = problem.SLICES[0], len(rows) // 2
+    rows = rows.assign(
+        **{name: ["A", "B"] * half}, latency_ms=1.0, hash=np.random.default_rng(0).integers(2**32, size=len(rows))
+    )
+    rows.loc[rows.index[-100:], "open"] = True
+    rows[problem.TARGET] = rows[problem.TARGET].mask(rows["open"])
+    answers = prediction_window.Answers("1", "champion")
+    for start in range(0, len(rows), half):
+        answers.add(rows.iloc[start : start + half])
+    found = performance.measure(answers, {})
+    assert found.sampled < 1
+    assert sum(day.predictions for day in found.days) == len(rows)
+    assert sum(day.matured for day in found.days) == found.coverage.matured == len(rows) - 100
+    assert [(one.slice, one.coverage.predictions, one.share) for one in found.slices] == [
+        (f"{name}={value}", half, 0.5) for value in ("A", "B")
+    ]
+    assert sum(one.coverage.open for one in found.slices) == found.coverage.open == 100
+
+
+def test_skill_is_positive_for_a_model_that_knows_and_zero_for_the_base_rate() -> None:
+    rows = simulated(0)
+    y = rows[problem.TARGET].to_numpy()
+    assert performance.figures(y, rows["score"].to_numpy())["skill"] > 0.02
+    assert performance.figures(y, np.full(len(y), y.mean()))["skill"] == pytest.approx(0)
+
+
+def test_no_rows_one_row_and_one_class_have_no_intervals_and_no_nan() -> None:
+    rows = simulated(0)
+    assert performance.with_intervals(rows.head(0)) == {}
+    for few in (rows.head(1), rows[rows[problem.TARGET] == 1].head(5)):
+        found = performance.with_intervals(few)
+        assert found["roc_auc"].value is None
+        assert all(one.value is None or np.isfinite(one.value) for one in found.values())
+
+
+def test_the_estimate_covers_at_the_nominal_rate_when_nothing_moved() -> None:
+    """200 windows of 7 days after 28 reference days, every day with its own luck: 95 % of the intervals, ± 2 standard errors."""
+    hits = {"log_loss": 0, "brier": 0, "rate": 0}
+    windows = 200
+    for seed in range(windows):
+        rows = simulated(seed, 35)
+        days = sorted(rows["day"].unique())
+        reference, current = (rows[rows["day"].isin(part)].reset_index(drop=True) for part in (days[:28], days[28:]))
+        estimate = performance.estimate(current, reference)
+        assert estimate is not None
+        y, p = current[problem.TARGET].to_numpy(), current["score"].to_numpy()
+        truth = {**problem.evaluate(y, p), "rate": y.mean()}
+        for name, found in estimate.metrics.items():
+            hits[name] += bool((found.low or 0) <= truth[name] <= (found.high or 0))
+    slack = 2 * np.sqrt(0.95 * 0.05 / windows)
+    assert all(abs(count / windows - 0.95) <= slack for count in hits.values()), hits
+
+
+def test_the_estimate_says_what_it_cannot_see_and_needs_reference_days_for_an_interval() -> None:
+    rows = simulated(0, 7)
+    found = performance.estimate(rows, None)
+    assert found is not None
+    assert CANNOT_SEE in found.words
+    assert all(one.low is None for one in found.metrics.values())
+    assert performance.estimate(rows.head(10), rows) is None
+
+
+@pytest.mark.flights
+def test_the_estimate_covers_on_real_days_of_one_quarter(rows: pd.DataFrame) -> None:
+    from tests.benchmarks.drift_power import prepare, unmoved
+
+    year = prepare(rows)
+    hits = windows = 0
+    for current, reference in unmoved(year, 150):
+        parts = [year.days(days) for days in (current, reference)]
+        now, before = (part[part[problem.TARGET].notna()].reset_index(drop=True) for part in parts)
+        estimate = performance.estimate(now, before)
+        assert estimate is not None
+        found = estimate.metrics["log_loss"]
+        truth = problem.evaluate(now[problem.TARGET].to_numpy(), now["score"].to_numpy())["log_loss"]
+        hits += bool((found.low or 0) <= truth <= (found.high or 0))
+        windows += 1
+    assert 0.90 <= hits / windows <= 0.99
+
+
+# The test of the relation, by which a change is called.
+
+
+def with_slices(rows: pd.DataFrame) -> pd.DataFrame:
+    values = np.resize(["a", "b", "c"], len(rows))
+    return rows.assign(**dict.fromkeys(problem.SLICES, values))
+
+
+def test_days_with_luck_are_no_change_more_often_than_stated() -> None:
+    """Two tests, one of them in two directions, at 0.5 % each."""
+    signals = sum(
+        bool(concept_drift.check(rows, rows["score"].to_numpy()).changed)
+        for rows in (with_slices(simulated(seed, 7)) for seed in range(300))
+    )
+    assert signals <= 9  # 1.5 % are expected at most; 9 of 300 or more happen once in 50 such tests
+
+
+def test_a_higher_and_a_lower_rate_and_a_lost_relation_are_changes() -> None:
+    rows = with_slices(simulated(1, 7, swing=0.1))
+    draw = np.random.default_rng(0)
+    higher = rows[problem.TARGET].mask(draw.random(len(rows)) < 0.15, 1.0)
+    lower = rows[problem.TARGET].mask(draw.random(len(rows)) < 0.5, 0.0)
+    unrelated = rows[problem.TARGET].sample(frac=1, random_state=0).to_numpy()
+    for labels in (higher, lower, unrelated):
+        found = concept_drift.check(rows.assign(**{problem.TARGET: labels}), rows["score"].to_numpy())
+        assert found.changed
+        assert found.everywhere
+
+
+def test_a_change_of_one_slice_is_named_and_not_everywhere() -> None:
+    rows = with_slices(simulated(1, 7, swing=0.1))
+    hit = (rows[problem.SLICES[0]] == "b") & (np.random.default_rng(0).random(len(rows)) < 0.4)
+    poisoned = rows.assign(**{problem.TARGET: rows[problem.TARGET].mask(hit, 1 - rows[problem.TARGET])})
+    found = concept_drift.check(poisoned, rows["score"].to_numpy())
+    assert not found.everywhere
+    assert found.apart[0].slice.endswith("=b")
+
+
+def test_too_few_days_or_rows_are_no_answer() -> None:
+    rows = with_slices(simulated(0, 3))
+    assert concept_drift.check(rows, rows["score"].to_numpy()).changed is None
+    assert concept_drift.check(rows.head(0), np.empty(0)).changed is None

@@ -1,0 +1,78 @@
+"""Logged requests must equal what the training code makes of the same cases, to the last bit."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from level1_pipeline import problem, schema
+from level1_pipeline.settings import Settings
+from monitoring.detectors import training_serving_skew
+
+
+@pytest.fixture(scope="module")
+def made(rows: pd.DataFrame) -> pd.DataFrame:
+    return rows.head(3000)
+
+
+@pytest.fixture
+def logged(made: pd.DataFrame) -> pd.DataFrame:
+    return made.assign(id=made[problem.ID])
+
+
+def a_number() -> str:
+    return next(column.name for column in schema.columns() if not column.text and not column.nullable)
+
+
+def test_equal_rows_are_equal_missing_values_too(logged: pd.DataFrame, made: pd.DataFrame) -> None:
+    found = training_serving_skew.compare(logged, made)
+    assert (found.verdict, found.checked, found.mismatched) == ("equal", len(made), 0)
+
+
+def test_one_input_scaled_in_serving_is_caught_and_named(logged: pd.DataFrame, made: pd.DataFrame) -> None:
+    name = a_number()
+    found = training_serving_skew.compare(logged.assign(**{name: logged[name] * 1.0001}), made)
+    assert found.verdict == "different"
+    assert list(found.columns) == [name]
+    assert found.mismatched == (made[name] != made[name] * 1.0001).sum()
+    assert name in found.examples[0]
+
+
+def test_a_difference_in_the_last_bit_and_a_lost_value_are_caught(logged: pd.DataFrame, made: pd.DataFrame) -> None:
+    name = a_number()
+    changed = logged[name].copy()
+    changed.iloc[0] = np.nextafter(changed.iloc[0], np.inf)
+    changed.iloc[1] = np.nan
+    assert training_serving_skew.compare(logged.assign(**{name: changed}), made).mismatched == 2
+
+
+def test_only_the_days_and_the_slice_that_differ_are_named(logged: pd.DataFrame, made: pd.DataFrame) -> None:
+    name, slice_ = a_number(), problem.SLICES[0]
+    day = logged[problem.EVENT_TIME].dt.tz_convert(problem.TIMEZONE).dt.strftime("%Y-%m-%d")
+    second, value = sorted(day.unique())[1], logged[slice_].iloc[0]
+    wrong = (day == second) & (logged[slice_] == value)
+    found = training_serving_skew.compare(logged.assign(**{name: logged[name].mask(wrong, logged[name] + 1)}), made)
+    assert (found.days, found.slice) == ((second,), f"{slice_}={value}")
+    found = training_serving_skew.compare(
+        logged.assign(**{name: logged[name].mask(day == second, logged[name] + 1)}), made
+    )
+    assert (found.days, found.slice) == ((second,), "")
+
+
+def test_unknown_ids_an_empty_log_and_no_source_are_inconclusive(logged: pd.DataFrame, made: pd.DataFrame) -> None:
+    strangers = logged.assign(id="x-" + logged["id"])
+    for found in (
+        training_serving_skew.compare(strangers, made),
+        training_serving_skew.compare(logged.head(0), made),
+        training_serving_skew.compare(logged, "the source cannot be read: gone"),
+    ):
+        assert (found.verdict, found.checked) == ("inconclusive", 0)
+        assert found.words
+
+
+@pytest.mark.flights
+def test_a_source_that_is_gone_says_so(home: Settings) -> None:
+    made = training_serving_skew.make(pd.Timestamp("2013-05-01", tz="UTC"), home.home / "nowhere", home.home / "cache")
+    assert isinstance(made, str)
+    assert "nowhere" in made

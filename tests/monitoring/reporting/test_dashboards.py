@@ -1,0 +1,155 @@
+"""Report and dashboards in a real browser: they show what the passes found, and ask nobody else."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+import pytest
+
+from level1_pipeline import problem, schema
+from level1_pipeline.settings import Settings
+from level1_pipeline.store.database import Store
+from level1_pipeline.store.tables import predictions
+from monitoring.alerting import tickets
+from monitoring.reporting import evidently_snapshot, html_report
+from monitoring.results import MonitoringRun
+from tests.support.monitoring_runs import END, FAULT, RELEASE, WEEK, a_pass
+
+ROOT = Path(__file__).parents[3]
+CHROMIUM = shutil.which("chromium")
+# Without these chromium itself looks for its makers' machines.
+QUIET = "--no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking --disable-component-update --disable-sync"
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(not CHROMIUM, reason="no chromium: install Debian's package `chromium`"),
+]
+
+
+class Visit:
+    """A page in the browser, and every address other than this machine's that it asked for."""
+
+    def __init__(self, page: Any):
+        self.page, self.elsewhere, self.errors = page, list[str](), list[str]()
+        page.on("request", self._asked)
+        page.on("pageerror", lambda error: self.errors.append(str(error)))
+
+    def _asked(self, request: Any) -> None:
+        address = urlsplit(request.url)
+        if address.scheme in ("http", "https", "ws", "wss") and address.hostname != "127.0.0.1":
+            self.elsewhere.append(request.url)
+
+
+@pytest.fixture
+def visit(tmp_path: Path) -> Iterator[Callable[[str], Visit]]:
+    """Opens addresses in Debian's chromium."""
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as started:
+        browser = started.chromium.launch(executable_path=CHROMIUM, args=QUIET.split())
+
+        def one(address: str) -> Visit:
+            found = Visit(browser.new_page(viewport={"width": 1200, "height": 900}))
+            found.page.goto(address)
+            return found
+
+        yield one
+        browser.close()
+
+
+@pytest.mark.parametrize("width", [1200, 400])
+def test_the_report_can_be_read_on_a_large_and_on_a_small_screen(
+    home: Settings, store: Store, visit: Callable[[str], Visit], width: int
+) -> None:
+    found = a_pass(FAULT)
+    tickets.follow(store, found)
+    seen = visit(html_report.write(home, store, found, tickets.open_tickets(store)).as_uri())
+    page = seen.page
+    page.set_viewport_size({"width": width, "height": 800})
+    assert page.locator("h1").inner_text() == html_report.HEADLINE["data fault"]
+    assert page.locator(".verdict").bounding_box()["y"] < 400  # to be seen without scrolling
+    assert page.locator("img").count() == 5
+    drawn = page.evaluate("Array.from(document.images).every(one => one.complete && one.naturalWidth > 300)")
+    assert drawn
+    assert page.evaluate("document.documentElement.scrollWidth") <= width  # wide tables scroll inside
+    assert page.get_by_text("data fault: origin=JFK").count() >= 1
+    assert (seen.elsewhere, seen.errors) == ([], [])
+
+
+def test_every_plot_has_ink_and_words_for_who_cannot_see_it(
+    home: Settings, store: Store, visit: Callable[[str], Visit], tmp_path: Path
+) -> None:
+    from matplotlib.image import imread
+
+    seen = visit(html_report.write(home, store, a_pass(RELEASE), []).as_uri())
+    for number, image in enumerate(seen.page.locator("img").all()):
+        assert image.get_attribute("alt")
+        image.screenshot(path=tmp_path / f"{number}.png")
+        assert 0.01 < (imread(tmp_path / f"{number}.png")[..., :3].min(axis=-1) < 0.8).mean() < 0.9
+
+
+def served(home: Settings, store: Store, rows: Any) -> list[MonitoringRun]:
+    """Three weeks of a log with a snapshot for each of the last two."""
+    some = rows[rows[problem.TARGET].notna()].iloc[15000:15200]
+    one = {"problem": problem.NAME, "arm": "champion", "version": "1", "recorded_at": END, "latency_ms": 1.0}
+    with store.engine.begin() as connection:
+        for week in range(-2, 1):
+            at = END + week * WEEK - timedelta(days=1)
+            values = [
+                {**one, "id": f"{name} {week}", "entity_id": "e", "at": at, "record": record}
+                for name, record in zip(some[problem.ID], schema.records(some), strict=True)
+            ]
+            connection.execute(predictions.insert(), values)
+    found = [a_pass(weeks=week) for week in (-1, 0)]
+    for each in found:
+        assert evidently_snapshot.write(home, store, each)
+    return found
+
+
+@pytest.fixture
+def running(home: Settings, store: Store, rows: Any) -> Iterator[dict[str, str]]:
+    """The three dashboards by `python -m monitoring ui`, and their addresses."""
+    served(home, store, rows)
+    clean = {name: value for name, value in os.environ.items() if not name.startswith(("MLOPS_", "DO_NOT_TRACK"))}
+    child = subprocess.Popen(
+        [sys.executable, "-m", "monitoring", "ui"],
+        cwd=ROOT,
+        env={**clean, "MLOPS_HOME": str(home.home)},
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    assert child.stdout
+    try:
+        line = next((line for line in child.stdout if line.startswith("ui | ")), "")
+        logs = home.home / "reports" / "dashboards"
+        assert line, [path.read_text()[-2000:] for path in logs.iterdir()]
+        yield dict(one.split(" ") for one in line.split(" | ")[1].strip().split(", "))
+    finally:
+        child.terminate()
+        child.wait(60)
+        child.stdout.close()
+
+
+def test_the_dashboards_open_in_a_browser_and_ask_nobody_else(
+    running: dict[str, str], visit: Callable[[str], Visit]
+) -> None:
+    assert list(running) == ["Evidently", "MLflow", "Prefect"]
+    seen = visit(running["Evidently"])
+    seen.page.get_by_text(problem.NAME, exact=True).first.click(timeout=60_000)
+    seen.page.get_by_text("Distance of each column").first.wait_for(timeout=60_000)
+    for end in (END - WEEK, END):  # a point for each pass
+        seen.page.get_by_text(f"{end:%Y-%m-%d}").first.wait_for(timeout=60_000)
+    for name in schema.names():
+        assert seen.page.get_by_text(name, exact=True).count() >= 1, name
+    mlflow = visit(running["MLflow"])
+    mlflow.page.get_by_text("Experiments").first.wait_for(timeout=60_000)
+    prefect = visit(running["Prefect"])
+    prefect.page.get_by_text("Work Pools").first.wait_for(timeout=60_000)
+    assert {name for one in (seen, mlflow, prefect) for name in one.elsewhere} == set()

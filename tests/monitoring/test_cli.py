@@ -1,0 +1,334 @@
+"""`python -m monitoring` as a person or a script uses it: real processes, a real store, exit codes that mean something."""
+
+from __future__ import annotations
+
+import logging
+import multiprocessing
+import os
+import signal
+import subprocess
+import sys
+import urllib.request
+from datetime import timedelta
+from pathlib import Path
+from typing import Any, get_args
+
+import psutil
+import pytest
+import sqlalchemy as sa
+
+from level1_pipeline import problem
+from level1_pipeline.settings import Settings
+from level1_pipeline.store import quarantine
+from level1_pipeline.store.database import Store
+from level1_pipeline.store.tables import monitoring_runs, predictions, tickets
+from monitoring import __main__, after_run, cli, history
+from monitoring.alerting import webhook
+from monitoring.data.prediction_window import last_days
+from monitoring.reporting import dashboards
+from monitoring.reporting.dashboards import Dashboard
+from monitoring.results import Cause, MonitoringRun, Window
+from tests.monitoring.alerting.test_tickets import listener
+from tests.monitoring.conftest import midnight
+from tests.serving.conftest import eventually
+from tests.support.monitoring_runs import CHANGE, END, FAULT, NOTHING, RELEASE, RETURN, SHIFT, UNSURE, a_pass
+
+ROOT = Path(__file__).parents[2]
+PAGES = Path(__file__).parents[2] / "docs" / "monitoring-operations.md"
+
+
+def command(settings: Settings, *arguments: str, **more: Any) -> subprocess.CompletedProcess[str]:
+    """The command as a process of its own, on the settings of the test."""
+    clean = {name: value for name, value in os.environ.items() if not name.startswith("MLOPS_")}
+    fixed = {"MLOPS_HOME": str(settings.home), "MLOPS_CLOCK": (END + timedelta(hours=2)).isoformat()}
+    line = [sys.executable, "-m", "monitoring", *arguments]
+    return subprocess.run(line, cwd=ROOT, env={**clean, **fixed, **more}, capture_output=True, text=True, timeout=300)
+
+
+def run(settings: Settings, monkeypatch: pytest.MonkeyPatch, found: MonitoringRun) -> int:
+    """One pass by the command's own code, with a finding given."""
+    monkeypatch.setattr(cli, "run_monitoring", lambda *_, **__: found)
+    return cli.run(settings, __main__.parser().parse_args(["run", "--no-snapshot"]))
+
+
+@pytest.mark.parametrize(
+    ("said", "code"),
+    [(NOTHING, 0), (SHIFT, 0), (CHANGE, 3), (RELEASE, 3), (RETURN, 3), (FAULT, 4), (UNSURE, 5)],
+    ids=lambda one: getattr(one, "cause", str(one)),
+)
+def test_the_exit_code_says_what_is_due(
+    home: Settings, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], said: Any, code: int
+) -> None:
+    assert run(home, monkeypatch, a_pass(said)) == code
+    last = capsys.readouterr().out.strip().splitlines()[-1]
+    start, end = "2013-07-01", "2013-07-08"
+    assert last.startswith(f"monitor | {problem.NAME} | window {start} to {end} | verdict {said.cause}")
+    page = Path(last.split(" | report ")[1])
+    assert said.words in page.read_text()
+    assert "mlops_monitor_cause" in (home.home / "reports" / "monitor" / f"{problem.NAME}.prom").read_text()
+
+
+def test_every_cause_has_an_exit_code_and_the_page_lists_each() -> None:
+    assert set(cli.CODES) == set(get_args(Cause))
+    text = PAGES.read_text()
+    assert [code for code in {0, 1, 2, *cli.CODES.values()} if f"| {code} |" not in text] == []
+
+
+def test_the_first_pass_of_an_empty_home_says_what_is_missing_and_is_not_a_success(home: Settings) -> None:
+    done = command(home, "run")
+    assert done.returncode == cli.INCONCLUSIVE, done.stderr
+    assert "| verdict inconclusive: wait |" in done.stdout.splitlines()[-1]
+    assert "missing:" in done.stdout
+
+
+def test_the_same_pass_again_leaves_one_row_and_one_page(home: Settings, store: Store) -> None:
+    for _ in range(2):
+        command(home, "run", "--no-snapshot")
+    with store.engine.begin() as connection:
+        assert connection.scalar(sa.select(sa.func.count()).select_from(monitoring_runs)) == 1
+    assert len(list((home.home / "reports" / "monitor" / problem.NAME).iterdir())) == 1
+
+
+def test_a_pass_opens_its_ticket_tells_the_webhook_and_the_ticket_can_be_read(
+    home: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with listener() as (url, got):
+        settings = home.model_copy(update={"webhook": url})
+        run(settings, monkeypatch, a_pass(FAULT))
+        run(settings, monkeypatch, a_pass(NOTHING, weeks=1))
+    assert [(one["event"], one["incident"]) for one in got] == [
+        ("opened", "data fault: origin=JFK"),
+        ("closed", "data fault: origin=JFK"),
+    ]
+    assert "How to decide" in command(home, "tickets", "1").stdout
+    assert command(home, "tickets").stdout.splitlines()[-1] == f"tickets | {problem.NAME} | 0 open"
+    assert command(home, "tickets", "9").returncode == 1
+
+
+def test_a_webhook_that_fails_does_not_stop_the_pass(
+    home: Settings, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(webhook.time, "sleep", lambda _: None)
+    with listener(fail=99) as (url, _), caplog.at_level(logging.ERROR):
+        assert run(home.model_copy(update={"webhook": url}), monkeypatch, a_pass(CHANGE)) == cli.ACT
+    assert "did not take ticket 1" in caplog.text
+
+
+def test_an_evidently_that_fails_does_not_hide_what_the_pass_found(
+    home: Settings, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def fails(*_: Any) -> None:
+        raise RuntimeError("planted")
+
+    monkeypatch.setattr(cli, "run_monitoring", lambda *_, **__: a_pass(CHANGE))
+    monkeypatch.setattr(cli.evidently_snapshot, "write", fails)
+    assert cli.run(home, __main__.parser().parse_args(["run"])) == cli.ACT
+    assert "the snapshot failed" in caplog.text
+
+
+def test_each_pass_applies_the_retention(home: Settings, store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    old = {"problem": problem.NAME, "id": "a", "arm": "champion", "entity_id": "e", "version": "1", "record": {}}
+    at = END - timedelta(days=401)
+    with store.engine.begin() as connection:
+        connection.execute(predictions.insert().values(**old, at=at, recorded_at=at, score=0.5, latency_ms=1.0))
+    run(home, monkeypatch, a_pass(NOTHING))
+    with store.engine.begin() as connection:
+        assert connection.scalar(sa.select(sa.func.count()).select_from(predictions)) == 0
+
+
+def test_outcomes_forget_and_retain_end_with_a_line_and_a_code(home: Settings, store: Store, tmp_path: Path) -> None:
+    row = {
+        "problem": problem.NAME,
+        "id": "a",
+        "arm": "champion",
+        "entity_id": "person-4711",
+        "version": "1",
+        "record": {},
+    }
+    with store.engine.begin() as connection:
+        connection.execute(predictions.insert().values(**row, at=END, recorded_at=END, score=0.5, latency_ms=1.0))
+    (tmp_path / "some.csv").write_text("id,value\na,1\nb,\n")
+    done = command(home, "outcomes", str(tmp_path / "some.csv"))
+    assert (done.returncode, "row 2: value is no number" in done.stdout) == (cli.DATA_FAULT, True)
+    assert done.stdout.splitlines()[-1].endswith(
+        "2 rows | 1 new, 0 unchanged, 0 corrected, 0 of no logged prediction | 1 bad"
+    )
+    assert command(home, "outcomes", str(tmp_path / "none.csv")).returncode == 1
+    done = command(home, "forget", "--entity", "person-4711")
+    assert (done.returncode, done.stdout.startswith(f"forget | {problem.NAME} | 1 predictions, 1 outcomes")) == (
+        0,
+        True,
+    )
+    done = command(home, "forget", "--entity", "person-4711x")
+    assert (done.returncode, "Traceback" in done.stderr) == (1, False)
+    assert command(home, "retain").stdout.startswith(f"retain | {problem.NAME} | 0 predictions")
+
+
+def _write_and_die(settings: Settings, found: MonitoringRun) -> None:
+    """The command, whose process is killed right after its row is written."""
+
+    def observe(*_: Any, **__: Any) -> None:
+        history.write(Store(settings.operations), found)
+        os.kill(os.getpid(), signal.SIGKILL)
+
+    cli.observe = observe  # type: ignore[assignment]
+    cli.run(settings, __main__.parser().parse_args(["run", "--no-snapshot"]))
+
+
+def test_a_pass_killed_between_its_row_and_its_ticket_is_made_good_by_the_next(
+    home: Settings, store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    process = multiprocessing.get_context("spawn").Process(target=_write_and_die, args=(home, a_pass(FAULT)))
+    process.start()
+    process.join(120)
+    assert process.exitcode == -signal.SIGKILL
+    with store.engine.begin() as connection:
+        assert connection.scalar(sa.select(sa.func.count()).select_from(monitoring_runs)) == 1
+        assert connection.scalar(sa.select(sa.func.count()).select_from(tickets)) == 0
+    for _ in range(2):
+        run(home, monkeypatch, a_pass(FAULT))
+    with store.engine.begin() as connection:
+        assert [(row.number, row.seen) for row in connection.execute(sa.select(tickets))] == [(1, 1)]
+
+
+def test_the_webhook_is_told_before_a_retention_can_fail(home: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    def locked(*_: Any) -> None:
+        raise TimeoutError("planted")
+
+    monkeypatch.setattr(after_run.retention, "retain", locked)
+    with listener() as (url, got), pytest.raises(TimeoutError):
+        run(home.model_copy(update={"webhook": url}), monkeypatch, a_pass(FAULT))
+    assert [one["event"] for one in got] == ["opened"]
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        ["run", "--days", "0"],
+        ["run", "--days", "-3"],
+        ["run", "--days", "seven"],
+        ["quarantine", "--lift", "1"],
+        ["quarantine", "--lift", "0", "--reason", "it was well"],
+        ["quarantine", "--reason", "it was well"],
+    ],
+)
+def test_a_wrong_command_line_ends_with_2_before_anything_happens(home: Settings, line: list[str]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        __main__.main(line)
+    assert ended.value.code == 2
+    assert not home.home.exists()
+
+
+def test_a_look_over_another_length_leaves_its_page_and_nothing_else(
+    home: Settings, store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    figures = home.home / "reports" / "monitor" / f"{problem.NAME}.prom"
+    short = Window(END - timedelta(days=3), END)
+    with listener() as (url, got):
+        settings = home.model_copy(update={"webhook": url})
+        history.write(store, a_pass(FAULT))
+        run(settings, monkeypatch, a_pass(FAULT))
+        before = (figures.read_text(), history.newest(store), quarantine.spans(store), len(got))
+        for said in (NOTHING, CHANGE):
+            look = a_pass(said, window=short)
+            history.write(store, look)
+            run(settings, monkeypatch, look)
+    assert (figures.read_text(), history.newest(store), quarantine.spans(store), len(got)) == before
+    assert [row["seen"] for row in cli.incidents.open_tickets(store)] == [1]
+    pages = {page.name for page in (home.home / "reports" / "monitor" / problem.NAME).iterdir()}
+    assert pages == {"2013-07-08.html", "2013-07-08-from-2013-07-05.html"}
+
+
+@pytest.mark.parametrize("end", ["2013-03-11", "2013-11-04"])
+def test_a_week_in_which_the_clock_changes_counts_as_a_week(end: str) -> None:
+    assert history.usual(last_days(midnight(end).to_pydatetime(), history.DAYS))
+    assert not history.usual(last_days(midnight(end).to_pydatetime(), history.DAYS - 1))
+
+
+def test_the_quarantine_can_be_listed_and_a_span_lifted(home: Settings, store: Store) -> None:
+    history.write(store, a_pass(FAULT))
+    done = command(home, "quarantine")
+    assert "origin=JFK" in done.stdout
+    assert done.stdout.splitlines()[-1] == f"quarantine | {problem.NAME} | 1 in force, 0 lifted"
+    done = command(home, "quarantine", "--lift", "1", "--reason", "a new sensor")
+    assert (done.returncode, done.stdout.startswith(f"quarantine | {problem.NAME} | lifted | origin=JFK from")) == (
+        0,
+        True,
+    ), done.stderr
+    assert command(home, "quarantine").stdout.splitlines()[-1].endswith("0 in force, 1 lifted")
+    done = command(home, "quarantine", "--lift", "1", "--reason", "again")
+    assert (done.returncode, "was lifted before" in done.stderr, "Traceback" in done.stderr) == (1, True, False)
+
+
+# ---- the dashboards; here three small servers stand for the real ones, which test_dashboards.py opens
+
+SERVER = "import http.server,sys; http.server.HTTPServer(('127.0.0.1', int(sys.argv[1])), http.server.SimpleHTTPRequestHandler).serve_forever()"
+STAND_IN = (
+    sys.executable,
+    "-c",
+    f"import subprocess,sys; subprocess.run([sys.executable, '-c', {SERVER!r}, sys.argv[1]])",
+    "{port}",
+)
+
+
+def start(home: Settings, *names: str) -> tuple[subprocess.Popen[str], dict[str, str]]:
+    """`ui` with stand-ins as a process; returns it, and the addresses that it says."""
+    wanted = [Dashboard(name, 0, STAND_IN, "/") for name in names]
+    code = (
+        "import sys; from level1_pipeline.settings import Settings; from monitoring.reporting.dashboards import Dashboard, run; "
+        f"sys.exit(run(Settings(), lambda words: print(words, flush=True), {wanted!r}))"
+    )
+    environment = {**os.environ, "MLOPS_HOME": str(home.home)}
+    child = subprocess.Popen(
+        [sys.executable, "-c", code],
+        cwd=ROOT,
+        env=environment,
+        stdout=subprocess.PIPE,
+        text=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # a job in the background ignores it
+    )
+    assert child.stdout
+    for line in child.stdout:
+        if line.startswith("ui | "):
+            said = line.split(" | ")[1]
+            return child, dict(one.split(" ") for one in said.strip().split(", "))
+    raise AssertionError("it ended without a word")
+
+
+@pytest.mark.parametrize("sign", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
+def test_the_dashboards_end_with_the_command_however_it_ends(home: Settings, sign: int) -> None:
+    child, addresses = start(home, "one", "two", "three")
+    family = psutil.Process(child.pid).children(recursive=True)
+    assert len(family) == 9  # keeper, command, and a child of the command: three times
+    for address in addresses.values():
+        assert urllib.request.urlopen(address, timeout=10).status == 200
+    child.send_signal(sign)
+    assert child.wait(60) == (-signal.SIGKILL if sign == signal.SIGKILL else 0)
+    eventually(lambda: not [one for one in family if one.is_running() and one.status() != psutil.STATUS_ZOMBIE], 30)
+    assert child.stdout
+    child.stdout.close()
+
+
+def test_when_one_dashboard_dies_all_end_and_it_is_said_which(home: Settings) -> None:
+    child, addresses = start(home, "one", "two")
+    family = psutil.Process(child.pid).children(recursive=True)
+    port = addresses["two"].rsplit(":", 1)[1]
+    next(one for one in family if one.cmdline()[-1] == port and "subprocess" not in " ".join(one.cmdline())).kill()
+    assert child.stdout
+    assert "two ended by itself" in child.stdout.read()
+    assert child.wait(60) == 1
+    eventually(lambda: not [one for one in family if one.is_running() and one.status() != psutil.STATUS_ZOMBIE], 30)
+    child.stdout.close()
+
+
+def test_a_dashboard_that_cannot_start_is_said_with_its_log(home: Settings) -> None:
+    broken = Dashboard("broken", 0, (sys.executable, "-c", "raise SystemExit('no such thing')"), "/")
+    with pytest.raises(OSError, match=r"broken ended; see .*broken\.log"):
+        dashboards.run(home, print, [broken])
+    assert "no such thing" in (home.home / "reports" / "dashboards" / "broken.log").read_text()
+
+
+def test_the_tools_are_told_to_stay_on_this_machine(home: Settings) -> None:
+    for one in dashboards.tools(home):
+        assert one.command[one.command.index("--host") + 1] == "127.0.0.1"
+        assert Path(one.command[0]).exists()

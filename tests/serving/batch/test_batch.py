@@ -1,0 +1,518 @@
+"""Batch scoring: the API's numbers, every row accounted for, and a kill that costs nothing but time."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, Literal
+
+import httpx2
+import numpy as np
+import pandas as pd
+import psutil
+import pytest
+from hypothesis import HealthCheck, given
+from hypothesis import settings as examples
+from hypothesis import strategies as st
+from pydantic import Field, create_model, field_validator
+
+from level1_pipeline import problem, schema
+from level1_pipeline.bundle.load import COMPILED, MANIFEST, Bundle, bundle_checksum, load_bundle
+from level1_pipeline.bundle.predict import predict
+from level1_pipeline.settings import Settings
+from serving.__main__ import main
+from serving.batch import chunk, job, reader, record_checks
+from tests.serving.conftest import ROOT, Models, set_route
+
+NUMBERS = [column.name for column in schema.columns() if not column.text]
+BOUNDED = next(column for column in schema.columns() if column.high is not None and not column.nullable)
+NULLABLE = next((column.name for column in schema.columns() if column.nullable and not column.text), None)
+
+
+@pytest.fixture
+def at_home(served: Settings, monkeypatch: pytest.MonkeyPatch) -> Settings:
+    monkeypatch.setenv("MLOPS_HOME", str(served.home))
+    return served
+
+
+@pytest.fixture
+def some(rows: pd.DataFrame) -> pd.DataFrame:
+    return rows.iloc[5000:5200][[problem.ID, *schema.names()]].reset_index(drop=True)
+
+
+@pytest.fixture
+def small(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Chunks of 30 rows."""
+    monkeypatch.setattr(reader, "CHUNK", 30)
+
+
+def run(source: Path, output: Path, *more: str) -> int:
+    return main(["batch", "--input", str(source), "--output", str(output), *more])
+
+
+def scores(output: Path) -> pd.DataFrame:
+    return pd.read_parquet(output / "scores")
+
+
+def bad(output: Path) -> pd.DataFrame:
+    return pd.read_parquet(output / "bad")
+
+
+def files(output: Path) -> dict[str, bytes]:
+    return {str(one.relative_to(output)): one.read_bytes() for one in output.rglob("*") if one.is_file()}
+
+
+def saved(table: pd.DataFrame, path: Path) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    table.to_csv(path, index=False) if path.suffix == ".csv" else table.to_parquet(path)
+    return path
+
+
+# ---- the numbers
+
+
+def test_the_numbers_are_those_of_the_api(
+    at_home: Settings, client: httpx2.Client, some: pd.DataFrame, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(saved(some, tmp_path / "in.parquet"), tmp_path / "out") == 0
+    found = scores(tmp_path / "out")
+    said = client.post("/predict", json=[{"record": one} for one in schema.records(some)]).json()
+    assert found["score"].tolist() == [one["score"] for one in said]
+    assert found["decision"].tolist() == [one["decision"] for one in said]
+    assert found[problem.ID].tolist() == some[problem.ID].tolist()
+    assert found["row"].tolist() == list(range(1, 201))
+    line = capsys.readouterr().out.splitlines()[-1]
+    assert line.startswith(f"score | {problem.NAME} | 200 rows, 0 bad | version 1 | ")
+    assert line.endswith(f" rows/s | {tmp_path / 'out'}")
+    assert [one.name for one in (tmp_path / "out/bad").iterdir()] == []
+
+
+def test_what_scored_it_is_written_beside_the_result(at_home: Settings, some: pd.DataFrame, tmp_path: Path) -> None:
+    assert run(saved(some, tmp_path / "in.parquet"), tmp_path / "out", "--version", "2") == 0
+    about = json.loads((tmp_path / "out/scored.json").read_text())
+    place = at_home.home / "bundles" / problem.NAME / "2"
+    assert (about["problem"], about["version"], about["run_id"]) == (problem.NAME, "2", "a run")
+    assert about["checksum"] == bundle_checksum(place)
+    assert (about["rows"], about["bad"]) == (200, 0)
+    assert [one[0] for one in about["input"]] == ["in.parquet"]
+    expected = load_bundle(place).predict(schema.records(some))
+    assert scores(tmp_path / "out")["score"].tolist() == expected.tolist()
+
+
+@pytest.mark.usefixtures("small", "at_home")
+def test_csv_parquet_and_folders_of_them_give_the_same(some: pd.DataFrame, tmp_path: Path) -> None:
+    saved(some, tmp_path / "a.csv")
+    saved(some, tmp_path / "a.parquet")
+    for number, rows in enumerate((some.head(0), some.head(37), some.iloc[37:41], some.iloc[41:])):
+        saved(rows, tmp_path / f"csv/{number}.csv")
+        saved(rows.iloc[:, ::-1].assign(other=1), tmp_path / f"parquet/deep/{number}.parquet")
+    saved(some.astype(dict.fromkeys(NUMBERS, "float32")), tmp_path / "parquet/.hidden.parquet")
+    found = []
+    for name in ("a.csv", "a.parquet", "csv", "parquet"):
+        assert run(tmp_path / name, tmp_path / f"out {name}") == 0
+        found.append({path: content for path, content in files(tmp_path / f"out {name}").items() if path != job.DONE})
+    assert found[0] == found[1] == found[2] == found[3]
+    assert len(found[0]) == 7
+
+
+def test_the_numbers_are_the_same_on_several_threads(
+    at_home: Settings, models: Models, some: pd.DataFrame, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(reader, "CHUNK", 5)
+    source, place = saved(some, tmp_path / "in.parquet"), at_home.home / "bundles" / problem.NAME / "1"
+    for threads in (1, 4):
+        result = job.score(reader.Source(source), tmp_path / f"out{threads}", place, "1", threads)
+        assert result == job.Result(200, 0, 200)
+    assert files(tmp_path / "out1") == files(tmp_path / "out4")
+    assert scores(tmp_path / "out4")["score"].tolist() == models.scores[0].tolist()
+
+
+def test_without_a_compiled_model_scikit_learn_scores(at_home: Settings, some: pd.DataFrame, tmp_path: Path) -> None:
+    place = at_home.home / "bundles" / problem.NAME / "1"
+    pipeline = load_bundle(place).pipeline
+    (place / COMPILED).unlink()
+    manifest = json.loads((place / MANIFEST).read_text())
+    del manifest["files"][COMPILED]
+    (place / MANIFEST).write_text(json.dumps(manifest | {"engine": {"name": "scikit-learn", "why": "a test"}}))
+    assert run(saved(some, tmp_path / "in.parquet"), tmp_path / "out") == 0
+    assert scores(tmp_path / "out")["score"].tolist() == predict(pipeline, some).tolist()
+    assert json.loads((tmp_path / "out/scored.json").read_text())["engine"] == "scikit-learn"
+
+
+# ---- bad rows
+
+
+@pytest.mark.usefixtures("small")
+def test_bad_rows_are_kept_apart_with_the_words_of_the_api(
+    at_home: Settings, client: httpx2.Client, some: pd.DataFrame, tmp_path: Path
+) -> None:
+    assert BOUNDED.high is not None
+    for place, value in ((3, BOUNDED.high + 1), (50, None), (51, np.inf)):
+        some.loc[place, BOUNDED.name] = value
+    assert run(saved(some, tmp_path / "in.parquet"), tmp_path / "out") == 0
+    found = bad(tmp_path / "out")
+    assert found["row"].tolist() == [4, 51, 52]
+    assert found[problem.ID].tolist() == some.loc[[3, 50, 51], problem.ID].tolist()
+    for place, reasons in zip((3, 50), found["reasons"], strict=False):
+        answer = client.post("/predict", json={"record": schema.records(some.iloc[[place]])[0]})
+        assert answer.status_code == 422
+        assert reasons.partition(": ")[2] in answer.text
+        assert reasons.startswith(f"{BOUNDED.name}: ")
+    kept = scores(tmp_path / "out")
+    assert sorted([*kept["row"], *found["row"]]) == list(range(1, 201))
+    assert json.loads((tmp_path / "out/scored.json").read_text())["bad"] == 3
+
+
+@pytest.mark.usefixtures("small", "at_home")
+def test_a_csv_cell_that_is_no_number_and_a_row_of_too_few_fields_cost_only_their_rows(
+    some: pd.DataFrame, tmp_path: Path, models: Models
+) -> None:
+    lines = saved(some, tmp_path / "in.csv").read_text().splitlines()
+    width, place = lines[0].count(",") + 1, lines[0].split(",").index(BOUNDED.name)
+    cells = lines[101].split(",")
+    lines[101] = ",".join([*cells[:place], "many", *cells[place + 1 :]])
+    lines[40] = "a,b"
+    lines[180] = lines[180][:20]
+    (tmp_path / "in.csv").write_text("\n".join(lines))  # no newline at the end either
+    assert run(tmp_path / "in.csv", tmp_path / "out") == 0
+    found = bad(tmp_path / "out").set_index("row").sort_index()["reasons"]
+    assert list(found.index) == [40, 101, 180]
+    assert found[40] == f"2 fields where {width} are expected: a,b"
+    assert found[101].startswith(f"{BOUNDED.name}: Input should be a valid number")
+    kept = scores(tmp_path / "out")
+    assert kept["row"].tolist() == [row for row in range(1, 201) if row not in (40, 101, 180)]
+    assert kept["score"].tolist() == np.delete(models.scores[0], [39, 100, 179]).tolist()
+
+
+@pytest.mark.usefixtures("at_home")
+def test_a_row_that_the_model_fails_on_is_bad_and_the_others_are_scored(
+    some: pd.DataFrame, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = Bundle.predict_columns
+    poison = some.loc[7, BOUNDED.name]
+
+    def fails(self: Bundle, inputs: schema.Columns) -> np.ndarray:
+        if poison in inputs[BOUNDED.name].tolist():
+            raise ValueError("not this one")
+        return real(self, inputs)
+
+    monkeypatch.setattr(Bundle, "predict_columns", fails)
+    assert run(saved(some, tmp_path / "in.parquet"), tmp_path / "out") == 0
+    wrong = some.index[some[BOUNDED.name] == poison] + 1
+    assert bad(tmp_path / "out")["row"].tolist() == wrong.tolist()
+    assert set(bad(tmp_path / "out")["reasons"]) == {"the model cannot score it (ValueError: not this one)"}
+    assert len(scores(tmp_path / "out")) == 200 - len(wrong)
+
+
+def values_of(column: schema.Column) -> st.SearchStrategy[Any]:
+    if column.text:
+        texts = [*(column.allowed or ()), "AA", "AAA", "A", "aa", "AA\n", "", " AA"]
+        return st.none() | st.sampled_from(texts) | st.text(max_size=3)
+    ends = [end for end in (column.low, column.high) if end is not None]
+    near = [float(np.nextafter(end, side)) for end in ends for side in (-np.inf, end, np.inf)]
+    return st.none() | st.sampled_from([*near, 0.0, -1.0, float("inf"), -float("inf")]) | st.floats(allow_nan=False)
+
+
+@examples(max_examples=50, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(data=st.data(), validated=st.booleans())
+def test_the_check_of_columns_says_what_the_record_says_of_each_row(
+    data: st.DataObject, validated: bool, models: Models, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    good = models.records[: data.draw(st.integers(1, 30))]
+    changes = st.dictionaries(st.sampled_from(schema.names()), st.none(), max_size=2)
+    records = []
+    for one in good:
+        names = data.draw(changes)
+        records.append({**one, **{name: data.draw(values_of(column_of(name))) for name in names}})
+    expected = [bool(record_checks.reasons(one)) for one in records]
+    table = schema.from_frame(schema.frame(records))
+    assert record_checks.refused(table).tolist() == expected
+    if validated:  # the slow way, for a Record with validators of its own
+        with monkeypatch.context() as patch:
+            patch.setattr(record_checks, "_has_validators", lambda: True)
+            assert record_checks.refused(table).tolist() == expected
+
+
+def column_of(name: str) -> schema.Column:
+    return next(column for column in schema.columns() if column.name == name)
+
+
+@pytest.fixture
+def another(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
+    """A Record with rules that few have."""
+
+    def even(value: float) -> float:
+        if value % 2:
+            raise ValueError("must be even")
+        return value
+
+    def change(**fields: Any) -> None:
+        checks: Any = {"even": field_validator("checked")(even)} if "checked" in fields else None
+        config = problem.Record.model_config
+        record = create_model("Record", __config__=config, __validators__=checks, **fields)
+        monkeypatch.setattr(problem, "Record", record)
+        forget()
+
+    def forget() -> None:
+        schema.columns.cache_clear()
+        for one in (record_checks._alone, record_checks._whole, record_checks._refused_value):
+            one.cache_clear()
+
+    yield change
+    monkeypatch.undo()
+    forget()
+
+
+@pytest.mark.parametrize(
+    ("field", "values", "refused"),
+    [
+        ((int, Field(ge=1)), [1.0, 2.5, 0.0, np.nan], [False, True, True, True]),
+        ((float | None, Field(multiple_of=0.5)), [1.0, 1.25, np.nan], [False, True, False]),
+        ((float, Field(gt=1, lt=2)), [1.0, 1.5, 2.0], [True, False, True]),
+        ((str, Field(min_length=2)), ["ab", "a", None], [False, True, True]),
+        ((Literal["a", "b"] | None, ...), ["a", "c", None], [False, True, False]),
+    ],
+    ids=["whole numbers", "multiples", "open bounds", "length", "choices"],
+)
+def test_rules_of_any_kind_are_the_records(another: Any, field: Any, values: list[Any], refused: list[bool]) -> None:
+    another(one=field)
+    table = schema.from_frame(pd.DataFrame({"one": values}).astype(schema.dtypes()))
+    assert record_checks.refused(table).tolist() == refused
+    assert [bool(record_checks.reasons(one)) for one in record_checks.records(table)] == refused
+
+
+def test_a_validator_of_the_cloners_own_counts(another: Any) -> None:
+    another(checked=(float, ...))
+    table = schema.from_frame(pd.DataFrame({"checked": [2.0, 3.0]}))
+    assert record_checks.refused(table).tolist() == [False, True]
+    assert "must be even" in record_checks.reasons({"checked": 3.0})
+
+
+# ---- a kill, and the same command again
+
+
+def begin(settings: Settings, source: Path, output: Path) -> subprocess.Popen[bytes]:
+    """The command as a process, in small chunks so that there is time to kill it."""
+    code = "import sys; from serving.batch import reader; reader.CHUNK = 40; from serving.__main__ import main; sys.exit(main())"
+    command = [sys.executable, "-c", code, "batch", "--input", str(source), "--output", str(output)]
+    environment = os.environ | {"MLOPS_HOME": str(settings.home)}
+    return subprocess.Popen(command, cwd=ROOT, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
+
+
+def test_a_run_that_was_killed_goes_on_where_it_stopped_to_the_same_bytes(
+    at_home: Settings, rows: pd.DataFrame, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    table = rows.iloc[5000:13000][[problem.ID, *schema.names()]].reset_index(drop=True)
+    table.loc[::1000, BOUNDED.name] = np.inf
+    source, output = saved(table, tmp_path / "in.parquet"), tmp_path / "out"
+    for wanted in (5, 60):
+        process = begin(at_home, source, output)
+        until = time.monotonic() + 60
+        while len(list(output.glob("scores/*.parquet"))) < wanted and time.monotonic() < until:
+            assert process.poll() is None, process.stderr and process.stderr.read().decode()
+            time.sleep(0.005)
+        children = psutil.Process(process.pid).children(recursive=True)
+        process.send_signal(signal.SIGKILL)
+        process.wait(30)
+        assert process.stderr
+        process.stderr.close()
+        assert psutil.wait_procs(children, timeout=30)[1] == [], "processes that outlive the first one"
+    before = files(output)
+    assert job.DONE not in before
+    assert 60 <= len([name for name in before if name.startswith("scores/part")]) < 200
+    monkeypatch.setattr(reader, "CHUNK", 40)
+    place = at_home.home / "bundles" / problem.NAME / "1"
+    result = job.score(reader.Source(source), output, place, "1", 1)
+    assert (result.rows, result.bad) == (8000, 8)
+    assert 0 < result.computed <= 8000 - 60 * 40
+    job.score(reader.Source(source), tmp_path / "whole", place, "1", 1)
+    after = files(output)
+    assert after == files(tmp_path / "whole")
+    assert {
+        name: content for name, content in before.items() if name.startswith("scores/part")
+    }.items() <= after.items()
+
+
+@pytest.mark.usefixtures("at_home")
+def test_done_is_done(some: pd.DataFrame, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    source = saved(some, tmp_path / "in.parquet")
+    assert run(source, tmp_path / "out") == 0
+    before = files(tmp_path / "out")
+    assert run(source, tmp_path / "out") == 0
+    assert "200 rows, 0 bad | version 1 | all there already" in capsys.readouterr().out.splitlines()[-1]
+    assert files(tmp_path / "out") == before
+
+
+@pytest.mark.parametrize("what", ["input", "version"])
+@pytest.mark.parametrize("done", [True, False])
+def test_another_input_or_version_does_not_mix_with_what_is_there(
+    at_home: Settings, some: pd.DataFrame, tmp_path: Path, capsys: pytest.CaptureFixture[str], what: str, done: bool
+) -> None:
+    source, output = saved(some, tmp_path / "in.parquet"), tmp_path / "out"
+    assert run(source, output) == 0
+    if not done:
+        (output / job.DONE).rename(output / job.BEGUN)
+        (output / "scores/part-00000.parquet").unlink()
+    saved(some.head(100), source) if what == "input" else set_route(at_home, champion="2")
+    before = files(output)
+    assert run(source, output) == 1
+    said = capsys.readouterr().err
+    assert "holds the scores of something else" in said
+    assert f"{what} was " in said
+    assert files(output) == before
+
+
+@pytest.mark.usefixtures("at_home")
+def test_a_folder_with_other_things_in_it_is_left_alone(
+    some: pd.DataFrame, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    source, output = saved(some, tmp_path / "in.parquet"), tmp_path / "out"
+    output.mkdir()
+    (output / "thesis.txt").write_text("mine")
+    assert run(source, output) == 1
+    assert "holds no scores of ours" in capsys.readouterr().err
+    assert files(output) == {"thesis.txt": b"mine"}
+
+
+# ---- what cannot be scored at all
+
+
+def no_column(table: pd.DataFrame) -> pd.DataFrame:
+    return table.drop(columns=BOUNDED.name)
+
+
+def text_for_numbers(table: pd.DataFrame) -> pd.DataFrame:
+    return table.astype({BOUNDED.name: "str"})
+
+
+@pytest.mark.usefixtures("at_home")
+@pytest.mark.parametrize(
+    ("name", "content", "words"),
+    [
+        ("in.parquet", no_column, f"has no column {BOUNDED.name}"),
+        ("in.csv", no_column, f"has no column {BOUNDED.name}"),
+        ("in.parquet", text_for_numbers, "but the model takes numbers"),
+        ("in.parquet", b"no parquet at all", "cannot be read"),
+        ("in.csv", b"", "no column"),
+        ("in.csv", b"\xff\xfe\x00\xff", "cannot be read"),
+        ("in.xlsx", b"", "a .parquet or .csv file is needed"),
+        ("in", None, "a .parquet or .csv file is needed"),
+    ],
+)
+def test_an_input_that_cannot_be_read_is_refused_and_the_message_says_why(
+    some: pd.DataFrame, tmp_path: Path, capsys: pytest.CaptureFixture[str], name: str, content: Any, words: str
+) -> None:
+    source = tmp_path / name
+    if callable(content):
+        saved(content(some), source)
+    elif content is not None:
+        source.write_bytes(content)
+    assert run(source, tmp_path / "out") == 1
+    said = capsys.readouterr().err
+    assert words in said
+    assert "Traceback" not in said
+    assert not (tmp_path / "out" / job.DONE).exists()
+
+
+@pytest.mark.usefixtures("at_home")
+@pytest.mark.parametrize("name", ["in.csv", "in.parquet"])
+def test_no_rows_are_no_trouble(
+    some: pd.DataFrame, tmp_path: Path, capsys: pytest.CaptureFixture[str], name: str
+) -> None:
+    assert run(saved(some.head(0), tmp_path / name), tmp_path / "out") == 0
+    assert "| 0 rows, 0 bad |" in capsys.readouterr().out
+    assert list(scores(tmp_path / "out").columns) == ["row", "score", "decision"]
+
+
+@pytest.mark.usefixtures("at_home")
+def test_an_input_with_nothing_but_bad_rows_is_accounted_for(some: pd.DataFrame, tmp_path: Path) -> None:
+    some[BOUNDED.name] = -1e9
+    assert run(saved(some, tmp_path / "in.csv"), tmp_path / "out") == 0
+    assert (len(scores(tmp_path / "out")), len(bad(tmp_path / "out"))) == (0, 200)
+
+
+@pytest.mark.usefixtures("at_home")
+@pytest.mark.skipif(NULLABLE is None, reason="no input of this problem may be missing")
+def test_a_column_that_is_missing_throughout_is_scored_as_missing(some: pd.DataFrame, tmp_path: Path) -> None:
+    some[NULLABLE] = None
+    for name in ("in.csv", "in.parquet"):
+        assert run(saved(some, tmp_path / name), tmp_path / f"out {name}") == 0
+        assert len(scores(tmp_path / f"out {name}")) == 200
+
+
+def test_a_disk_that_is_full_stops_the_run_which_goes_on_later(
+    at_home: Settings, some: pd.DataFrame, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, small: None
+) -> None:
+    source, output = saved(some, tmp_path / "in.parquet"), tmp_path / "out"
+    place, real, room = at_home.home / "bundles" / problem.NAME / "1", chunk.write, [4]
+
+    def full(path: Path, content: Any) -> None:
+        if room[0] == 0:
+            raise OSError(28, "No space left on device")
+        room[0] -= 1
+        real(path, content)
+
+    monkeypatch.setattr(chunk, "write", full)
+    with pytest.raises(job.BatchRefused, match=r"cannot be written .*No space left.* goes on where this one stopped"):
+        job.score(reader.Source(source), output, place, "1")
+    room[0] = 100
+    assert job.score(reader.Source(source), output, place, "1") == job.Result(200, 0, 200 - 3 * 30)
+
+
+@pytest.mark.usefixtures("at_home")
+def test_an_output_that_cannot_be_made_is_said_so(
+    some: pd.DataFrame, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "file").write_text("in the way")
+    assert run(saved(some, tmp_path / "in.parquet"), tmp_path / "file/out") == 1
+    assert "cannot be written" in capsys.readouterr().err
+
+
+def test_without_a_champion_it_says_what_to_do(
+    home: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("MLOPS_HOME", str(home.home))
+    assert run(tmp_path / "in.csv", tmp_path / "out") == 1
+    assert "make level1" in capsys.readouterr().err
+
+
+# ---- much
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", ["parquet", "csv"])
+def test_ten_years_stay_under_one_gibibyte(at_home: Settings, rows: pd.DataFrame, tmp_path: Path, kind: str) -> None:
+    inputs, source = rows[[problem.ID, *schema.names()]], tmp_path / f"in.{kind}"
+    copies = max(1, 3_400_000 // len(inputs))
+    if kind == "csv":
+        for number in range(copies):
+            inputs.to_csv(source, index=False, mode="a", header=number == 0)
+    else:
+        pd.concat([inputs] * copies).to_parquet(source)
+    process, peak = begin_big(at_home, source, tmp_path / "out"), 0.0
+    while process.poll() is None:
+        peak = max(peak, together(process.pid))
+        time.sleep(0.05)
+    assert process.returncode == 0
+    assert len(scores(tmp_path / "out")) == copies * len(inputs)
+    print(f"\n{copies * len(inputs):,} rows of {kind}: {peak / 2**20:.0f} MiB at most")
+    assert peak < 2**30
+
+
+def begin_big(settings: Settings, source: Path, output: Path) -> subprocess.Popen[bytes]:
+    command = [sys.executable, "-m", "serving", "batch", "--input", str(source), "--output", str(output)]
+    return subprocess.Popen(command, cwd=ROOT, env=os.environ | {"MLOPS_HOME": str(settings.home)})
+
+
+def together(pid: int) -> float:
+    try:
+        process = psutil.Process(pid)
+        return sum(one.memory_info().rss for one in (process, *process.children(recursive=True)))
+    except psutil.NoSuchProcess:
+        return 0.0
