@@ -16,14 +16,13 @@ from rich.console import Console
 from rich.table import Table
 
 from level1_pipeline import problem, schema
-from level1_pipeline.bundle.load import BundleRefused
+from level1_pipeline.errors import BundleRefused, LeaseHeld, LeaseLost, PromotionRefused, StepFileChanged
 from level1_pipeline.orchestration.prefect_server import prefect_server, wait_until_ready
 from level1_pipeline.orchestration.run import Request, day, run_training, today
-from level1_pipeline.registry import PromotionRefused, Registry
+from level1_pipeline.registry import Registry
 from level1_pipeline.settings import Settings
-from level1_pipeline.steps.step import Facts, StepFileChanged
-from level1_pipeline.store.database import LeaseLost, Route
-from level1_pipeline.store.leases import LeaseHeld
+from level1_pipeline.steps.step import Facts
+from level1_pipeline.store.database import Route
 
 # Errors that say what to do by themselves: no traceback for them.
 EXPECTED = (

@@ -17,30 +17,21 @@ from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
 from level1_pipeline import problem
-from level1_pipeline.bundle.load import (
-    Bundle,
-    BundleRefused,
-    bundle_checksum,
-    load_bundle,
-    replace_folder,
-    verify_bundle,
-)
+from level1_pipeline.bundle.load import Bundle, bundle_checksum, load_bundle, replace_folder, verify_bundle
+from level1_pipeline.errors import BundleRefused
 from level1_pipeline.settings import Settings
-from level1_pipeline.store import leases
+from level1_pipeline.store import clock, leases
 from level1_pipeline.store.database import ENDED, Change, Lease, Route, Store
 from level1_pipeline.store.tables import rollouts
 
 if TYPE_CHECKING:
     from mlflow.tracking import MlflowClient
+from level1_pipeline.errors import PromotionRefused
 
 logger = logging.getLogger(__name__)
 
 CHAMPION, CHALLENGER, PREVIOUS = "champion", "challenger", "previous"
 ANY = "any"  # a person promotes whatever serves now
-
-
-class PromotionRefused(RuntimeError):
-    """This version may not be served in this way now; the message says why."""
 
 
 class RouteSetByHand(PromotionRefused):
@@ -89,7 +80,7 @@ class Registry:
 
     def bundle_folder(self, version: str) -> Path:
         """Where a published version lies."""
-        return self.settings.home / "bundles" / problem.NAME / version
+        return self.settings.bundles / version
 
     def publish(self, version: str) -> Path:
         """Copy a version's bundle to where it is served from, whole or not at all.
@@ -213,7 +204,7 @@ class Registry:
             return self._change(lease, "roll back", reason, evidence, **wanted)
 
     def _change(self, lease: Lease, action: str, reason: str, evidence: dict[str, Any] | None, **wanted: Any) -> Route:
-        change = Change(self.settings.who, action, reason, self.settings.now(), evidence or {})
+        change = Change(self.settings.who, action, reason, clock.now(self.settings), evidence or {})
         active = (rollouts.c.problem == problem.NAME) & rollouts.c.state.not_in(ENDED)
         # A promotion is refused while a rollout goes on; a rollback ends it.
         ended = rollouts.update().where(active).values(state="rolled back", waiting=None, since=change.at)

@@ -1,4 +1,4 @@
-"""Every setting of the project (environment variables `MLOPS_…` or a `.env` file), and the clock.
+"""Every setting of the project (environment variables `MLOPS_…` or a `.env` file), in groups that are the policies of their parts.
 
 Settings are built at entry points only and handed down; nothing reads the environment elsewhere.
 """
@@ -8,11 +8,22 @@ from __future__ import annotations
 import getpass
 import os
 import re
-from datetime import UTC, datetime
+from collections.abc import Mapping
+from datetime import datetime
 from pathlib import Path
+from typing import Annotated, Any
 
-from pydantic import Field, field_validator
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic import BaseModel, ConfigDict, Field, field_validator
+from pydantic_settings import (
+    BaseSettings,
+    DotEnvSettingsSource,
+    EnvSettingsSource,
+    NoDecode,
+    PydanticBaseSettingsSource,
+    SettingsConfigDict,
+)
+
+from level1_pipeline import problem
 
 TRIGGERS = ("monitoring", "new data", "schedule")  # that start trainings at Level 2 without a person
 APPROVALS = ("shadow", "canary", "bake", "champion", "all")  # steps of a rollout that can wait for a person
@@ -40,23 +51,155 @@ QUIET = {
 }
 
 
-def words(text: str, possible: tuple[str, ...]) -> set[str]:
-    """The words of a comma-separated setting. Raises ValueError for one that is not possible."""
-    found = set(filter(None, (word.strip() for word in text.split(","))))
-    if unknown := sorted(found - set(possible)):
+def _choices(text: object, possible: tuple[str, ...]) -> object:
+    """The set that a comma-separated text names. Raises ValueError for a name that is not possible."""
+    if not isinstance(text, str):
+        return text
+    chosen = set(filter(None, (name.strip() for name in text.split(","))))
+    if unknown := sorted(chosen - set(possible)):
         raise ValueError(f"'{unknown[0]}' is not known; possible are {', '.join(possible)} (several: comma-separated)")
-    return found
+    return chosen
 
 
-def growing(text: str) -> tuple[float, ...]:
-    """Comma-separated shares of the traffic. Raises ValueError if they do not grow, or leave 0 to 1."""
-    try:
-        shares = tuple(float(share) for share in text.split(","))
-    except ValueError:
-        shares = ()
-    if not shares or list(shares) != sorted({share for share in shares if 0 < share < 1}):
-        raise ValueError(f"'{text}' are not shares that grow and lie between 0 and 1; write for example 0.25,0.5")
-    return shares
+class Group(BaseModel):
+    """Settings that belong together. Each is one environment variable, `MLOPS_` and the name of the field."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True, validate_default=True)
+
+
+class RolloutPolicy(Group):
+    """What a rollout demands: shares, minimum samples, alarms, and who must agree (docs/rollout.md says why)."""
+
+    canary_shares: Annotated[tuple[float, ...], NoDecode] = Field(
+        (0.05, 0.25, 0.5), description="of the traffic, step by step; less traffic, fewer steps: 0.25,0.5"
+    )
+    canary_hours: float = Field(
+        24.0, gt=0, description="each canary step lasts at least this long, and so does the bake"
+    )
+    canary_max_days: float = Field(
+        7.0, gt=0, description="a canary step or bake that stays inconclusive this long is rolled back as not proved"
+    )
+    shadow_days: int = Field(3, ge=2, description="days with outcomes that a shadow is judged on, at least")
+    shadow_max_days: float = Field(
+        14.0, gt=0, description="a shadow that stays inconclusive this long is rolled back as not proved"
+    )
+    min_requests: int = Field(
+        500, gt=0, description="answers of each arm, over all canary steps, before a version becomes champion"
+    )
+    step_requests: int = Field(100, gt=0, description="answers of the candidate in each canary step, at least")
+    min_outcomes: int = Field(
+        100, gt=0, description="canary answers with a matured outcome before a version becomes champion"
+    )
+    max_error_rate: float = Field(
+        0.001,
+        ge=0,
+        lt=1,
+        description="share of its answers that a candidate may fail (raise, or say NaN) where the champion does not",
+    )
+    max_slowdown: float = Field(
+        3.0, gt=1, description="a candidate that takes this many times the champion's time for a row (and 1 ms) fails"
+    )
+    max_shift: float = Field(
+        1.0,
+        gt=0,
+        description="mean score of the candidate against the champion's, in standard deviations; beyond: fail",
+    )
+    approvals: Annotated[frozenset[str], NoDecode] = Field(
+        frozenset(), description="steps that wait for a person: any of `shadow,canary,bake,champion`, or `all`"
+    )
+    max_rollbacks: int = Field(
+        3, gt=0, description="after so many rollbacks in a row a person must start the next rollout, or say `reset`"
+    )
+
+    @field_validator("canary_shares", mode="before")
+    @classmethod
+    def _growing_shares(cls, given: object) -> object:
+        """Shares of the traffic that grow and lie between 0 and 1."""
+        try:
+            shares = tuple(map(float, given.split(","))) if isinstance(given, str) else tuple(given)  # type: ignore[arg-type]
+        except ValueError:
+            shares = ()
+        if not shares or list(shares) != sorted({share for share in shares if 0 < share < 1}):
+            raise ValueError(f"'{given}' are not shares that grow and lie between 0 and 1; write for example 0.25,0.5")
+        return shares
+
+    @field_validator("approvals", mode="before")
+    @classmethod
+    def _known_steps(cls, given: object) -> object:
+        steps = _choices(given, APPROVALS)
+        return set(APPROVALS) - {"all"} if isinstance(steps, set | frozenset) and "all" in steps else steps
+
+
+class RetrainingPolicy(Group):
+    """When a training may start by itself: budgets and prices."""
+
+    cooldown_days: float = Field(6.5, ge=0, description="from one automatic training to the next")
+    min_new_outcomes: int = Field(
+        2000,
+        ge=0,
+        description="outcomes that must have matured since the last training that was judged, before the next",
+    )
+    period_days: float = Field(28.0, gt=0, description="the period of the three budgets below")
+    max_trainings: int = Field(4, gt=0, description="automatic trainings in a period")
+    max_compute_seconds: float = Field(1800.0, gt=0, description="of all trainings in a period")
+    max_rejected: int = Field(
+        3, gt=0, description="rejected candidates or stopped trainings in a row, in a period, before giving up (ticket)"
+    )
+    training_seconds: float = Field(60.0, gt=0, description="what a training that was not measured is taken to need")
+    training_dollars_per_hour: float = Field(3.0, ge=0, description="price of compute while a training runs")
+    training_dollars: float = Field(
+        50.0, ge=0, description="price of a training beside its compute: the rollout, and the person who looks at it"
+    )
+
+
+class LoopPolicy(Group):
+    """How often the control loop looks, and what starts trainings."""
+
+    monitor_every_days: float = Field(
+        1.0, gt=0, description="the control loop looks at the newest week this often, on the clock"
+    )
+    operate_seconds: float = Field(60.0, gt=0, description="pause between two cycles of the control loop")
+    triggers: Annotated[frozenset[str], NoDecode] = Field(
+        frozenset({"monitoring"}),
+        description="what starts trainings at Level 2: any of `monitoring,new data,schedule`; empty: only a person",
+    )
+    schedule_days: float = Field(28.0, gt=0, description="with the trigger `schedule`: days between two trainings")
+
+    @field_validator("triggers", mode="before")
+    @classmethod
+    def _known_triggers(cls, given: object) -> object:
+        return _choices(given, TRIGGERS)
+
+
+GROUPS: dict[str, type[Group]] = {"rollout": RolloutPolicy, "retraining": RetrainingPolicy, "loop": LoopPolicy}
+
+
+def _as_variable(value: object) -> str:
+    """A value as the environment holds it: nothing is empty, several are comma-separated."""
+    if isinstance(value, tuple | frozenset):
+        return ",".join(str(part) for part in (value if isinstance(value, tuple) else sorted(value)))
+    return "" if value is None else str(value)
+
+
+class _WithGroups:
+    """A source of settings that finds those of a group, too: their variables do not name the group."""
+
+    def __init__(self, source: PydanticBaseSettingsSource, flat: PydanticBaseSettingsSource):
+        self.source, self.flat = source, flat
+
+    def __call__(self) -> dict[str, Any]:
+        """The values that are set: those of a group in a dictionary under its name."""
+        values, found = self.flat(), {name: value for name, value in self.source().items() if name not in GROUPS}
+        for group, kind in GROUPS.items():
+            if given := {name: values[name] for name in kind.model_fields if name in values}:
+                found[group] = given
+        return found
+
+
+class _Flat(RolloutPolicy, RetrainingPolicy, LoopPolicy, BaseSettings):
+    """All fields of the groups under the names that they have in the environment."""
+
+    model_config = SettingsConfigDict(env_prefix="MLOPS_", env_file=".env", extra="ignore")
 
 
 class Settings(BaseSettings):
@@ -108,64 +251,27 @@ class Settings(BaseSettings):
         400.0, gt=0, description="logged predictions and their outcomes are deleted when older than this, in days"
     )
 
-    canary_shares: str = Field(
-        "0.05,0.25,0.5", description="of the traffic, step by step; less traffic, fewer steps: 0.25,0.5"
+    rollout: Annotated[RolloutPolicy, NoDecode] = Field(RolloutPolicy(), description="the policy of rollouts")
+    retraining: Annotated[RetrainingPolicy, NoDecode] = Field(
+        RetrainingPolicy(), description="the policy of retraining"
     )
-    canary_hours: float = Field(
-        24.0, gt=0, description="each canary step lasts at least this long, and so does the bake"
-    )
-    canary_max_days: float = Field(
-        7.0, gt=0, description="a canary step or bake that stays inconclusive this long is rolled back as not proved"
-    )
-    shadow_days: int = Field(3, ge=2, description="days with outcomes that a shadow is judged on, at least")
-    shadow_max_days: float = Field(
-        14.0, gt=0, description="a shadow that stays inconclusive this long is rolled back as not proved"
-    )
-    min_requests: int = Field(
-        500, gt=0, description="answers of each arm, over all canary steps, before a version becomes champion"
-    )
-    step_requests: int = Field(100, gt=0, description="answers of the candidate in each canary step, at least")
-    min_outcomes: int = Field(
-        100, gt=0, description="canary answers with a matured outcome before a version becomes champion"
-    )
-    max_error_rate: float = Field(
-        0.001,
-        ge=0,
-        lt=1,
-        description="share of its answers that a candidate may fail (raise, or say NaN) where the champion does not",
-    )
-    max_slowdown: float = Field(
-        3.0, gt=1, description="a candidate that takes this many times the champion's time for a row (and 1 ms) fails"
-    )
-    max_shift: float = Field(
-        1.0,
-        gt=0,
-        description="mean score of the candidate against the champion's, in standard deviations; beyond: fail",
-    )
-    approvals: str = Field(
-        "", description="steps that wait for a person: any of `shadow,canary,bake,champion`, or `all`"
-    )
-    max_rollbacks: int = Field(
-        3, gt=0, description="after so many rollbacks in a row a person must start the next rollout, or say `reset`"
-    )
+    loop: Annotated[LoopPolicy, NoDecode] = Field(LoopPolicy(), description="the policy of the control loop")
 
-    cooldown_days: float = Field(6.5, ge=0, description="from one automatic training to the next")
-    min_new_outcomes: int = Field(
-        2000,
-        ge=0,
-        description="outcomes that must have matured since the last training that was judged, before the next",
-    )
-    period_days: float = Field(28.0, gt=0, description="the period of the three budgets below")
-    max_trainings: int = Field(4, gt=0, description="automatic trainings in a period")
-    max_compute_seconds: float = Field(1800.0, gt=0, description="of all trainings in a period")
-    max_rejected: int = Field(
-        3, gt=0, description="rejected candidates or stopped trainings in a row, in a period, before giving up (ticket)"
-    )
-    training_seconds: float = Field(60.0, gt=0, description="what a training that was not measured is taken to need")
-    training_dollars_per_hour: float = Field(3.0, ge=0, description="price of compute while a training runs")
-    training_dollars: float = Field(
-        50.0, ge=0, description="price of a training beside its compute: the rollout, and the person who looks at it"
-    )
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[Any, ...]:
+        """What a caller gives wins over the environment, and that over the file `.env`."""
+        return (
+            init_settings,
+            _WithGroups(env_settings, EnvSettingsSource(_Flat)),
+            _WithGroups(dotenv_settings, DotEnvSettingsSource(_Flat)),
+        )
 
     @field_validator("webhook")
     @classmethod
@@ -173,34 +279,6 @@ class Settings(BaseSettings):
         if url and not re.match("https?://[^/]", url):
             raise ValueError("the webhook must be a URL that begins with http:// or https://")
         return url
-
-    monitor_every_days: float = Field(
-        1.0, gt=0, description="the control loop looks at the newest week this often, on the clock"
-    )
-    operate_seconds: float = Field(60.0, gt=0, description="pause between two cycles of the control loop")
-    triggers: str = Field(
-        "monitoring",
-        description="what starts trainings at Level 2: any of `monitoring,new data,schedule`; empty: only a person",
-    )
-    schedule_days: float = Field(28.0, gt=0, description="with the trigger `schedule`: days between two trainings")
-
-    @field_validator("triggers")
-    @classmethod
-    def _known_triggers(cls, triggers: str) -> str:
-        words(triggers, TRIGGERS)
-        return triggers
-
-    @field_validator("approvals")
-    @classmethod
-    def _known_steps(cls, approvals: str) -> str:
-        words(approvals, APPROVALS)
-        return approvals
-
-    @field_validator("canary_shares")
-    @classmethod
-    def _growing_shares(cls, shares: str) -> str:
-        growing(shares)
-        return shares
 
     @field_validator("predict_key_hash", "admin_key_hash")
     @classmethod
@@ -245,19 +323,32 @@ class Settings(BaseSettings):
         return self.store_uri or f"sqlite:///{self.home / 'operations.db'}"
 
     @property
+    def bundles(self) -> Path:
+        """Folder of the published bundles of this problem, one folder for each version."""
+        return self.home / "bundles" / problem.NAME
+
+    @property
     def who(self) -> str:
         """The name that the audit log records."""
         return self.actor or getpass.getuser()
 
-    def now(self) -> datetime:
-        """The time of decisions, aware UTC. Wall time is read apart from it, where data is ingested."""
-        if self.clock == "wall":
-            return datetime.now(UTC)
-        if self.clock == "replay":
-            from level1_pipeline.store.database import Store
+    def changed(self, values: Mapping[str, Any]) -> Settings:
+        """A copy with other values of fields, those of the groups included, under the names of the environment.
 
-            return Store(self.operations).replay_time()
-        return datetime.fromisoformat(self.clock).astimezone(UTC)
+        Raises:
+            pydantic.ValidationError: a value of a group is not possible.
+        """
+        update: dict[str, Any] = {name: value for name, value in values.items() if name in type(self).model_fields}
+        for group, kind in GROUPS.items():
+            if given := {name: value for name, value in values.items() if name in kind.model_fields}:
+                update[group] = kind(**(getattr(self, group).model_dump() | given))
+        return self.model_copy(update=update)
+
+    def environment(self) -> dict[str, str]:
+        """The environment variables under which another process has the same settings."""
+        values = self.model_dump(mode="json", exclude=set(GROUPS))
+        values |= {name: value for group in GROUPS for name, value in getattr(self, group).model_dump().items()}
+        return {f"MLOPS_{name.upper()}": _as_variable(value) for name, value in values.items()}
 
     def prepare(self) -> Settings:
         """Make the home folder and silence the tools' telemetry. Call before importing them."""

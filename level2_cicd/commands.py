@@ -9,15 +9,14 @@ from rich.console import Console
 from rich.table import Table
 
 from level1_pipeline import problem
-from level1_pipeline.bundle.load import BundleRefused
 from level1_pipeline.cli import went_back
-from level1_pipeline.registry import PromotionRefused, Registry
+from level1_pipeline.errors import BundleRefused, LeaseHeld, LeaseLost, NoRollout, PromotionRefused
+from level1_pipeline.registry import Registry
 from level1_pipeline.settings import Settings
-from level1_pipeline.store.database import LeaseLost, Store
-from level1_pipeline.store.leases import LeaseHeld
+from level1_pipeline.store import clock
+from level1_pipeline.store.database import Store
 from level2_cicd.control_loop import retraining_budget
 from level2_cicd.rollout import controller
-from level2_cicd.rollout.controller import NoRollout
 from level2_cicd.rollout.policy import CHAMPION, ROLLED_BACK
 from level2_cicd.rollout.state_machine import Decision
 from monitoring.alerting import tickets
@@ -128,6 +127,6 @@ def rollback(settings: Settings, asked: argparse.Namespace) -> int:
 def reset(settings: Settings, asked: argparse.Namespace) -> int:
     """Let trainings and rollouts start by themselves again, after a person has looked."""
     retraining_budget.reset(settings, asked.reason)
-    tickets.person_answered(Store(settings.operations), asked.reason, settings.now())
+    tickets.person_answered(Store(settings.operations), asked.reason, clock.now(settings))
     console.print(f"governor | {problem.NAME} | rejections and rollbacks are forgotten: {asked.reason}", markup=False)
     return 0

@@ -11,7 +11,8 @@ from typing import Any
 import sqlalchemy as sa
 
 from level1_pipeline import problem
-from level1_pipeline.bundle.load import BundleRefused, bundle_checksum, load_bundle, verify_bundle
+from level1_pipeline.bundle.load import bundle_checksum, load_bundle, verify_bundle
+from level1_pipeline.errors import BundleRefused
 from level1_pipeline.registry import Registry
 from level1_pipeline.settings import Settings
 from level1_pipeline.store.arms import SHADOW

@@ -14,6 +14,7 @@ from level1_pipeline import problem
 from level1_pipeline.orchestration.run import day
 from level1_pipeline.registry import Registry
 from level1_pipeline.settings import Settings
+from level1_pipeline.store import clock
 from level2_cicd.control_loop import operate as control
 from level2_cicd.control_loop import retraining_budget, triggers
 from level2_cicd.simulation import story as summer
@@ -27,7 +28,7 @@ REASONS = 3  # are shown; more of them mostly say the same
 def operate(settings: Settings, asked: argparse.Namespace) -> int:
     """Cycles until stopped, or one."""
     if asked.once:
-        _tell(settings.now(), control.Operator(settings).cycle())
+        _tell(clock.now(settings), control.Operator(settings).cycle())
     else:
         with suppress(KeyboardInterrupt):
             control.run(settings, _tell)

@@ -12,11 +12,11 @@ from rich.table import Table
 from sqlalchemy.exc import OperationalError
 
 from level1_pipeline import problem
-from level1_pipeline.bundle.load import BundleRefused
+from level1_pipeline.errors import BundleRefused, LeaseHeld, OutcomeFileRefused
 from level1_pipeline.settings import Settings
+from level1_pipeline.store import clock
 from level1_pipeline.store import quarantine as apart
 from level1_pipeline.store.database import Store
-from level1_pipeline.store.leases import LeaseHeld
 from monitoring import after_run, history
 from monitoring.alerting import tickets as incidents
 from monitoring.data import outcome_files as files
@@ -29,7 +29,7 @@ logger = logging.getLogger(__name__)
 console = Console(highlight=False, soft_wrap=True)
 
 # Errors that say what to do by themselves: no traceback for them.
-EXPECTED = (files.FileRefused, BundleRefused, LeaseHeld, LookupError, TimeoutError, OSError, OperationalError)
+EXPECTED = (OutcomeFileRefused, BundleRefused, LeaseHeld, LookupError, TimeoutError, OSError, OperationalError)
 FINE, FAILED, ACT, DATA_FAULT, INCONCLUSIVE = 0, 1, 3, 4, 5  # exit codes; 2 is the command line's own
 CODES: dict[Cause, int] = {
     "nothing": FINE,
@@ -90,7 +90,7 @@ def show(found: MonitoringRun, events: list[incidents.Event]) -> None:
 
 def outcomes(settings: Settings, asked: argparse.Namespace) -> int:
     """Take in a file of outcomes; 4 if some rows were bad."""
-    found = files.ingest(Store(settings.operations), asked.file, settings.now())
+    found = files.ingest(Store(settings.operations), asked.file, clock.now(settings))
     for reason, count in found.bad.most_common():
         console.print(f"  not kept, {count:,} rows: {reason}", markup=False)
     for example in found.examples:
@@ -120,7 +120,7 @@ def quarantine(settings: Settings, asked: argparse.Namespace) -> int:
     """List the spans that were set apart, or lift one."""
     store = Store(settings.operations)
     if asked.lift is not None:
-        span = apart.lift(store, asked.lift, settings.who, asked.reason, settings.now())
+        span = apart.lift(store, asked.lift, settings.who, asked.reason, clock.now(settings))
         rows = f"{span.slice or 'all rows'} from {text.local(span.start)} to {text.local(span.end)}"
         console.print(f"quarantine | {problem.NAME} | lifted | {rows}: {span.reason}", markup=False)
         return FINE
@@ -144,7 +144,7 @@ def forget(settings: Settings, asked: argparse.Namespace) -> int:
 
 def retain(settings: Settings, asked: argparse.Namespace) -> int:
     """Delete what is too old."""
-    rows, lost = retention.retain(settings, Store(settings.operations), settings.now())
+    rows, lost = retention.retain(settings, Store(settings.operations), clock.now(settings))
     age = f"older than {settings.retention_days:g} days"
     console.print(f"retain | {problem.NAME} | {rows:,} predictions and {lost:,} outcomes {age} deleted", markup=False)
     return FINE

@@ -12,7 +12,7 @@ import pandas as pd
 from level1_pipeline import problem
 from level1_pipeline.bundle.load import Bundle
 from level1_pipeline.settings import Settings
-from level1_pipeline.store import quarantine
+from level1_pipeline.store import clock, quarantine
 from level1_pipeline.store.database import Store
 from level1_pipeline.store.quarantine import Quarantined
 from monitoring import history as run_history
@@ -74,7 +74,7 @@ def run_monitoring(settings: Settings, now: datetime | None = None, days: int = 
     Writes its row in `passes` and, on a data fault, the spans in `quarantine`: in one transaction, so a
     killed pass leaves nothing and can run again. Of a window of another length nothing is kept (`journal.usual`).
     """
-    now = now or settings.now()
+    now = now or clock.now(settings)
     store = Store(settings.operations)
     try:
         view = _look(settings, store, now, last_days(now, days), days)
@@ -98,7 +98,7 @@ def _look(settings: Settings, store: Store, now: datetime, window: Window, days:
         logged=logged,
         reference=_reference(logged, hidden, made),
         champion=champion,
-        model=past_champions.load(settings.home, champion),
+        model=past_champions.load(settings.bundles, champion),
         history=past_champions.releases(store),
         earlier=run_history.earlier(store, window, days, N - 1),
         made=made,
@@ -275,7 +275,7 @@ def _rivals(view: View, now: Scored, longer: Scored) -> tuple[PastChampion, ...]
         return ()
     found, replaced = [], view.release.replaced if _is_new(view) and view.release else None
     for version in past_champions.earlier(view.history, view.champion):
-        other = past_champions.load(view.settings.home, version)
+        other = past_champions.load(view.settings.bundles, version)
         if other is not None and _scores(other, longer[0]) is not None:
             found.append(past_champions.compare(*longer, other, version))
             if version == replaced:
@@ -315,7 +315,7 @@ def _fits_better(view: View) -> str | None:
     mine = past_champions.profile(view.model)
     best, limit = None, MUCH_CLOSER * past_champions.distance(mine, summaries(like=mine))
     for version in past_champions.earlier(view.history, view.champion):
-        other = past_champions.load(view.settings.home, version)
+        other = past_champions.load(view.settings.bundles, version)
         if other is not None:
             theirs = past_champions.profile(other)
             gap = past_champions.distance(theirs, summaries(like=theirs))
@@ -329,7 +329,7 @@ def _performances(view: View) -> tuple[Performance, ...]:
     reference = reference[reference["at"] <= cutoff] if len(reference) else reference
     found = []
     for (version, _), answers in sorted(view.current.answers.items()):
-        model = view.model if version == view.champion else past_champions.load(view.settings.home, version)
+        model = view.model if version == view.champion else past_champions.load(view.settings.bundles, version)
         promised = model.manifest.get("metrics", {}) if model else {}
         same = reference[reference["version"] == version] if len(reference) else None
         found.append(performance.measure(answers, promised, same))

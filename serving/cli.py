@@ -14,23 +14,14 @@ from dataclasses import replace
 from typing import Any
 
 from level1_pipeline import problem, schema
-from level1_pipeline.bundle.load import BundleRefused, verify_bundle
+from level1_pipeline.bundle.load import verify_bundle
+from level1_pipeline.errors import BundleRefused, LeaseHeld, LeaseLost, NoAnswer, RouteRefused
 from level1_pipeline.settings import Settings
-from level1_pipeline.store import leases
-from level1_pipeline.store.database import Change, LeaseLost, Route, Store
-from level1_pipeline.store.leases import LeaseHeld
+from level1_pipeline.store import clock, leases
+from level1_pipeline.store.database import Change, Route, Store
 from serving import server
 from serving.api import security
 from serving.models import loaded_model
-
-
-class RouteRefused(RuntimeError):
-    """This change of the route makes no sense or is not safe; the message says why."""
-
-
-class NoAnswer(RuntimeError):
-    """The service refused, or could not be reached."""
-
 
 EXPECTED = (BundleRefused, LeaseHeld, LeaseLost, RouteRefused, NoAnswer, LookupError, OSError)
 
@@ -61,7 +52,7 @@ def route(settings: Settings, asked: argparse.Namespace) -> int:
     with leases.hold(store, leases.promotion(problem.NAME), settings.lease_seconds) as lease:
         wanted = _wanted(settings, store.route(problem.NAME), asked)
         action = f"route: {asked.mode if asked.mode != 'none' else 'no challenger'}"
-        change = Change(settings.who, action, asked.reason, settings.now(), {})
+        change = Change(settings.who, action, asked.reason, clock.now(settings), {})
         values = {name: getattr(wanted, name) for name in ("challenger", "mode", "share")}
         now = store.change_route(problem.NAME, lease, change, **values)
     words = f"challenger {now.challenger}, mode {now.mode or 'none'}, share {now.share:g}"
@@ -102,8 +93,9 @@ def score(settings: Settings, asked: argparse.Namespace) -> int:
 
 def batch(settings: Settings, asked: argparse.Namespace) -> int:
     """Score a file or a folder."""
+    from level1_pipeline.errors import BatchRefused, InputFileRefused
     from serving.batch import job
-    from serving.batch.reader import InputRefused, Source
+    from serving.batch.reader import Source
 
     version = asked.version or Store(settings.operations).route(problem.NAME).champion
     if version is None:
@@ -112,7 +104,7 @@ def batch(settings: Settings, asked: argparse.Namespace) -> int:
     try:
         place = loaded_model.load(settings, version).bundle.folder
         found = job.score(Source(asked.input), asked.output, place, version, asked.threads)
-    except (job.BatchRefused, InputRefused) as error:
+    except (BatchRefused, InputFileRefused) as error:
         print(f"{type(error).__name__}: {error}", file=sys.stderr)
         return 1
     speed = f"{found.computed / (time.perf_counter() - started):,.0f} rows/s" if found.computed else "all there already"

@@ -51,7 +51,7 @@ def temporary(settings: Settings) -> Iterator[str]:
 
     from serving.api.app import create_app
 
-    config = _config(settings.model_copy(update={"serving_host": "127.0.0.1", "serving_port": 0}), create_app(settings))
+    config = _config(settings.changed({"serving_host": "127.0.0.1", "serving_port": 0}), create_app(settings))
     config.log_level = "warning"
     socket, server = config.bind_socket(), uvicorn.Server(config)
     thread = threading.Thread(target=server.run, args=([socket],))

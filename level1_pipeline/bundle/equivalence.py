@@ -12,7 +12,8 @@ import numpy as np
 import pandas as pd
 
 from level1_pipeline import problem, schema
-from level1_pipeline.bundle.tree_scorer import NotCompilable, Scorer
+from level1_pipeline.bundle.tree_scorer import Scorer
+from level1_pipeline.errors import NotCompilable
 
 TOLERANCE = 1e-12
 UNSEEN = "\x00never seen"

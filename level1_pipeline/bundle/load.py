@@ -30,15 +30,12 @@ if TYPE_CHECKING:
     import pandas as pd
     from sklearn.pipeline import Pipeline
 from level1_pipeline.bundle.predict import predict
+from level1_pipeline.errors import BundleRefused
 from level1_pipeline.schema import frame
 
 MANIFEST, MODEL, GOLDEN, PROFILE = "bundle.json", "model.skops", "golden.json", "profile.parquet"
 COMPILED = "compiled.json"
 GOLDEN_TOLERANCE = 1e-12
-
-
-class BundleRefused(RuntimeError):
-    """The bundle is damaged, is for another problem, or holds what must not be loaded."""
 
 
 @dataclass(frozen=True)

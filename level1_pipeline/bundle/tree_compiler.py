@@ -9,7 +9,7 @@ from level1_pipeline import problem, schema
 
 if TYPE_CHECKING:
     pass
-from level1_pipeline.bundle.tree_scorer import NotCompilable
+from level1_pipeline.errors import NotCompilable
 
 LESS_OR_EQUAL = 3  # treelite's code of the comparison `value <= threshold`
 

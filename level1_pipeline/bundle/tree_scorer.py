@@ -22,13 +22,11 @@ from level1_pipeline import schema
 
 if TYPE_CHECKING:
     import pandas as pd
+from level1_pipeline.errors import NotCompilable
+
 MOST_LEAVES = 64  # of a tree: one bit each
 FEW = 8  # records; more are faster column by column
 BLOCK = 1024  # rows scored together: what fits into the processor's cache
-
-
-class NotCompilable(RuntimeError):
-    """The pipeline is none that this module understands; it is served by scikit-learn itself."""
 
 
 class Scorer:

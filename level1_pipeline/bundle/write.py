@@ -10,7 +10,7 @@ from uuid import uuid4
 
 from level1_pipeline import problem
 from level1_pipeline.bundle.tree_compiler import compile_pipeline
-from level1_pipeline.bundle.tree_scorer import NotCompilable
+from level1_pipeline.errors import NotCompilable
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -17,14 +17,11 @@ from level1_pipeline import problem, schema
 
 if TYPE_CHECKING:
     from great_expectations.expectations.expectation import Expectation
+from level1_pipeline.errors import DataCheckFailed
 from level1_pipeline.evaluation.drift import MIN_ROWS
 
 # A column may be missing often, but one that is always missing has lost its source.
 ALWAYS_MISSING = 0.01
-
-
-class DataCheckFailed(RuntimeError):
-    """The data breaks the schema. The message names column, rule, count, examples and what to do."""
 
 
 @dataclass(frozen=True)

@@ -13,16 +13,14 @@ from typing import Any
 import pandas as pd
 
 from level1_pipeline import problem
-from level1_pipeline.evaluation.data_checks import DataCheckFailed
+from level1_pipeline.errors import DataCheckFailed, LeaseHeld, NotEnoughData, PromotionRefused
 from level1_pipeline.orchestration import lineage
 from level1_pipeline.orchestration.prefect_server import prefect_server, wait_until_ready
-from level1_pipeline.registry import CHAMPION, PromotionRefused, Registry
+from level1_pipeline.registry import CHAMPION, Registry
 from level1_pipeline.settings import Settings
-from level1_pipeline.steps.split import NotEnoughData
 from level1_pipeline.steps.step import Facts, Run
-from level1_pipeline.store import leases
+from level1_pipeline.store import clock, leases
 from level1_pipeline.store.database import Change
-from level1_pipeline.store.leases import LeaseHeld
 
 PASSED, NOT_PASSED, DATA_FAULT = 0, 3, 4  # exit codes, see docs/level1.md
 
@@ -58,7 +56,7 @@ def day(text: str) -> pd.Timestamp:
 
 def today(settings: Settings) -> pd.Timestamp:
     """The beginning of the current local day on the clock."""
-    return pd.Timestamp(settings.now()).tz_convert(problem.TIMEZONE).normalize().tz_convert("UTC")
+    return pd.Timestamp(clock.now(settings)).tz_convert(problem.TIMEZONE).normalize().tz_convert("UTC")
 
 
 def run_training(settings: Settings, request: Request, done: Callable[[str, Facts], None] | None = None) -> Result:
@@ -193,7 +191,7 @@ def _record(
     registry: Registry, run: Run, action: str, reason: str, evidence: dict[str, Any], version: str | None = None
 ) -> None:
     settings = registry.settings
-    change = Change(settings.who, action, reason, settings.now(), {"trigger": run.trigger, **evidence})
+    change = Change(settings.who, action, reason, clock.now(settings), {"trigger": run.trigger, **evidence})
     registry.store.record(problem.NAME, change, to_version=version)
 
 

@@ -9,8 +9,8 @@ import numpy as np
 import pandas as pd
 
 from level1_pipeline import problem
-from level1_pipeline.bundle.load import BundleRefused
 from level1_pipeline.bundle.predict import predict
+from level1_pipeline.errors import BundleRefused
 from level1_pipeline.evaluation import gate
 from level1_pipeline.evaluation import metrics as scores_
 from level1_pipeline.evaluation.gate import Check, Verdict

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from level1_pipeline import problem
-from level1_pipeline.evaluation import data_checks
+from level1_pipeline.errors import DataCheckFailed
 from level1_pipeline.steps.step import Facts, Run, step
 
 
@@ -14,6 +14,6 @@ def extract(run: Run, facts: dict[str, Facts]) -> Facts:
     try:
         rows = problem.load(run.time, settings.source, settings.home / "cache")
     except (ValueError, OSError) as error:
-        raise data_checks.DataCheckFailed(f"the rows of {problem.NAME} cannot be loaded: {error}") from error
+        raise DataCheckFailed(f"the rows of {problem.NAME} cannot be loaded: {error}") from error
     rows.to_parquet(run.path("rows.parquet"), index=False)
     return {"files": ["rows.parquet"], "rows": len(rows), "repaired": rows.attrs.get("glitches", {})}

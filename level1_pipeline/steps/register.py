@@ -9,9 +9,10 @@ from typing import Any
 import pandas as pd
 
 from level1_pipeline import problem, schema
-from level1_pipeline.bundle.load import BundleRefused, load_bundle
+from level1_pipeline.bundle.load import load_bundle
 from level1_pipeline.bundle.predict import predict
 from level1_pipeline.bundle.write import seal_bundle
+from level1_pipeline.errors import BundleRefused
 from level1_pipeline.evaluation import gate, metrics
 from level1_pipeline.evaluation.gate import Check, Verdict
 from level1_pipeline.steps import model_card

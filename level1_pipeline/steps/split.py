@@ -7,6 +7,7 @@ from typing import NamedTuple
 import pandas as pd
 
 from level1_pipeline import problem
+from level1_pipeline.errors import NotEnoughData
 from level1_pipeline.steps.step import Facts, Run, step
 from level1_pipeline.store import quarantine
 
@@ -31,10 +32,6 @@ def split(run: Run, facts: dict[str, Facts]) -> Facts:
         "quarantined": int(hidden.sum()),
         **times,
     }
-
-
-class NotEnoughData(RuntimeError):
-    """There are too few rows with a known outcome to train and to judge a model."""
 
 
 class Split(NamedTuple):

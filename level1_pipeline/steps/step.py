@@ -13,6 +13,7 @@ from typing import Any
 import pandas as pd
 
 from level1_pipeline import problem
+from level1_pipeline.errors import StepFileChanged
 from level1_pipeline.registry import Registry
 from level1_pipeline.settings import Settings
 
@@ -53,10 +54,6 @@ class Run:
     def path(self, name: str) -> Path:
         """A file of this run."""
         return Path(self.folder) / name
-
-
-class StepFileChanged(RuntimeError):
-    """A file is not what the step that wrote it had written."""
 
 
 def step(function: Callable[..., Facts]) -> Callable[[Run, dict[str, Facts]], Facts]:

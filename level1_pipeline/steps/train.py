@@ -9,8 +9,8 @@ import pandas as pd
 
 from level1_pipeline import problem, schema
 from level1_pipeline.bundle.predict import predict
+from level1_pipeline.errors import NotEnoughData
 from level1_pipeline.steps.fit import fit_model
-from level1_pipeline.steps.split import NotEnoughData
 from level1_pipeline.steps.step import Facts, Run, step
 from level1_pipeline.steps.write_bundle import _write_bundle
 

@@ -7,7 +7,8 @@ from dataclasses import asdict
 import pandas as pd
 
 from level1_pipeline import problem
-from level1_pipeline.bundle.load import PROFILE, BundleRefused, verify_bundle
+from level1_pipeline.bundle.load import PROFILE, verify_bundle
+from level1_pipeline.errors import BundleRefused
 from level1_pipeline.evaluation import data_checks, gate
 from level1_pipeline.evaluation.drift import DriftTest, day_summaries, drift_test
 from level1_pipeline.steps import model_card

@@ -1,9 +1,9 @@
-"""The time of decisions for the service: as `settings.now()`, without opening a store for each request."""
+"""The time of all decisions: wall time, a fixed time, or the replay clock that the store keeps (setting `clock`)."""
 
 from __future__ import annotations
 
 import logging
-from datetime import datetime
+from datetime import UTC, datetime
 
 from level1_pipeline.settings import Settings
 from level1_pipeline.store.database import Store
@@ -11,8 +11,19 @@ from level1_pipeline.store.database import Store
 logger = logging.getLogger(__name__)
 
 
+def now(settings: Settings) -> datetime:
+    """The time on the clock of decisions, aware UTC. Ingest times are wall time and are read elsewhere.
+
+    Raises:
+        LookupError: the replay clock was never set.
+    """
+    if settings.clock == "replay":
+        return Store(settings.operations).replay_time()
+    return datetime.now(UTC) if settings.clock == "wall" else datetime.fromisoformat(settings.clock).astimezone(UTC)
+
+
 class Clock:
-    """Wall time, fixed, or the replay clock in the store; the last known replay time while the store fails."""
+    """The same for a service that runs on: it shares a store, and keeps the last replay time while the store fails."""
 
     def __init__(self, settings: Settings, store: Store):
         self.settings, self.store = settings, store
@@ -21,7 +32,7 @@ class Clock:
     def now(self) -> datetime:
         """Aware UTC."""
         if self.settings.clock != "replay":
-            return self.settings.now()
+            return now(self.settings)
         try:
             self._last = self.store.replay_time()
         except Exception:

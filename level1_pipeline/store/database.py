@@ -20,13 +20,10 @@ import sqlalchemy as sa
 from pydantic_core import to_json
 from sqlalchemy.schema import CreateIndex, CreateTable
 
+from level1_pipeline.errors import LeaseLost
 from level1_pipeline.store.tables import APPEND_ONLY, audit, leases, metadata, replay, rollouts, routes
 
 ENDED = ("champion", "rolled back")  # the last states of a rollout
-
-
-class LeaseLost(RuntimeError):
-    """The lease expired and went to somebody else, so this holder may not write any more."""
 
 
 @dataclass(frozen=True)

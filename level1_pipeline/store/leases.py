@@ -13,6 +13,7 @@ from datetime import UTC, datetime, timedelta
 
 import sqlalchemy as sa
 
+from level1_pipeline.errors import LeaseHeld
 from level1_pipeline.store.database import Lease, Store
 from level1_pipeline.store.tables import leases
 
@@ -24,10 +25,6 @@ PATIENCE = 1.0  # seconds: a holder that lives needs milliseconds for what it do
 def promotion(problem: str) -> str:
     """The name of the lease under which the route of a problem changes."""
     return f"promote {problem}"
-
-
-class LeaseHeld(RuntimeError):
-    """Somebody else holds the lease."""
 
 
 def acquire(store: Store, name: str, seconds: float, take_over: bool = False) -> Lease:

@@ -14,16 +14,15 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from level1_pipeline import problem
-from level1_pipeline.bundle.load import BundleRefused
-from level1_pipeline.registry import PromotionRefused, Registry
+from level1_pipeline.errors import BundleRefused, LeaseHeld, LeaseLost, PromotionRefused
+from level1_pipeline.registry import Registry
 from level1_pipeline.settings import Settings
-from level1_pipeline.store import leases
-from level1_pipeline.store.database import Change, LeaseLost
-from level1_pipeline.store.leases import LeaseHeld
+from level1_pipeline.store import clock, leases
+from level1_pipeline.store.database import Change
 from level2_cicd.control_loop import outcome_inbox, retraining_budget, training_job
 from level2_cicd.control_loop.next_action import REFUSED, NextAction, champions, next_action, unfinished
 from level2_cicd.control_loop.situation import Order, Situation
-from level2_cicd.control_loop.triggers import MONITORING, due, order_for, wanted
+from level2_cicd.control_loop.triggers import MONITORING, due, order_for
 from level2_cicd.rollout import controller
 from monitoring import after_run, history
 from monitoring.alerting import tickets
@@ -80,7 +79,7 @@ class Operator:
             name = phase.__name__.strip("_").replace("_", " ")
             logger.exception("the control loop could not %s", name)
             words = f"{type(error).__name__}: {error}"
-            tickets.ask_a_person(self.store, f"the control loop cannot {name}", words, self.settings.now())
+            tickets.ask_a_person(self.store, f"the control loop cannot {name}", words, clock.now(self.settings))
             return [f"{name}: failed ({words})"]
 
     def _take_in(self) -> list[str]:
@@ -88,11 +87,11 @@ class Operator:
 
     def _monitor(self) -> list[str]:
         """A pass over the newest window, when it is due."""
-        now, newest = self.settings.now(), self._newest()
+        now, newest = clock.now(self.settings), self._newest()
         end = last_days(now, DAYS).end
         if self.registry.route().champion is None:
             return []
-        if newest and end - newest.window.end < timedelta(days=self.settings.monitor_every_days):
+        if newest and end - newest.window.end < timedelta(days=self.settings.loop.monitor_every_days):
             return []
         found = run_monitoring(self.settings, now, DAYS)
         self._follow()
@@ -127,7 +126,7 @@ class Operator:
             return self._carry_out(step)
         except (BundleRefused, PromotionRefused) as refusal:
             words = f"{step.kind} is refused: {refusal}"
-            tickets.ask_a_person(self.store, f"{step.kind} is refused", words, self.settings.now())
+            tickets.ask_a_person(self.store, f"{step.kind} is refused", words, clock.now(self.settings))
             self._record(REFUSED, words, step.evidence)
             return words
 
@@ -148,7 +147,7 @@ class Operator:
                 return self._roll_back(step)
             case "ask":
                 assert step.found
-                if MONITORING in wanted(self.settings):
+                if MONITORING in self.settings.loop.triggers:
                     return self._ask(order_for(self.settings, step.found))
                 words = (
                     f"{step.reason}; MLOPS_TRIGGERS does not name {MONITORING}, so only a person may order a training"
@@ -163,7 +162,7 @@ class Operator:
             self.settings, training_job.need(self.settings, self.store, order), order=order.as_dict()
         )
         if answer.ticket:
-            tickets.ask_a_person(self.store, "no candidate is good enough", answer.reason, self.settings.now())
+            tickets.ask_a_person(self.store, "no candidate is good enough", answer.reason, clock.now(self.settings))
         return ("allowed: " if answer.allowed else "refused: ") + answer.reason
 
     def _train(self, order: Order) -> str | None:
@@ -197,7 +196,7 @@ class Operator:
         return f"version {step.version}: {decision.step}"
 
     def _record(self, action: str, reason: str, evidence: dict[str, Any]) -> None:
-        change = Change(self.settings.who, action, reason, self.settings.now(), evidence)
+        change = Change(self.settings.who, action, reason, clock.now(self.settings), evidence)
         self.store.record(problem.NAME, change)
 
 
@@ -206,9 +205,9 @@ def run(settings: Settings, tell: Callable[[datetime, list[str]], None]) -> None
     operator = Operator(settings)
     while True:
         try:
-            tell(settings.now(), operator.cycle())
+            tell(clock.now(settings), operator.cycle())
         except (LeaseHeld, LeaseLost) as held:
-            tell(settings.now(), [f"skipped: somebody else is at work ({held})"])
+            tell(clock.now(settings), [f"skipped: somebody else is at work ({held})"])
         except Exception:
             logger.exception("a cycle failed; the next one goes on from what is stored")
-        time.sleep(settings.operate_seconds)
+        time.sleep(settings.loop.operate_seconds)

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from level1_pipeline.errors import OutcomeFileRefused
 from level1_pipeline.settings import Settings
+from level1_pipeline.store import clock
 from level1_pipeline.store.database import Store
 from monitoring.alerting import tickets
 from monitoring.data import outcome_files
@@ -16,11 +18,11 @@ def take_in(settings: Settings, store: Store) -> list[str]:
     inbox, did = settings.home / "outcomes", []
     for file in sorted([*inbox.glob("*.csv"), *inbox.glob("*.parquet")]):
         try:
-            found = outcome_files.ingest(store, file, settings.now())
-        except outcome_files.FileRefused as refusal:
+            found = outcome_files.ingest(store, file, clock.now(settings))
+        except OutcomeFileRefused as refusal:
             place = _put_aside(file, "refused")
             words = f"{refusal}\n\nIt lies in {place} now."
-            tickets.ask_a_person(store, "a file of outcomes is refused", words, settings.now())
+            tickets.ask_a_person(store, "a file of outcomes is refused", words, clock.now(settings))
             did.append(f"outcomes: {file.name} is refused, see the ticket")
             continue
         _put_aside(file, "done")

@@ -12,8 +12,8 @@ from typing import Any
 import numpy as np
 
 from level1_pipeline import problem
-from level1_pipeline.settings import Settings
-from level1_pipeline.store import leases
+from level1_pipeline.settings import RetrainingPolicy, Settings
+from level1_pipeline.store import clock, leases
 from level1_pipeline.store.audit import ALLOWED, REFUSED, RESET
 from level1_pipeline.store.database import Change, Store
 
@@ -26,26 +26,6 @@ REJECTED = (
     "rollout: rolled back",
 )
 SUCCESS = ("rollout: champion", RESET)
-
-
-@dataclass(frozen=True)
-class RetrainingPolicy:
-    """Budgets and prices; the defaults are those of Settings."""
-
-    cooldown_days: float = 6.5
-    min_new_outcomes: int = 2000
-    period_days: float = 28.0
-    max_trainings: int = 4
-    max_compute_seconds: float = 1800.0
-    max_rejected: int = 3
-    training_seconds: float = 60.0
-    training_dollars_per_hour: float = 3.0
-    training_dollars: float = 50.0
-
-    @classmethod
-    def of(cls, settings: Settings) -> RetrainingPolicy:
-        """The policy that the settings describe."""
-        return cls(**{name: getattr(settings, name) for name in cls.__dataclass_fields__})
 
 
 @dataclass(frozen=True)
@@ -170,9 +150,9 @@ def ask(settings: Settings, need: Need, now: datetime | None = None, order: dict
     Raises:
         LeaseHeld, LeaseLost: another process decides at this moment.
     """
-    store, now = Store(settings.operations), now or settings.now()
+    store, now = Store(settings.operations), now or clock.now(settings)
     with leases.hold(store, f"govern {problem.NAME}", settings.lease_seconds) as lease:
-        answer = may_train(store.history(problem.NAME), need, RetrainingPolicy.of(settings), now)
+        answer = may_train(store.history(problem.NAME), need, settings.retraining, now)
         facts = {"cause": need.cause, "figures": answer.figures, "refused_by": answer.refused_by}
         if order:  # the pass that it rests on is answered by this line
             facts |= {"order": order, "window_end": order["evidence"].get("window_end")}
@@ -186,14 +166,14 @@ def overrule(settings: Settings, order: dict[str, Any]) -> None:
     """A person orders a training: no rule forbids it, but it counts against the budget of the automatic ones."""
     store = Store(settings.operations)
     facts = {"cause": order["trigger"], "order": order}
-    store.record(problem.NAME, Change(settings.who, ALLOWED, order["reason"], settings.now(), facts))
+    store.record(problem.NAME, Change(settings.who, ALLOWED, order["reason"], clock.now(settings), facts))
     store.close()
 
 
 def reset(settings: Settings, reason: str) -> None:
     """A person has looked at what was rejected or rolled back: trainings and rollouts may start again by themselves."""
     store = Store(settings.operations)
-    store.record(problem.NAME, Change(settings.who, RESET, reason, settings.now(), {}))
+    store.record(problem.NAME, Change(settings.who, RESET, reason, clock.now(settings), {}))
     store.close()
 
 

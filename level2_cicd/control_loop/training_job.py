@@ -15,7 +15,7 @@ from level1_pipeline import problem
 from level1_pipeline.orchestration.run import DATA_FAULT, NOT_PASSED, PASSED
 from level1_pipeline.settings import Settings
 from level1_pipeline.steps.split import maturity_cutoff
-from level1_pipeline.store import quarantine
+from level1_pipeline.store import clock, quarantine
 from level1_pipeline.store.database import Store
 from level1_pipeline.store.tables import outcomes, predictions
 from level2_cicd.control_loop import retraining_budget
@@ -41,7 +41,9 @@ def run(settings: Settings, order: Order) -> int:
     with log(settings).open("a") as written:
         child = subprocess.Popen(command, env=environment(settings), stdout=written, stderr=subprocess.STDOUT)
         try:
-            return child.wait(settings.max_compute_seconds)  # what all trainings of a period may take together
+            return child.wait(
+                settings.retraining.max_compute_seconds
+            )  # what all trainings of a period may take together
         except subprocess.TimeoutExpired:
             child.kill()
             child.wait()
@@ -56,9 +58,8 @@ def log(settings: Settings) -> Path:
 def environment(settings: Settings) -> dict[str, str]:
     """The environment of a child process that shall have the same settings, whatever a `.env` file says: what is
     empty is said, too."""
-    said = settings.model_dump(mode="json").items()
-    given = {f"MLOPS_{name.upper()}": "" if value is None else str(value) for name, value in said}
-    return {name: value for name, value in os.environ.items() if not name.startswith("MLOPS_")} | given
+    foreign = {name: value for name, value in os.environ.items() if not name.startswith("MLOPS_")}
+    return foreign | settings.environment()
 
 
 def need(settings: Settings, store: Store, order: Order) -> Need:
@@ -75,7 +76,7 @@ def _trained_until(store: Store) -> pd.Timestamp | None:
 
 
 def _new_outcomes(settings: Settings, store: Store) -> int:
-    since, until = _trained_until(store), maturity_cutoff(pd.Timestamp(settings.now()))
+    since, until = _trained_until(store), maturity_cutoff(pd.Timestamp(clock.now(settings)))
     mine = (predictions.c.problem == problem.NAME) & (predictions.c.at <= until.to_pydatetime())
     if since is not None:
         mine &= predictions.c.at > since.to_pydatetime()
@@ -87,8 +88,8 @@ def _new_outcomes(settings: Settings, store: Store) -> int:
 
 def _dollars(settings: Settings, store: Store) -> float | None:
     """What the window's decisions cost beyond what the scores promised, carried on over `SPAN` days."""
-    window: Window = last_days(settings.now(), 7)
-    log = read(store, window, settings.now(), quarantine.spans(store))
+    window: Window = last_days(clock.now(settings), 7)
+    log = read(store, window, clock.now(settings), quarantine.spans(store))
     rows = known(log.rows)
     if not len(rows):
         return None

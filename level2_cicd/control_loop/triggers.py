@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 
 from level1_pipeline.orchestration.new_data import new_month
 from level1_pipeline.orchestration.run import today
-from level1_pipeline.settings import TRIGGERS, Settings, words
+from level1_pipeline.settings import TRIGGERS, Settings
+from level1_pipeline.store import clock
 from level1_pipeline.store.audit import ALLOWED, REFUSED
 
 if TYPE_CHECKING:
@@ -18,11 +19,6 @@ from level2_cicd.control_loop.situation import BLOCKING, Order
 
 MONITORING, NEW_DATA, SCHEDULE = TRIGGERS
 PERFORMANCE, DISTRIBUTION = BY_MONITORING = "performance drop", "distribution change"
-
-
-def wanted(settings: Settings) -> set[str]:
-    """Which of TRIGGERS are on. Raises ValueError for a setting that names another."""
-    return words(settings.triggers, TRIGGERS)
 
 
 def order_for(settings: Settings, found: MonitoringRun) -> Order:
@@ -51,7 +47,7 @@ def due(settings: Settings, now: Situation) -> Order | None:
 
     Nothing while a rollout goes on, or while the newest pass says that the data are broken.
     """
-    on = wanted(settings)
+    on = settings.loop.triggers
     broken = now.newest is not None and now.newest.diagnosis.cause == BLOCKING
     if now.rolling or broken or now.route.champion is None:
         return None
@@ -61,13 +57,13 @@ def due(settings: Settings, now: Situation) -> Order | None:
             return Order(NEW_DATA, f"all of {month} has its outcomes", day, {"cause": NEW_DATA, "month": month})
     last = max((line["at"] for line in now.history if line["action"].startswith("train: ")), default=None)
     if SCHEDULE in on and last and _older(settings, last) and not _asked(now, SCHEDULE, today(settings).isoformat()):
-        why = f"the last training was at {last:%Y-%m-%d}, and one is due every {settings.schedule_days:g} days"
+        why = f"the last training was at {last:%Y-%m-%d}, and one is due every {settings.loop.schedule_days:g} days"
         return Order(SCHEDULE, why, today(settings).isoformat(), {"cause": SCHEDULE})
     return None
 
 
 def _older(settings: Settings, last: datetime) -> bool:
-    return settings.now() - last >= timedelta(days=settings.schedule_days)
+    return clock.now(settings) - last >= timedelta(days=settings.loop.schedule_days)
 
 
 def _asked(now: Situation, trigger: str, as_of: str) -> bool:

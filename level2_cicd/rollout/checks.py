@@ -15,13 +15,14 @@ import numpy as np
 import pandas as pd
 
 from level1_pipeline import problem
-from level1_pipeline.bundle.load import GOLDEN, Bundle, BundleRefused, load_bundle, verify_bundle
+from level1_pipeline.bundle.load import GOLDEN, Bundle, load_bundle, verify_bundle
+from level1_pipeline.errors import BundleRefused
 from level1_pipeline.evaluation import gate
 from level1_pipeline.evaluation.gate import Check, Outcome
 from level1_pipeline.evaluation.metrics import compare, days
+from level1_pipeline.settings import RolloutPolicy
 from level1_pipeline.store.database import Store
 from level2_cicd.rollout import queries
-from level2_cicd.rollout.policy import RolloutPolicy
 from level2_cicd.rollout.queries import Arm, Counts
 
 HARM_FACTOR = 10  # gross harm: this many times the gate's `max_harm`, because a canary's days are few

@@ -16,21 +16,17 @@ import sqlalchemy as sa
 
 from level1_pipeline import problem
 from level1_pipeline.bundle.load import verify_bundle
-from level1_pipeline.registry import PromotionRefused, Registry
+from level1_pipeline.errors import LeaseHeld, LeaseLost, NoRollout, PromotionRefused
+from level1_pipeline.registry import Registry
 from level1_pipeline.settings import Settings
-from level1_pipeline.store import audit
-from level1_pipeline.store.database import Change, Lease, LeaseLost, Route
-from level1_pipeline.store.leases import LeaseHeld
+from level1_pipeline.store import audit, clock
+from level1_pipeline.store.database import Change, Lease, Route
 from level1_pipeline.store.tables import rollouts
 from level2_cicd.rollout.evidence import Sources, gather
 from level2_cicd.rollout.policy import BAKE, BLESSED, CANARY, CHAMPION, REGISTERED, ROLLED_BACK, SHADOW, Step
 from level2_cicd.rollout.state_machine import STOPPED, Decision, State, next_state
 
 ACTION = "rollout: "
-
-
-class NoRollout(RuntimeError):
-    """There is no rollout that this could be about."""
 
 
 @dataclass(frozen=True)
@@ -75,7 +71,7 @@ def start(
         BundleRefused: the version is damaged or was never published.
         LeaseHeld, LeaseLost: another process changes the route at this moment; nothing was written.
     """
-    registry, now = Registry(settings), now or settings.now()
+    registry, now = Registry(settings), now or clock.now(settings)
     with registry.promotion() as lease:
         _may_start(registry, version, automatic)
         champion = registry.route().champion
@@ -106,7 +102,10 @@ def _may_start(registry: Registry, version: str, automatic: bool) -> None:
             else "there is no champion to compare with; the first one comes from Level 1: make level1"
         )
     verify_bundle(registry.bundle_folder(version))
-    failed, allowed = rolled_back_in_a_row(registry.store.history(problem.NAME)), registry.settings.max_rollbacks
+    failed, allowed = (
+        rolled_back_in_a_row(registry.store.history(problem.NAME)),
+        registry.settings.rollout.max_rollbacks,
+    )
     if automatic and failed >= allowed:
         raise PromotionRefused(
             f"{failed} rollouts were rolled back in a row (allowed: {allowed}): a person must look, and then: python -m level2_cicd reset --reason …"
@@ -132,7 +131,7 @@ def advance(settings: Settings, now: datetime | None = None) -> Decision | None:
     Raises:
         LeaseHeld, LeaseLost: another process changes the route at this moment; nothing was written.
     """
-    registry, now = Registry(settings), now or settings.now()
+    registry, now = Registry(settings), now or clock.now(settings)
     decision = _look(registry, now)
     while decision and decision.kind == "advance" and decision.step.state == BLESSED:
         decision = _look(registry, now)
@@ -236,7 +235,7 @@ def approve(settings: Settings, reason: str, now: datetime | None = None) -> Dec
     Raises:
         NoRollout: nothing waits for a person.
     """
-    registry, now = Registry(settings), now or settings.now()
+    registry, now = Registry(settings), now or clock.now(settings)
     with registry.promotion(urgent=True) as lease:
         control = _Control(registry, lease, now)
         row = control.row()
@@ -251,7 +250,7 @@ def approve(settings: Settings, reason: str, now: datetime | None = None) -> Dec
 
 def reject(settings: Settings, reason: str, now: datetime | None = None) -> Decision:
     """A person ends the rollout. Raises NoRollout when there is none."""
-    registry, now = Registry(settings), now or settings.now()
+    registry, now = Registry(settings), now or clock.now(settings)
     with registry.promotion(urgent=True) as lease:
         control = _Control(registry, lease, now)
         decision = Decision("roll back", Step(ROLLED_BACK), "fail", reason)
@@ -261,7 +260,7 @@ def reject(settings: Settings, reason: str, now: datetime | None = None) -> Deci
 
 def stop(settings: Settings, reason: str, now: datetime | None = None) -> None:
     """Keep the rollout where it is until a person approves or rejects; alarms go on. Raises NoRollout."""
-    registry, now = Registry(settings), now or settings.now()
+    registry, now = Registry(settings), now or clock.now(settings)
     with registry.promotion(urgent=True) as lease:
         control = _Control(registry, lease, now)
         control.write({**control.row(), "waiting": STOPPED}, "stop", reason, {}, {})

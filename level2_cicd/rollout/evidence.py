@@ -7,14 +7,13 @@ from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 
-from level1_pipeline import problem
 from level1_pipeline.evaluation.gate import Check
-from level1_pipeline.settings import Settings
+from level1_pipeline.settings import RolloutPolicy, Settings
 from level1_pipeline.store.arms import CANARY, CHAMPION
 from level1_pipeline.store.database import Store
 from level2_cicd.rollout import checks as rollout_checks
 from level2_cicd.rollout import queries
-from level2_cicd.rollout.policy import BLESSED, REGISTERED, SHADOW, RolloutPolicy
+from level2_cicd.rollout.policy import BLESSED, REGISTERED, SHADOW
 from level2_cicd.rollout.queries import Arm
 from level2_cicd.rollout.state_machine import Evidence, State
 
@@ -32,7 +31,7 @@ class Sources:
     @classmethod
     def of(cls, settings: Settings, store: Store) -> Sources:
         """Those of a home."""
-        return cls(store, settings.home / "bundles" / problem.NAME, RolloutPolicy.of(settings))
+        return cls(store, settings.bundles, settings.rollout)
 
 
 def gather(sources: Sources, state: State, champion: str, began: datetime, now: datetime) -> Evidence:

@@ -14,6 +14,7 @@ from datetime import datetime, timedelta
 from typing import Any, Literal
 
 from level1_pipeline.evaluation.gate import SEVERITY, Check, Outcome
+from level1_pipeline.settings import RolloutPolicy
 from level2_cicd.rollout.policy import (
     ALARMS,
     BAKE,
@@ -22,8 +23,8 @@ from level2_cicd.rollout.policy import (
     REGISTERED,
     ROLLED_BACK,
     SHADOW,
-    RolloutPolicy,
     Step,
+    following,
 )
 
 Kind = Literal["advance", "stay", "wait", "roll back"]
@@ -75,7 +76,7 @@ def next_state(state: State, evidence: Evidence, policy: RolloutPolicy, now: dat
     """The next step of a rollout. Pure: the same arguments give the same decision."""
     checks = (*evidence.checks, *_enough(state, evidence, policy, now))
     verdict: Outcome = max((check.outcome for check in checks), key=SEVERITY.index, default="inconclusive")
-    following = policy.after(state.step)
+    after = following(state.step, policy)
 
     def so(kind: Kind, step: Step, reason: str) -> Decision:
         return Decision(kind, step, verdict, reason, checks, evidence.notes)
@@ -86,9 +87,9 @@ def next_state(state: State, evidence: Evidence, policy: RolloutPolicy, now: dat
     if state.waiting == STOPPED:
         return so("wait", state.step, "stopped by a person: approve or reject it")
     if verdict == "pass":
-        if following.state in policy.approvals and str(following) not in state.approved:
-            return so("wait", following, f"ready for {following}, which needs a person: approve or reject it")
-        return so("advance", following, _words(checks, "pass"))
+        if after.state in policy.approvals and str(after) not in state.approved:
+            return so("wait", after, f"ready for {after}, which needs a person: approve or reject it")
+        return so("advance", after, _words(checks, "pass"))
     missing = _words(checks, "error", "inconclusive")
     limit = _limit(state, policy)
     if now - state.since >= limit:

@@ -69,7 +69,7 @@ def apart(settings: Settings) -> Settings:
     rules of a rollout are those of production, wherever they were set (so the environment is not read here).
     """
     kept: dict[str, Any] = {name: getattr(settings, name) for name in KEPT}
-    return Settings.model_construct(**kept, **FAST, home=settings.home / "level2")
+    return Settings.model_construct(**kept, home=settings.home / "level2").changed(FAST)
 
 
 def run(settings: Settings, trained: str, first: str, last: str, fault: replay.Fault | None, console: Console) -> Story:

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from level1_pipeline import problem
+from level1_pipeline.errors import OutcomeFileRefused
 from level1_pipeline.store.database import Store
 from level1_pipeline.store.outcomes import Reported, keep, possible
 
@@ -21,10 +22,6 @@ CHUNK = 20_000  # rows in memory, and in one transaction
 EXAMPLES = 10  # bad rows that are shown
 NEEDED = {"id", "value"}
 IDENTIFIER = re.compile("[!-~]{1,128}")  # as the service takes them
-
-
-class FileRefused(ValueError):
-    """The file cannot be read as outcomes; rows before the fault may be kept, and may come again."""
 
 
 @dataclass
@@ -58,10 +55,10 @@ def ingest(store: Store, path: Path, now: datetime) -> Report:
         while chunk := list(islice(rows, CHUNK)):
             _keep(store, chunk, now, report)
     except (csv.Error, OSError, ValueError) as error:
-        if isinstance(error, FileRefused | FileNotFoundError):
+        if isinstance(error, OutcomeFileRefused | FileNotFoundError):
             raise
         words = f"{path} is damaged after row {report.rows} ({error}); mend it and send it again, nothing counts twice"
-        raise FileRefused(words) from error
+        raise OutcomeFileRefused(words) from error
     return report
 
 
@@ -115,7 +112,7 @@ def _rows(path: Path) -> Iterator[dict[Any, Any]]:
             return _csv(path)
         case ".parquet":
             return _parquet(path)
-    raise FileRefused(f"{path.name} is neither .csv nor .parquet; write the outcomes in one of these formats")
+    raise OutcomeFileRefused(f"{path.name} is neither .csv nor .parquet; write the outcomes in one of these formats")
 
 
 def _csv(path: Path) -> Iterator[dict[Any, Any]]:
@@ -141,4 +138,4 @@ def _demand(path: Path, columns: Any) -> None:
     missing = sorted(NEEDED - set(columns))
     if missing:
         words = f"{path.name} has no column {' and no column '.join(missing)}; it needs id, value and perhaps known_at"
-        raise FileRefused(words)
+        raise OutcomeFileRefused(words)

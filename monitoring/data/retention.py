@@ -19,7 +19,7 @@ import sqlalchemy as sa
 
 from level1_pipeline import problem
 from level1_pipeline.settings import Settings
-from level1_pipeline.store import leases
+from level1_pipeline.store import clock, leases
 from level1_pipeline.store.database import Change, Store
 from level1_pipeline.store.tables import monitoring_runs, outcomes, predictions, quarantine, tickets
 
@@ -63,7 +63,7 @@ def forget(settings: Settings, store: Store, entity: str) -> Forgotten:
         LookupError: the log knows no such entity, and it was not forgotten before.
         TimeoutError: see `scrub`.
     """
-    mark, now = digest(entity), settings.now()
+    mark, now = digest(entity), clock.now(settings)
     with leases.hold(store, f"train {problem.NAME}", settings.lease_seconds):
         ids = _ids(store, entity)
         known = any(line["evidence"].get("entity_sha256") == mark for line in store.history(problem.NAME))

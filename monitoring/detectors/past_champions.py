@@ -9,7 +9,8 @@ import numpy as np
 import pandas as pd
 
 from level1_pipeline import problem
-from level1_pipeline.bundle.load import PROFILE, Bundle, BundleRefused, load_bundle
+from level1_pipeline.bundle.load import PROFILE, Bundle, load_bundle
+from level1_pipeline.errors import BundleRefused
 from level1_pipeline.store.database import Store
 from monitoring.detectors.concept_drift import CONFIDENCE, beyond
 from monitoring.results import Release
@@ -46,10 +47,10 @@ def earlier(history: tuple[Release, ...], champion: str) -> list[str]:
     return list(dict.fromkeys(reversed(names)))[:EARLIER]
 
 
-def load(home: Path, version: str | None) -> Bundle | None:
+def load(bundles: Path, version: str | None) -> Bundle | None:
     """A published version; None if it is gone or damaged, which must not stop a pass."""
     try:
-        return load_bundle(home / "bundles" / problem.NAME / version) if version else None
+        return load_bundle(bundles / version) if version else None
     except BundleRefused:
         return None
 

@@ -25,15 +25,12 @@ import pyarrow.parquet
 
 from level1_pipeline import problem, schema
 from level1_pipeline.bundle.load import bundle_checksum, verify_bundle
+from level1_pipeline.errors import BatchRefused
 from serving.batch import chunk, reader
 from serving.batch.chunk import BAD, SCORES
 from serving.batch.reader import ROW, Source
 
 BEGUN, DONE = "begun.json", "scored.json"
-
-
-class BatchRefused(RuntimeError):
-    """These rows cannot be scored into this folder; the message says why and what to do."""
 
 
 @dataclass(frozen=True)

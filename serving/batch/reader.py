@@ -12,14 +12,11 @@ import pyarrow.csv
 import pyarrow.parquet
 
 from level1_pipeline import problem, schema
+from level1_pipeline.errors import InputFileRefused
 
 CHUNK = 50_000  # rows scored together; the results of one chunk are one file
 BLOCK = 1 << 22  # bytes of a CSV file read together
 ROW = "row"  # number of the row in the input; the first is 1
-
-
-class InputRefused(ValueError):
-    """The input cannot be scored as a whole; the message says what to change."""
 
 
 class Source:
@@ -37,7 +34,7 @@ class Source:
         kinds = {one.suffix.lower() for one in self.files}
         if kinds not in ({".parquet"}, {".csv"}):
             held = ", ".join(sorted(kinds)) or "no files"
-            raise InputRefused(f"{path} holds {held}; a .parquet or .csv file is needed, or a folder of one kind")
+            raise InputFileRefused(f"{path} holds {held}; a .parquet or .csv file is needed, or a folder of one kind")
         self.ragged: list[tuple[int, str]] = []  # rows of CSV with a wrong number of fields, and why
         self._before = 0  # rows in the files read so far
 
@@ -70,7 +67,7 @@ class Source:
                 for table, numbers, share in (self._csv if file.suffix.lower() == ".csv" else self._parquet)(file):
                     yield table.append_column(ROW, pa.array(numbers)), (read + share * size) / total
             except (pa.ArrowException, UnicodeDecodeError, OSError) as error:
-                raise InputRefused(f"{file} cannot be read ({error}); mend the file or take it away") from error
+                raise InputFileRefused(f"{file} cannot be read ({error}); mend the file or take it away") from error
             read += size
 
     def _csv(self, file: Path) -> Iterator[tuple[pa.Table, np.ndarray, float]]:
@@ -124,7 +121,7 @@ def _open_csv(file: Any, ragged: Any, wanted: list[str] | None = None) -> Any:
 def _present(file: Path, names: list[str]) -> list[str]:
     missing = [name for name in schema.names() if name not in names]
     if missing:
-        raise InputRefused(f"{file} has no column {', '.join(missing)}; needed are: {', '.join(schema.names())}")
+        raise InputFileRefused(f"{file} has no column {', '.join(missing)}; needed are: {', '.join(schema.names())}")
     return [*schema.names(), *[name for name in (problem.ID,) if name in names]]
 
 
@@ -139,5 +136,5 @@ def _type(file: Path, column: pa.Field) -> pa.DataType:
         return pa.string() if text else column.type
     wanted, fits = ("text", text) if texts[column.name] else ("numbers", number)
     if not fits and not kinds.is_null(held):
-        raise InputRefused(f"{file}: column {column.name} is of type {column.type}, but the model takes {wanted}")
+        raise InputFileRefused(f"{file}: column {column.name} is of type {column.type}, but the model takes {wanted}")
     return pa.string() if texts[column.name] else pa.float64()

@@ -9,8 +9,9 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-from level1_pipeline import problem, schema
-from level1_pipeline.bundle.load import GOLDEN, Bundle, BundleRefused, bundle_checksum, load_bundle
+from level1_pipeline import schema
+from level1_pipeline.bundle.load import GOLDEN, Bundle, bundle_checksum, load_bundle
+from level1_pipeline.errors import BundleRefused
 from level1_pipeline.settings import Settings
 
 Record = dict[str, Any]
@@ -41,7 +42,7 @@ class Model:
 
 def folder(settings: Settings, version: str) -> Path:
     """Where a published version lies."""
-    return settings.home / "bundles" / problem.NAME / version
+    return settings.bundles / version
 
 
 def load(settings: Settings, version: str) -> Model:

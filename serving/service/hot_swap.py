@@ -106,7 +106,7 @@ class HotSwap:
 
     @property
     def _memory(self) -> Path:
-        return self.settings.home / "bundles" / problem.NAME / ".last-route.json"
+        return self.settings.bundles / ".last-route.json"
 
     def _remember(self, route: Route) -> None:
         """Keep the route beside the bundles, for a restart while the store cannot be read."""

@@ -101,7 +101,7 @@ def whole(settings: Settings, end: datetime) -> str:
     from monitoring.__main__ import parser
     from monitoring.cli import run
 
-    code = run(settings.model_copy(update={"clock": end.isoformat()}), parser().parse_args(["run"]))
+    code = run(settings.changed({"clock": end.isoformat()}), parser().parse_args(["run"]))
     return f"exit code {code}"
 
 

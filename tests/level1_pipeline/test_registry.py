@@ -17,12 +17,13 @@ import pytest
 import skops.io
 
 from level1_pipeline import problem
-from level1_pipeline.bundle.load import GOLDEN, MANIFEST, MODEL, PROFILE, BundleRefused, load_bundle, verify_bundle
+from level1_pipeline.bundle.load import GOLDEN, MANIFEST, MODEL, PROFILE, load_bundle, verify_bundle
 from level1_pipeline.bundle.write import seal_bundle, write_bundle
-from level1_pipeline.registry import CHALLENGER, CHAMPION, PromotionRefused, Registry
+from level1_pipeline.errors import BundleRefused, LeaseHeld, PromotionRefused
+from level1_pipeline.registry import CHALLENGER, CHAMPION, Registry
 from level1_pipeline.settings import Settings
+from level1_pipeline.store import clock
 from level1_pipeline.store.database import Change, Route, Store
-from level1_pipeline.store.leases import LeaseHeld
 from tests.level1_pipeline.conftest import ROOT, Models, cli, environment
 from tests.serving.conftest import edit_manifest
 
@@ -163,7 +164,7 @@ def begin_rollout(registry: Registry, version: str) -> None:
     from level1_pipeline.store.database import Change
 
     with registry.promotion() as lease:
-        change = Change("tester", "shadow", "begins", registry.settings.now(), {})
+        change = Change("tester", "shadow", "begins", clock.now(registry.settings), {})
         registry.store.change_route(problem.NAME, lease, change, challenger=version, mode="shadow")
 
 
@@ -364,7 +365,7 @@ def test_aliases_that_agree_are_read_once_and_left_alone(
 
 
 def test_before_the_first_promotion_mlflow_is_not_even_asked(home: Settings) -> None:
-    assert Registry(home.model_copy(update={"tracking_uri": "http://127.0.0.1:9"})).reconcile()
+    assert Registry(home.changed({"tracking_uri": "http://127.0.0.1:9"})).reconcile()
 
 
 def test_aliases_are_written_after_the_lease_is_given_back(

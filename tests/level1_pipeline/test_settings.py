@@ -5,11 +5,13 @@ from __future__ import annotations
 import os
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 from pydantic import ValidationError
 
-from level1_pipeline.settings import QUIET, Settings
+from level1_pipeline.settings import GROUPS, QUIET, Settings
+from level1_pipeline.store import clock
 from level1_pipeline.store.database import Store
 
 
@@ -115,42 +117,60 @@ def test_a_list_that_names_what_there_is_not_is_refused_with_what_is_possible(
 
 
 @pytest.mark.parametrize(
-    ("name", "value"),
+    ("name", "text", "value"),
     [
-        ("triggers", "monitoring, new data,schedule"),
-        ("triggers", ""),
-        ("approvals", "all"),
-        ("approvals", " champion, canary "),
-        ("canary_shares", "0.5"),
-        ("canary_shares", "0.05, 0.25"),
+        ("triggers", "monitoring, new data,schedule", {"monitoring", "new data", "schedule"}),
+        ("triggers", "", set()),
+        ("approvals", "all", {"shadow", "canary", "bake", "champion"}),
+        ("approvals", " champion, canary ", {"champion", "canary"}),
+        ("canary_shares", "0.5", (0.5,)),
+        ("canary_shares", "0.05, 0.25", (0.05, 0.25)),
     ],
 )
-def test_a_list_of_what_is_possible_is_kept_as_given(
-    home: Settings, monkeypatch: pytest.MonkeyPatch, name: str, value: str
+def test_a_list_of_what_is_possible_is_kept(
+    home: Settings, monkeypatch: pytest.MonkeyPatch, name: str, text: str, value: Any
 ) -> None:
-    monkeypatch.setenv(f"MLOPS_{name.upper()}", value)
-    assert getattr(Settings(), name) == value
+    monkeypatch.setenv(f"MLOPS_{name.upper()}", text)
+    kept = [getattr(getattr(Settings(), group), name) for group, kind in GROUPS.items() if name in kind.model_fields]
+    assert kept == [value]
+
+
+def test_another_process_gets_the_same_settings_from_the_environment(
+    home: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = home.changed({"approvals": "all", "canary_shares": "0.25,0.5", "triggers": "", "max_rows": 7})
+    for name, value in settings.environment().items():
+        monkeypatch.setenv(name, value)
+    assert Settings() == settings
+
+
+def test_the_groups_take_nothing_from_variables_that_bear_their_names(
+    home: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for group in GROUPS:
+        monkeypatch.setenv(f"MLOPS_{group.upper()}", "of another tool")
+    assert Settings() == home
 
 
 def test_a_fixed_clock_stands_still_and_speaks_utc(home: Settings) -> None:
     settings = Settings(clock="2013-04-01T00:00:00-04:00")
-    assert settings.now() == settings.now() == datetime(2013, 4, 1, 4, tzinfo=UTC)
-    assert settings.now().tzinfo is UTC
+    assert clock.now(settings) == clock.now(settings) == datetime(2013, 4, 1, 4, tzinfo=UTC)
+    assert clock.now(settings).tzinfo is UTC
 
 
 def test_the_wall_clock_is_now(home: Settings) -> None:
     before = datetime.now(UTC)
-    assert before <= home.now() <= datetime.now(UTC)
+    assert before <= clock.now(home) <= datetime.now(UTC)
 
 
 def test_the_replay_clock_is_kept_in_the_store_for_all_processes(home: Settings) -> None:
     settings = Settings(home=home.home, clock="replay")
     with pytest.raises(LookupError, match="never set; start a replay, or use MLOPS_CLOCK=wall"):
-        settings.now()
+        clock.now(settings)
     spring = datetime(2013, 4, 1, 4, tzinfo=UTC)
     for days in range(3):
         Store(home.operations).set_replay_time(spring + timedelta(days=days))
-        assert settings.now() == spring + timedelta(days=days)
+        assert clock.now(settings) == spring + timedelta(days=days)
 
 
 def test_prepare_makes_the_home_and_silences_every_tool(home: Settings, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -126,7 +126,7 @@ def year(home: Settings, models: Models, rows: pd.DataFrame) -> Year:
     """Version 1 serves, version 2 is published, and a year of rows lies ahead."""
     for version, kind in (("1", 1), ("2", 0), ("3", 2)):
         models.publish(home.home, version, kind)
-    settings = home.model_copy(update={"tracking_uri": NO_REGISTRY, "canary_shares": "0.25,0.5"})
+    settings = home.changed({"tracking_uri": NO_REGISTRY, "canary_shares": "0.25,0.5"})
     set_route(settings, champion="1")
     labelled = rows[rows[problem.TARGET].notna()].iloc[10_000:20_000].reset_index(drop=True)
     first = labelled[problem.EVENT_TIME].iloc[0].tz_convert(problem.TIMEZONE).normalize().tz_convert("UTC")

@@ -17,7 +17,7 @@ from tests.level2_cicd.conftest import Year, set_route
 
 @pytest.fixture
 def typed(year: Year, monkeypatch: pytest.MonkeyPatch) -> Year:
-    year.settings = year.settings.model_copy(update={"clock": "replay"})
+    year.settings = year.settings.changed({"clock": "replay"})
     year.store.set_replay_time(year.now)
     for name in ("home", "tracking_uri", "clock"):
         monkeypatch.setenv(f"MLOPS_{name.upper()}", str(getattr(year.settings, name)))
@@ -76,7 +76,7 @@ def test_an_approval_that_another_process_overtakes_stands_and_says_what_happens
     assert last_line(capsys) == f"rollout | {problem.NAME} | {words[meanwhile]}"
     assert "rollout: approved" in [action for action, *_ in typed.audit()]
     monkeypatch.setattr(controller, "advance", advance)
-    taken = controller.advance(typed.settings.model_copy(update={"approvals": "all"}), typed.now)
+    taken = controller.advance(typed.settings.changed({"approvals": "all"}), typed.now)
     assert (taken and str(taken.step)) == (None if meanwhile == "somebody rolls back" else "shadow")
 
 

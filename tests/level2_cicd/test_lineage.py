@@ -21,7 +21,7 @@ from tests.serving.conftest import NOW, Models, edit_manifest, in_process, logge
 @pytest.fixture
 def asked(home: Settings, models: Models) -> Settings:
     """One case, answered by the champion over HTTP while version 2 got a copy; the outcome came later."""
-    settings = home.model_copy(update={"watch_seconds": 0.1, "flush_seconds": 0.1})
+    settings = home.changed({"watch_seconds": 0.1, "flush_seconds": 0.1})
     for version, kind in (("1", 0), ("2", 1)):
         edit_manifest(models.publish(home.home, version, kind), lock_digest="the lock", judged_version="0")
     set_route(settings, champion="1")

@@ -93,7 +93,7 @@ def test_a_pass_opens_its_ticket_tells_the_webhook_and_the_ticket_can_be_read(
     home: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with listener() as (url, got):
-        settings = home.model_copy(update={"webhook": url})
+        settings = home.changed({"webhook": url})
         run(settings, monkeypatch, a_pass(FAULT))
         run(settings, monkeypatch, a_pass(NOTHING, weeks=1))
     assert [(one["event"], one["incident"]) for one in got] == [
@@ -110,7 +110,7 @@ def test_a_webhook_that_fails_does_not_stop_the_pass(
 ) -> None:
     monkeypatch.setattr(webhook.time, "sleep", lambda _: None)
     with listener(fail=99) as (url, _), caplog.at_level(logging.ERROR):
-        assert run(home.model_copy(update={"webhook": url}), monkeypatch, a_pass(CHANGE)) == cli.ACT
+        assert run(home.changed({"webhook": url}), monkeypatch, a_pass(CHANGE)) == cli.ACT
     assert "did not take ticket 1" in caplog.text
 
 
@@ -197,7 +197,7 @@ def test_the_webhook_is_told_before_a_retention_can_fail(home: Settings, monkeyp
 
     monkeypatch.setattr(after_run.retention, "retain", locked)
     with listener() as (url, got), pytest.raises(TimeoutError):
-        run(home.model_copy(update={"webhook": url}), monkeypatch, a_pass(FAULT))
+        run(home.changed({"webhook": url}), monkeypatch, a_pass(FAULT))
     assert [one["event"] for one in got] == ["opened"]
 
 
@@ -225,7 +225,7 @@ def test_a_look_over_another_length_leaves_its_page_and_nothing_else(
     figures = home.home / "reports" / "monitor" / f"{problem.NAME}.prom"
     short = Window(END - timedelta(days=3), END)
     with listener() as (url, got):
-        settings = home.model_copy(update={"webhook": url})
+        settings = home.changed({"webhook": url})
         history.write(store, a_pass(FAULT))
         run(settings, monkeypatch, a_pass(FAULT))
         before = (figures.read_text(), history.newest(store), quarantine.spans(store), len(got))

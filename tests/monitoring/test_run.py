@@ -50,11 +50,11 @@ def test_the_first_pass_after_a_fresh_start_waits_for_predictions(home: Settings
     assert (found.diagnosis.cause, found.diagnosis.action) == ("inconclusive", "wait")
     assert "predictions in the window" in found.diagnosis.missing
     assert (found.champion, found.performances, found.reference) == (None, (), found.reference)
-    assert home.model_copy(update={"clock": NOW.isoformat()}).now() == NOW
+    assert home.changed({"clock": NOW.isoformat()}).now() == NOW
 
 
 def test_a_pass_without_a_time_asks_the_clock(home: Settings) -> None:
-    found = run_monitoring(home.model_copy(update={"clock": "2013-05-27T15:00:00-04:00"}))
+    found = run_monitoring(home.changed({"clock": "2013-05-27T15:00:00-04:00"}))
     assert found.window.end == NOW
 
 
@@ -191,7 +191,7 @@ def test_a_damaged_champion_and_a_source_that_is_gone_do_not_stop_a_pass(world: 
     world.log(world.between("2013-04-22", "2013-05-27"))
     model = world.settings.home / "bundles" / problem.NAME / "1" / "golden.json"
     model.write_text("{}")
-    found = run_monitoring(world.settings.model_copy(update={"source": world.settings.home / "nowhere"}), NOW)
+    found = run_monitoring(world.settings.changed({"source": world.settings.home / "nowhere"}), NOW)
     assert found.skew.verdict == "inconclusive"
     assert found.performances[0].metrics
     assert found.diagnosis.cause not in ("data fault", "real change")
@@ -228,7 +228,7 @@ def test_a_new_champion_that_crashes_where_the_one_before_answered_is_a_bad_rele
     world.log(copies, "2", "shadow", np.full(len(copies), 0.5))
     days = world.between("2013-05-20", "2013-05-27").iloc[::15]
     before = days[problem.EVENT_TIME] < midnight("2013-05-23")
-    settings = world.settings.model_copy(update={"clock": "replay", "watch_seconds": 0.05})
+    settings = world.settings.changed({"clock": "replay", "watch_seconds": 0.05})
     world.store.set_replay_time(midnight("2013-05-20").to_pydatetime())
     with in_process(settings) as client:
         assert set(ask(world, client, days[before])) == {200}

@@ -234,7 +234,7 @@ def served(home: Settings, models: Models) -> Settings:
     for kind in range(KINDS):
         models.publish(home.home, str(kind + 1), kind)
     set_route(home, champion="1")
-    return home.model_copy(update={"watch_seconds": 0.1, "flush_seconds": 0.1})
+    return home.changed({"watch_seconds": 0.1, "flush_seconds": 0.1})
 
 
 @pytest.fixture
@@ -272,4 +272,4 @@ def both(request: pytest.FixtureRequest, home: Settings) -> Iterator[Settings]:
     if not POSTGRES:
         pytest.skip("no PostgreSQL: set MLOPS_TEST_POSTGRES to the URL of a server where databases may be made")
     with empty_database(POSTGRES) as url:
-        yield home.model_copy(update={"store_uri": url})
+        yield home.changed({"store_uri": url})

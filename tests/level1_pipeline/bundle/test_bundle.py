@@ -32,7 +32,6 @@ from level1_pipeline.bundle.load import (
     MANIFEST,
     MODEL,
     PROFILE,
-    BundleRefused,
     _sha256,
     bundle_checksum,
     load_bundle,
@@ -40,9 +39,10 @@ from level1_pipeline.bundle.load import (
 )
 from level1_pipeline.bundle.predict import predict
 from level1_pipeline.bundle.write import seal_bundle, write_bundle
+from level1_pipeline.errors import BundleRefused
 
 FILES = (COMPILED, MODEL, GOLDEN, PROFILE)
-PROFILE = pd.DataFrame({"day": ["2013-01-01", "2013-01-02"], "count": [842, 943]})  # the bundle carries any table
+DAYS = pd.DataFrame({"day": ["2013-01-01", "2013-01-02"], "count": [842, 943]})  # the bundle carries any table
 
 
 @pytest.fixture(scope="module")
@@ -59,7 +59,7 @@ def pipeline(labelled: pd.DataFrame) -> Pipeline:
 def written(pipeline: Pipeline, labelled: pd.DataFrame, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A good bundle. Do not spoil it: spoil a copy."""
     folder = tmp_path_factory.mktemp("bundles") / "1"
-    write_bundle(folder, pipeline, labelled.head(50), {"version": "1", "window": ["2013-01-01", "2013-02-01"]}, PROFILE)
+    write_bundle(folder, pipeline, labelled.head(50), {"version": "1", "window": ["2013-01-01", "2013-02-01"]}, DAYS)
     return folder
 
 
@@ -107,7 +107,7 @@ def test_the_manifest_says_what_the_bundle_is(written: Path) -> None:
     assert (manifest["problem"], manifest["version"]) == (problem.NAME, "1")
     assert set(manifest["files"]) == set(FILES)
     assert {file.name for file in written.iterdir()} == {MANIFEST, *FILES}
-    assert pd.read_parquet(written / PROFILE).equals(PROFILE)
+    assert pd.read_parquet(written / PROFILE).equals(DAYS)
     assert verify_bundle(written) == manifest
 
 
@@ -115,7 +115,7 @@ def test_writing_again_replaces_the_older_bundle_and_leaves_no_rest(
     copy: Path, pipeline: Pipeline, labelled: pd.DataFrame
 ) -> None:
     before = bundle_checksum(copy)
-    after = write_bundle(copy, pipeline, labelled.head(10), {"version": "2"}, PROFILE)
+    after = write_bundle(copy, pipeline, labelled.head(10), {"version": "2"}, DAYS)
     assert before != after == bundle_checksum(copy)
     assert load_bundle(copy).manifest["version"] == "2"
     assert [file.name for file in copy.parent.iterdir()] == [copy.name]

@@ -35,11 +35,12 @@ from level1_pipeline import problem, schema
 from level1_pipeline.bundle import equivalence, load, tree_compiler, tree_scorer, write
 from level1_pipeline.bundle import predict as predict_module
 from level1_pipeline.bundle.equivalence import TOLERANCE, prove
-from level1_pipeline.bundle.load import COMPILED, MANIFEST, BundleRefused, _sha256, load_bundle
+from level1_pipeline.bundle.load import COMPILED, MANIFEST, _sha256, load_bundle
 from level1_pipeline.bundle.predict import predict
 from level1_pipeline.bundle.tree_compiler import compile_pipeline
-from level1_pipeline.bundle.tree_scorer import NotCompilable, Scorer
+from level1_pipeline.bundle.tree_scorer import Scorer
 from level1_pipeline.bundle.write import write_bundle
+from level1_pipeline.errors import BundleRefused, NotCompilable
 
 ROOT = Path(__file__).parents[3]
 CLASSIFICATION = problem.TASK == "classification"

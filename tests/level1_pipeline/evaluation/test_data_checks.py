@@ -10,8 +10,9 @@ import pandas as pd
 import pytest
 
 from level1_pipeline import problem, schema
+from level1_pipeline.errors import DataCheckFailed
 from level1_pipeline.evaluation import data_checks
-from level1_pipeline.evaluation.data_checks import DataCheckFailed, Finding
+from level1_pipeline.evaluation.data_checks import Finding
 from level1_pipeline.evaluation.drift import ALPHA, day_summaries, drift_test
 
 COLUMNS = schema.columns()

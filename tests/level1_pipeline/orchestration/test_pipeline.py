@@ -20,11 +20,12 @@ from level1_pipeline import __main__ as command_line
 from level1_pipeline import flights, problem, schema
 from level1_pipeline.bundle.load import GOLDEN, GOLDEN_TOLERANCE, MODEL, bundle_checksum
 from level1_pipeline.bundle.predict import predict
+from level1_pipeline.errors import PromotionRefused
 from level1_pipeline.orchestration import lineage
 from level1_pipeline.orchestration.run import Request, Result, day, run_training
-from level1_pipeline.registry import CHAMPION, PromotionRefused, Registry
+from level1_pipeline.registry import CHAMPION, Registry
 from level1_pipeline.settings import Settings
-from level1_pipeline.store import leases
+from level1_pipeline.store import clock, leases
 from level1_pipeline.store.database import Change
 from tests.level1_pipeline.conftest import cli
 
@@ -291,7 +292,7 @@ def test_until_stops_after_that_step_and_leaves_its_files_to_look_at(trained: Tr
 
 
 def test_a_changed_file_between_two_steps_is_noticed(trained: Trained, unchanged: None) -> None:
-    from level1_pipeline.steps.step import StepFileChanged
+    from level1_pipeline.errors import StepFileChanged
 
     stopped = ask(trained, until="split", promote_to="none", tune=2)
     folder = Path(stopped.line.rsplit(" ", 1)[1])
@@ -350,7 +351,7 @@ def test_while_a_rollout_is_active_level_1_does_not_touch_the_champion(
 
 def set_mode(registry: Registry, mode: str | None) -> None:
     with registry.promotion() as lease:
-        change = Change("tester", "rollout of a test", "", registry.settings.now(), {})
+        change = Change("tester", "rollout of a test", "", clock.now(registry.settings), {})
         registry.store.change_route(problem.NAME, lease, change, mode=mode)
 
 
@@ -423,7 +424,7 @@ def test_bad_data_stop_the_run_before_anything_is_trained(
 
 def test_the_unspoiled_copy_of_the_source_is_fine(trained: Trained, unchanged: None, good_source: Path) -> None:
     """So it is the planted fault that stops the runs above."""
-    settings = trained.settings.model_copy(update={"source": good_source})
+    settings = trained.settings.changed({"source": good_source})
     assert run_training(settings, Request(day(AS_OF), until="split")).code == 0
 
 

@@ -6,11 +6,11 @@ import pandas as pd
 import pytest
 
 from level1_pipeline import problem
+from level1_pipeline.errors import LeaseHeld
 from level1_pipeline.orchestration import run
 from level1_pipeline.settings import Settings
 from level1_pipeline.store import leases
 from level1_pipeline.store.database import Store
-from level1_pipeline.store.leases import LeaseHeld
 
 REQUEST = run.Request(pd.Timestamp("2013-04-01", tz="UTC"))
 

@@ -36,7 +36,7 @@ def seeded(home: Settings, rows: pd.DataFrame, cache: Path) -> Settings:
 def at(settings: Settings, local: str) -> Settings:
     """The same home at noon of another day."""
     noon = pd.Timestamp(f"{local} 12:00").tz_localize(problem.TIMEZONE)
-    return settings.model_copy(update={"clock": noon.isoformat()})
+    return settings.changed({"clock": noon.isoformat()})
 
 
 def trainings(settings: Settings) -> list[dict[str, Any]]:

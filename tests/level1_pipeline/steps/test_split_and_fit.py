@@ -14,8 +14,9 @@ import pytest
 
 from level1_pipeline import problem, schema
 from level1_pipeline.bundle.predict import predict
+from level1_pipeline.errors import NotEnoughData
 from level1_pipeline.steps.fit import fit_model
-from level1_pipeline.steps.split import NotEnoughData, Split, split_rows
+from level1_pipeline.steps.split import Split, split_rows
 from level1_pipeline.steps.train import fit_baselines, tune_model
 
 ROOT = Path(__file__).parents[3]
@@ -130,10 +131,12 @@ def test_a_single_class_is_nothing_to_learn_from(known: pd.DataFrame, as_of: pd.
 
 FIT = """
 import sys, numpy as np, pandas as pd
-from level1_pipeline import bundle, training
+from level1_pipeline.bundle.predict import predict
+from level1_pipeline.steps.fit import fit_model
+from level1_pipeline.steps.train import fit_baselines
 train, holdout = (pd.read_parquet(path) for path in sys.argv[1:3])
-models = {"judged": training.fit(train), **training.baselines(train)}
-np.savez(sys.argv[3], **{name: bundle.predict(model, holdout) for name, model in models.items()})
+models = {"judged": fit_model(train), **fit_baselines(train)}
+np.savez(sys.argv[3], **{name: predict(model, holdout) for name, model in models.items()})
 """
 
 

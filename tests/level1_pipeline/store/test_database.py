@@ -13,9 +13,10 @@ from typing import Any
 import pytest
 import sqlalchemy as sa
 
+from level1_pipeline.errors import LeaseLost
 from level1_pipeline.settings import Settings
 from level1_pipeline.store import leases
-from level1_pipeline.store.database import Change, Lease, LeaseLost, Route, Store
+from level1_pipeline.store.database import Change, Lease, Route, Store
 
 NOW = datetime(2013, 4, 1, 4, tzinfo=UTC)
 ROOT = Path(__file__).parents[3]
@@ -218,7 +219,7 @@ def test_eight_processes_that_open_a_new_store_together_all_succeed(home: Settin
 import sys, time
 from datetime import UTC, datetime
 from pathlib import Path
-from level1_pipeline.store import Change, Store
+from level1_pipeline.store.database import Change, Store
 print("ready", flush=True)
 sys.stdin.readline()
 Store(sys.argv[1]).record("flights", Change("tester", "open", "test", datetime.now(UTC), {}))

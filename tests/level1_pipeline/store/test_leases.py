@@ -15,10 +15,10 @@ from pathlib import Path
 import pytest
 import sqlalchemy as sa
 
+from level1_pipeline.errors import LeaseHeld, LeaseLost
 from level1_pipeline.settings import Settings
 from level1_pipeline.store import leases
-from level1_pipeline.store.database import Lease, LeaseLost, Store
-from level1_pipeline.store.leases import LeaseHeld
+from level1_pipeline.store.database import Lease, Store
 from level1_pipeline.store.tables import leases as table
 
 ROOT = Path(__file__).parents[3]
@@ -122,8 +122,9 @@ def test_a_lease_that_does_not_exist_cannot_be_renewed(store: Store) -> None:
 
 HOLDER = """
 import sys, time
-from level1_pipeline import leases
-from level1_pipeline.store import Store
+from level1_pipeline.errors import LeaseHeld
+from level1_pipeline.store import leases
+from level1_pipeline.store.database import Store
 with leases.hold(Store(sys.argv[1]), "flights", 1.5):
     print("ready", flush=True)
     time.sleep(600)
@@ -153,8 +154,9 @@ def test_the_lease_of_a_killed_process_is_free_after_its_time_and_not_before(sto
 
 RACER = """
 import sys
-from level1_pipeline import leases
-from level1_pipeline.store import Store
+from level1_pipeline.errors import LeaseHeld
+from level1_pipeline.store import leases
+from level1_pipeline.store.database import Store
 store = Store(sys.argv[1])
 store.route("flights")
 print("ready", flush=True)
@@ -162,7 +164,7 @@ sys.stdin.readline()
 for number in range(40):
     try:
         print(f"won {number} {leases.acquire(store, f'lease {number}', 60).token}")
-    except leases.LeaseHeld:
+    except LeaseHeld:
         print(f"lost {number}")
 """
 

@@ -9,9 +9,9 @@ from datetime import UTC, datetime
 import pytest
 import sqlalchemy as sa
 
+from level1_pipeline.errors import LeaseHeld, LeaseLost
 from level1_pipeline.store import leases
-from level1_pipeline.store.database import Change, LeaseLost, Store
-from level1_pipeline.store.leases import LeaseHeld
+from level1_pipeline.store.database import Change, Store
 
 URL = os.environ.get("MLOPS_TEST_POSTGRES", "")
 pytestmark = [

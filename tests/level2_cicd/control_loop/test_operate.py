@@ -17,11 +17,11 @@ import pytest
 
 from level1_pipeline import problem
 from level1_pipeline.bundle.load import MANIFEST
+from level1_pipeline.errors import LeaseHeld
 from level1_pipeline.registry import Registry
 from level1_pipeline.settings import Settings
-from level1_pipeline.store import audit, leases
+from level1_pipeline.store import audit, clock, leases
 from level1_pipeline.store.database import Change, Route, Store
-from level1_pipeline.store.leases import LeaseHeld
 from level2_cicd.__main__ import main
 from level2_cicd.control_loop import operate, retraining_budget, triggers
 from level2_cicd.control_loop import situation as situation_module
@@ -131,7 +131,7 @@ def test_of_two_orders_each_is_carried_out() -> None:
 
 
 def test_a_loss_above_its_expectation_is_a_performance_drop_and_else_the_distribution_changed(home: Settings) -> None:
-    settings = home.model_copy(update={"clock": monitoring_runs.END.isoformat()})
+    settings = home.changed({"clock": monitoring_runs.END.isoformat()})
     worse, moved = (
         replace(monitoring_runs.a_pass(CHANGE), figures={"excess_over": excess}) for excess in (0.05, -0.01)
     )
@@ -157,7 +157,7 @@ class Trainer:
         if self.outcome == "pass" and registry.route().challenger != "2":  # a resumed one does not publish again
             registry.promote("2", "challenger", order.reason)
         facts = {"as_of": order.as_of, "order": order.id}
-        change = Change("trainer", f"train: gate {self.outcome}", order.reason, settings.now(), facts)
+        change = Change("trainer", f"train: gate {self.outcome}", order.reason, clock.now(settings), facts)
         registry.store.record(problem.NAME, change, to_version="2" if self.outcome == "pass" else None)
         return self.code
 
@@ -489,7 +489,7 @@ def test_what_a_person_orders_is_trained_whatever_the_governor_thinks(year: Year
 
 
 def test_a_child_process_gets_the_same_settings(home: Settings) -> None:
-    settings = home.model_copy(update={"clock": "replay", "monitor_every_days": 7.0, "webhook": ""})
+    settings = home.changed({"clock": "replay", "monitor_every_days": 7.0, "webhook": ""})
     code = "from level1_pipeline.settings import Settings; print(Settings().model_dump_json())"
     given = environment(settings)
     said = subprocess.run([sys.executable, "-c", code], env=given, cwd=ROOT, capture_output=True, text=True, check=True)
@@ -504,14 +504,13 @@ sys.modules["mlflow"] = None  # a light process
 import sqlalchemy as sa
 from pathlib import Path
 from level1_pipeline.settings import Settings
-from level1_pipeline.store import Store
-from level2_cicd import operate
-from tests.level2.test_operate import Trainer, plant
-from tests.level2.test_operate import SAID
+from level1_pipeline.store.database import Store
+from level2_cicd.control_loop import operate
+from tests.level2_cicd.control_loop.test_operate import SAID, Trainer, plant
 
 home, spare, now, said = Path(sys.argv[1]), Path(sys.argv[2]), sys.argv[3], SAID[sys.argv[4]]
-operate.observe = lambda settings, now, days: plant(Store(settings.operations), said, now)
-operate.follow_up.report.write = lambda *_: None
+operate.run_monitoring = lambda settings, now, days: plant(Store(settings.operations), said, now)
+operate.after_run.html_report.write = lambda *_: None
 
 def cycle(limit):
     writes = 0
@@ -523,7 +522,7 @@ def cycle(limit):
             writes += 1
     sa.event.listen(sa.Engine, "before_cursor_execute", lambda _c, _u, statement, *_: count(statement))
     sa.event.listen(sa.Engine, "commit", lambda _: count("COMMIT"))
-    settings = Settings(home=home, clock=now, lease_seconds=0.2, min_new_outcomes=0, tracking_uri="sqlite:////nowhere/m.db")
+    settings = Settings(home=home, clock=now, lease_seconds=0.2, retraining={"min_new_outcomes": 0}, tracking_uri="sqlite:////nowhere/m.db")
     operate.Operator(settings, Trainer()).cycle()
 
 def child(limit):

@@ -12,16 +12,15 @@ import pytest
 import sqlalchemy as sa
 
 from level1_pipeline import problem
-from level1_pipeline.registry import PromotionRefused
-from level1_pipeline.settings import Settings
+from level1_pipeline.errors import LeaseHeld, PromotionRefused
+from level1_pipeline.settings import RetrainingPolicy, Settings
 from level1_pipeline.store import audit
 from level1_pipeline.store.audit import ALLOWED, RESET
 from level1_pipeline.store.database import Change, Store
-from level1_pipeline.store.leases import LeaseHeld
 from level1_pipeline.store.tables import quarantine
 from level2_cicd.__main__ import main
 from level2_cicd.control_loop import retraining_budget, training_job, triggers
-from level2_cicd.control_loop.retraining_budget import Need, RetrainingPolicy, may_train
+from level2_cicd.control_loop.retraining_budget import Need, may_train
 from level2_cicd.control_loop.situation import Order
 from level2_cicd.control_loop.triggers import order_for
 from level2_cicd.rollout.policy import SHADOW, Step
@@ -146,12 +145,8 @@ def test_a_person_lets_it_try_again(home: Settings) -> None:
         change = Change("tester", "train: gate fail", "worse", NOW - timedelta(days=7 * days), {})
         store.record(problem.NAME, change)
     assert retraining_budget.ask(home, NEED, NOW).ticket
-    retraining_budget.reset(home.model_copy(update={"clock": NOW.isoformat()}), "the fault was in the feed")
+    retraining_budget.reset(home.changed({"clock": NOW.isoformat()}), "the fault was in the feed")
     assert retraining_budget.ask(home, NEED, NOW).allowed
-
-
-def test_settings_make_the_policy(home: Settings) -> None:
-    assert RetrainingPolicy.of(home) == POLICY
 
 
 @pytest.mark.flights  # about its costs: 60 dollars for a miss, 20 for a needless warning
@@ -173,7 +168,7 @@ def lived(year: Year) -> Year:
     """Nine days that the champion answered badly, on the clock of their end."""
     for _ in range(9):
         year.pass_day()
-    year.settings = year.settings.model_copy(update={"clock": year.now.isoformat(), "min_new_outcomes": 0})
+    year.settings = year.settings.changed({"clock": year.now.isoformat(), "min_new_outcomes": 0})
     return year
 
 
@@ -190,7 +185,7 @@ def changed(year: Year, **figures: float) -> Order:
 def test_a_change_of_the_rate_alone_is_weighed_in_dollars_and_may_train(lived: Year) -> None:
     order = changed(lived, excess=0.03, excess_over=-0.002, bias_over=0.1)
     need = asked(lived, order)
-    answer = may_train([], need, RetrainingPolicy.of(lived.settings), lived.now)
+    answer = may_train([], need, lived.settings.retraining, lived.now)
     assert order.trigger == triggers.DISTRIBUTION
     assert need.drop is None
     assert need.dollars is not None
@@ -204,7 +199,7 @@ def test_a_drop_is_that_of_the_windows_on_which_the_diagnosis_rests(lived: Year)
     order = changed(lived, excess=-0.01, excess_over=0.02, bias_over=0.1)
     need = replace(asked(lived, order), dollars=None)
     assert (order.trigger, need.drop) == (triggers.PERFORMANCE, 0.02)
-    assert may_train([], need, RetrainingPolicy.of(lived.settings), lived.now).allowed
+    assert may_train([], need, lived.settings.retraining, lived.now).allowed
 
 
 def test_the_calendar_and_new_data_are_not_weighed_in_dollars(lived: Year) -> None:
@@ -214,7 +209,7 @@ def test_the_calendar_and_new_data_are_not_weighed_in_dollars(lived: Year) -> No
 
 
 def test_without_answers_in_the_window_nobody_knows_what_a_change_costs(year: Year) -> None:
-    year.settings = year.settings.model_copy(update={"clock": year.now.isoformat()})
+    year.settings = year.settings.changed({"clock": year.now.isoformat()})
     assert asked(year, changed(year, excess_over=0.02)).dollars is None
 
 
@@ -259,7 +254,7 @@ def test_new_outcomes_are_those_that_the_last_judged_training_could_not_have(liv
     assert asked(lived, order).new_outcomes == 0
     for _ in range(3):
         lived.pass_day()
-    lived.settings = lived.settings.model_copy(update={"clock": lived.now.isoformat()})
+    lived.settings = lived.settings.changed({"clock": lived.now.isoformat()})
     assert asked(lived, order).new_outcomes == 3 * ROWS_A_DAY
 
 
@@ -279,7 +274,7 @@ def test_a_person_ends_the_count_of_rollbacks_too(year: Year, monkeypatch: pytes
 
 
 def test_the_triggers_that_are_on_are_those_that_the_settings_name(home: Settings) -> None:
-    assert triggers.wanted(home) == {triggers.MONITORING}
-    named = home.model_copy(update={"triggers": " new data,schedule "})
-    assert triggers.wanted(named) == {triggers.NEW_DATA, triggers.SCHEDULE}
-    assert triggers.wanted(home.model_copy(update={"triggers": ""})) == set()
+    assert home.loop.triggers == {triggers.MONITORING}
+    named = home.changed({"triggers": " new data,schedule "})
+    assert named.loop.triggers == {triggers.NEW_DATA, triggers.SCHEDULE}
+    assert home.changed({"triggers": ""}).loop.triggers == set()

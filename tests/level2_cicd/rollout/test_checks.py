@@ -14,13 +14,12 @@ import pytest
 
 from level1_pipeline import problem, schema
 from level1_pipeline.evaluation import gate
-from level1_pipeline.settings import Settings
+from level1_pipeline.settings import RolloutPolicy, Settings
 from level1_pipeline.store.database import Route, Store
 from level1_pipeline.store.outcomes import Reported, keep
 from level2_cicd.control_loop import retraining_budget
 from level2_cicd.rollout import checks as rollout_checks
 from level2_cicd.rollout import queries
-from level2_cicd.rollout.policy import RolloutPolicy
 from level2_cicd.rollout.queries import Arm, Counts
 from serving.errors import Refusal
 from serving.models.loaded_model import Model
@@ -31,7 +30,7 @@ from serving.telemetry.metrics import Metrics
 from serving.telemetry.prediction_log import PredictionLog
 from tests.problems import friedman
 
-POLICY = RolloutPolicy(shares=(0.25, 0.5))
+POLICY = RolloutPolicy(canary_shares=(0.25, 0.5))
 NOW = datetime(2013, 4, 1, 4, tzinfo=UTC)
 SHAPE = ("NAME", "TASK", "TARGET", "EVENT_TIME", "TIMEZONE", "SLICES", "PRIMARY_METRIC", "GATE", "COSTS")
 
@@ -116,7 +115,7 @@ class Crashing:
 
 def asked(home: Settings, rows: pd.DataFrame, serving: Serving) -> Store:
     """A store with the log of a service that was asked about each of the rows, one by one."""
-    service = Service(home.model_copy(update={"clock": NOW.isoformat()}))  # its threads never run
+    service = Service(home.changed({"clock": NOW.isoformat()}))  # its threads never run
     service.watcher.serving = serving
     for n, record in enumerate(schema.records(rows)):
         with suppress(Refusal):  # where the champion fails nothing is said

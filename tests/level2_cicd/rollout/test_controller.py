@@ -18,14 +18,13 @@ import pytest
 import sqlalchemy as sa
 
 from level1_pipeline import problem
-from level1_pipeline.bundle.load import BundleRefused
-from level1_pipeline.registry import PromotionRefused, Registry, RouteSetByHand
+from level1_pipeline.errors import BundleRefused, LeaseHeld, LeaseLost, NoRollout, PromotionRefused
+from level1_pipeline.registry import Registry, RouteSetByHand
 from level1_pipeline.settings import Settings
 from level1_pipeline.store import leases
-from level1_pipeline.store.database import LeaseLost, Route
+from level1_pipeline.store.database import Route
 from level1_pipeline.store.tables import rollouts
 from level2_cicd.rollout import controller
-from level2_cicd.rollout.controller import NoRollout
 from level2_cicd.rollout.policy import CANARY, CHAMPION, ROLLED_BACK, SHADOW, Step
 from level2_cicd.rollout.state_machine import Decision, Evidence
 from tests.level2_cicd.conftest import Year, worse
@@ -110,7 +109,7 @@ def test_a_candidate_that_does_gross_harm_in_the_canary_is_rolled_back(year: Yea
     year.start()
     year.until(CANARY)
     year.candidate = (lambda y: 0.95 - 0.9 * y) if problem.TASK == "classification" else (lambda y: y + 50.0)
-    year.settings = year.settings.model_copy(update={"max_shift": 100.0})  # or it is seen before the outcomes come
+    year.settings = year.settings.changed({"max_shift": 100.0})  # or it is seen before the outcomes come
     assert "harm: " in year.until(ROLLED_BACK)[-1].reason
 
 
@@ -126,7 +125,7 @@ def test_without_traffic_it_waits_and_is_rolled_back_as_not_proved(year: Year) -
 
 
 def test_a_person_is_waited_for_at_every_step_when_asked_for(year: Year) -> None:
-    year.settings = year.settings.model_copy(update={"approvals": "all"})
+    year.settings = year.settings.changed({"approvals": "all"})
     assert year.start().kind == "wait"
     assert year.route == Route("1", "2"), "no traffic, not even copies, before somebody agrees"
     waited = []
@@ -266,7 +265,7 @@ def test_a_store_that_cannot_be_read_pauses_and_does_not_roll_back(year: Year, m
 
 def test_one_of_two_drivers_at_once_steps_back(year: Year) -> None:
     year.start()
-    with leases.hold(year.store, leases.promotion(problem.NAME), 30), pytest.raises(leases.LeaseHeld):
+    with leases.hold(year.store, leases.promotion(problem.NAME), 30), pytest.raises(LeaseHeld):
         controller.advance(year.settings, year.now)
 
 
@@ -276,7 +275,7 @@ def test_many_drivers_at_once_write_one_line_for_each_step(year: Year) -> None:
         year.pass_day()
 
         def look() -> None:
-            with contextlib.suppress(leases.LeaseHeld):
+            with contextlib.suppress(LeaseHeld):
                 controller.advance(year.settings, year.now)
 
         threads = [threading.Thread(target=look) for _ in range(4)]
@@ -348,19 +347,20 @@ import json, logging, os, signal, sqlite3, sys
 from contextlib import closing, suppress
 from datetime import datetime
 import sqlalchemy as sa
-from level1_pipeline.registry import PromotionRefused, Registry
+from level1_pipeline.errors import PromotionRefused
+from level1_pipeline.registry import Registry
 from level1_pipeline.settings import Settings
-from level2_cicd import driver, evidence, gather
+from level2_cicd.rollout import checks, controller, evidence
 
-settings = Settings(home=sys.argv[1], canary_shares="0.25,0.5")
+settings = Settings(home=sys.argv[1], rollout={"canary_shares": "0.25,0.5"})
 
 def act(what, now):
     if what == "roll back":
         Registry(settings).rollback("a test")
-    elif what == "start" and Registry(settings).store.rollout(driver.problem.NAME) is None:
-        driver.start(settings, "2", "a test", now=now)
+    elif what == "start" and Registry(settings).store.rollout(controller.problem.NAME) is None:
+        controller.start(settings, "2", "a test", now=now)
     else:
-        driver.advance(settings, now)
+        controller.advance(settings, now)
 
 def dies(limit, what, now):
     writes = 0

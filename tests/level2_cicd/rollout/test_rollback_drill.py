@@ -9,11 +9,12 @@ from typing import Any
 import pytest
 
 from level1_pipeline import problem
+from level1_pipeline.errors import LeaseLost
 from level1_pipeline.evaluation.gate import Check
 from level1_pipeline.registry import Registry
 from level1_pipeline.settings import Settings
 from level1_pipeline.store import leases
-from level1_pipeline.store.database import Change, LeaseLost, Route, Store
+from level1_pipeline.store.database import Change, Route, Store
 from level2_cicd.__main__ import main
 from level2_cicd.rollout import controller
 from level2_cicd.rollout.state_machine import Decision, Evidence
@@ -30,7 +31,7 @@ def served(home: Settings, models: Models, monkeypatch: pytest.MonkeyPatch) -> S
     set_route(home, champion="2", previous="1")
     monkeypatch.setenv("MLOPS_HOME", str(home.home))
     monkeypatch.setenv("MLOPS_TRACKING_URI", DEAD_REGISTRY)
-    return home.model_copy(update={"watch_seconds": 0.1, "flush_seconds": 0.1})
+    return home.changed({"watch_seconds": 0.1, "flush_seconds": 0.1})
 
 
 def test_a_rollback_without_the_registry_brings_the_old_predictions_back_bit_for_bit(

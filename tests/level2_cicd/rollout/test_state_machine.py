@@ -8,7 +8,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from level1_pipeline.evaluation.gate import Check, Outcome
-from level1_pipeline.settings import Settings
+from level1_pipeline.settings import RolloutPolicy, Settings
 from level2_cicd.rollout.policy import (
     ALARMS,
     BAKE,
@@ -18,13 +18,12 @@ from level2_cicd.rollout.policy import (
     REGISTERED,
     ROLLED_BACK,
     SHADOW,
-    RolloutPolicy,
     Step,
 )
 from level2_cicd.rollout.state_machine import STOPPED, Decision, Evidence, State, next_state
 
 NOW = datetime(2013, 7, 1, 4, tzinfo=UTC)
-POLICY = RolloutPolicy(shares=(0.25, 0.5))
+POLICY = RolloutPolicy(canary_shares=(0.25, 0.5))
 QUIET = tuple(Check(name, "pass", "quiet") for name in ALARMS)
 PLENTY = Evidence(QUIET, candidate=5000, champion=5000, in_step=1000, outcomes=1000, days=7)
 PATH = [
@@ -159,14 +158,12 @@ def test_the_default_rollout_of_923_flights_a_day_has_its_canary_done_in_three_d
 @pytest.mark.parametrize("shares", ["", "0", "1", "0.5,0.25", "0.25,0.25", "a half"])
 def test_shares_that_make_no_sense_are_refused(home: Settings, shares: str) -> None:
     with pytest.raises(ValueError):
-        RolloutPolicy.of(home.model_copy(update={"canary_shares": shares}))
+        home.changed({"canary_shares": shares})
 
 
-def test_settings_make_the_policy(home: Settings) -> None:
-    assert RolloutPolicy.of(home) == RolloutPolicy(), "the defaults of both must be the same"
-    asked = home.model_copy(update={"approvals": "all", "canary_shares": "0.25,0.5"})
-    policy = RolloutPolicy.of(asked)
-    assert policy.shares == (0.25, 0.5)
+def test_the_settings_hold_the_policy(home: Settings) -> None:
+    policy = home.changed({"approvals": "all", "canary_shares": "0.25,0.5"}).rollout
+    assert policy.canary_shares == (0.25, 0.5)
     assert policy.approvals == {SHADOW, CANARY, BAKE, CHAMPION}
     with pytest.raises(ValueError, match="nobody"):
-        RolloutPolicy.of(home.model_copy(update={"approvals": "nobody"}))
+        home.changed({"approvals": "nobody"})

@@ -117,7 +117,7 @@ def test_every_local_midnight_is_a_moment_also_after_the_clocks_were_changed(hom
 def test_traffic_counts_what_failed(year: Year, rows: pd.DataFrame) -> None:
     some = rows[rows[problem.TARGET].notna()].head(700)
     year.store.set_replay_time(rows[problem.LABEL_TIME].max().to_pydatetime())
-    settings = year.settings.model_copy(update={"clock": "replay", "flush_seconds": 0.1})
+    settings = year.settings.changed({"clock": "replay", "flush_seconds": 0.1})
     with in_process(settings) as client:
         traffic = Traffic(str(client.base_url))
         traffic.predict(some)
@@ -137,7 +137,7 @@ def test_the_end_of_a_simulation_counts_every_failure_and_says_what_failed_first
     year: Year, rows: pd.DataFrame, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     some = rows[rows[problem.TARGET].notna()].head(4)
-    locked = year.settings.model_copy(update={"predict_key_hash": "b" * 64, "admin_key_hash": "a" * 64})
+    locked = year.settings.changed({"predict_key_hash": "b" * 64, "admin_key_hash": "a" * 64})
     with in_process(locked) as client:
         traffic = Traffic(str(client.base_url))
         traffic.tell(some)

@@ -11,11 +11,12 @@ import pandas as pd
 import pytest
 
 from level1_pipeline import problem
+from level1_pipeline.errors import OutcomeFileRefused
 from level1_pipeline.settings import Settings
 from level1_pipeline.store.database import Store
 from level1_pipeline.store.tables import predictions
 from monitoring.data import outcome_files as files
-from monitoring.data.outcome_files import FileRefused, Report, check
+from monitoring.data.outcome_files import Report, check
 from tests.serving.conftest import NOW, both, known_outcomes, opened
 
 __all__ = ["both"]  # a fixture
@@ -124,14 +125,14 @@ def test_a_truncated_parquet_file_is_refused_with_what_to_do(home: Settings, tmp
     path = tmp_path / "outcomes.parquet"
     pd.DataFrame({"id": ["a"] * 1000, "value": 1.0}).to_parquet(path)
     path.write_bytes(path.read_bytes()[:-100])
-    with pytest.raises(FileRefused, match=r"damaged after row 0 .* send it again"):
+    with pytest.raises(OutcomeFileRefused, match=r"damaged after row 0 .* send it again"):
         take(home, path)
 
 
 def test_other_formats_and_missing_columns_are_refused(home: Settings, tmp_path: Path) -> None:
-    with pytest.raises(FileRefused, match=r"neither \.csv nor \.parquet"):
+    with pytest.raises(OutcomeFileRefused, match=r"neither \.csv nor \.parquet"):
         take(home, csv(tmp_path, "id,value", name="outcomes.xlsx"))
-    with pytest.raises(FileRefused, match="no column id and no column value"):
+    with pytest.raises(OutcomeFileRefused, match="no column id and no column value"):
         take(home, csv(tmp_path, "flight,late"))
     with pytest.raises(FileNotFoundError):
         take(home, tmp_path / "nowhere.csv")

@@ -12,10 +12,10 @@ import pytest
 import sqlalchemy as sa
 
 from level1_pipeline import problem, schema
+from level1_pipeline.errors import LeaseHeld
 from level1_pipeline.settings import Settings
 from level1_pipeline.store import leases
 from level1_pipeline.store.database import Store
-from level1_pipeline.store.leases import LeaseHeld
 from level1_pipeline.store.outcomes import Reported, keep
 from level1_pipeline.store.tables import monitoring_runs, outcomes, predictions, quarantine
 from monitoring.alerting import tickets
@@ -184,7 +184,7 @@ def test_a_name_inside_another_name_and_a_short_one_are_left_alone(home: Setting
 
 
 def test_retention_deletes_by_age_on_the_clock_and_keeps_what_is_younger(both: Settings) -> None:
-    settings = both.model_copy(update={"retention_days": 30.0})
+    settings = both.changed({"retention_days": 30.0})
     with opened(settings) as store:
         log(store, {"old": 20}, at=NOW - timedelta(days=31))
         log(store, {"new": 10}, at=NOW - timedelta(days=29))

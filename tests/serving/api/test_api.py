@@ -342,7 +342,7 @@ def test_what_is_no_number_is_not_explained(
     served: Settings, models: Models, caplog: pytest.LogCaptureFixture, after: int
 ) -> None:
     body = {"record": models.records[0], "changes": {NUMBER.name: NUMBER.high}}
-    with in_process(served.model_copy(update={"watch_seconds": 3600.0})) as client, caplog.at_level(logging.ERROR):
+    with in_process(served.changed({"watch_seconds": 3600.0})) as client, caplog.at_level(logging.ERROR):
         watcher = client.app.service.watcher  # type: ignore[attr-defined]
         silent = dataclasses.replace(watcher.serving.champion, bundle=Silent(after=after))
         watcher.serving = dataclasses.replace(watcher.serving, champion=silent)
@@ -500,7 +500,7 @@ def test_schemathesis_finds_no_request_that_breaks_the_contract(served: Settings
     keys = {"predict_key_hash": fingerprint, "admin_key_hash": fingerprint, "rate_limit": 0.0}
     headers = {"Authorization": f"Bearer {key}"}
     asked: dict[str, set[int]] = {}
-    with in_process(served.model_copy(update=keys)) as client:
+    with in_process(served.changed(keys)) as client:
         api = schemathesis.openapi.from_url(str(client.base_url.join("/openapi.json")))
         for result in api.get_all_operations():
             operation = result.ok()

@@ -39,7 +39,7 @@ def keys(served: Settings) -> tuple[Settings, dict[str, str]]:
     """Settings with a key for each scope, and the keys."""
     made = {scope: security.new_key() for scope in ("predict", "admin")}
     hashes = {f"{scope}_key_hash": fingerprint for scope, (_, fingerprint) in made.items()}
-    return served.model_copy(update=hashes), {scope: secret for scope, (secret, _) in made.items()}
+    return served.changed(hashes), {scope: secret for scope, (secret, _) in made.items()}
 
 
 def bodies(record: dict[str, Any]) -> dict[str, Any]:
@@ -80,7 +80,7 @@ def test_the_hash_of_a_key_opens_nothing(keys: tuple[Settings, dict[str, str]], 
 
 def test_several_keys_may_be_valid_so_that_they_can_be_changed(served: Settings, records: list[dict[str, Any]]) -> None:
     (old, old_hash), (new, new_hash) = security.new_key(), security.new_key()
-    with in_process(served.model_copy(update={"predict_key_hash": f"{old_hash}, {new_hash}"})) as client:
+    with in_process(served.changed({"predict_key_hash": f"{old_hash}, {new_hash}"})) as client:
         assert [ask(client, "POST", "/predict", records[0], key).status_code for key in (old, new)] == [200, 200]
         assert ask(client, "GET", "/metrics", records[0], new).status_code == 403  # no admin key: closed, not open
 
@@ -128,15 +128,15 @@ def test_without_a_key_the_server_binds_to_this_machine_only_and_says_so(start: 
 
 
 def test_with_a_key_the_server_binds_where_it_is_told(served: Settings) -> None:
-    locked = served.model_copy(update={"serving_host": "0.0.0.0", "admin_key_hash": security.new_key()[1]})
+    locked = served.changed({"serving_host": "0.0.0.0", "admin_key_hash": security.new_key()[1]})
     assert server._config(locked, "app").host == "0.0.0.0"
-    assert server._config(served.model_copy(update={"serving_host": "0.0.0.0"}), "app").host == "127.0.0.1"
+    assert server._config(served.changed({"serving_host": "0.0.0.0"}), "app").host == "127.0.0.1"
 
 
 def test_too_large_a_body_is_refused_whether_or_not_its_length_is_declared(
     served: Settings, records: list[dict[str, Any]]
 ) -> None:
-    with in_process(served.model_copy(update={"max_body_bytes": 2000})) as client:
+    with in_process(served.changed({"max_body_bytes": 2000})) as client:
         headers = {"Content-Type": "application/json"}
         declared = client.post("/predict", content=b" " * 2001, headers=headers)
         chunked = client.post("/predict", content=(b" " * 500 for _ in range(5)), headers=headers)
@@ -147,7 +147,7 @@ def test_too_large_a_body_is_refused_whether_or_not_its_length_is_declared(
 
 
 def test_too_many_rows_are_refused(served: Settings, records: list[dict[str, Any]]) -> None:
-    with in_process(served.model_copy(update={"max_rows": 3})) as client:
+    with in_process(served.changed({"max_rows": 3})) as client:
         body = [{"record": record} for record in records[:4]]
         assert client.post("/predict", json=body[:3]).status_code == 200
         answer = client.post("/predict", json=body)
@@ -197,7 +197,7 @@ def test_the_name_of_the_scheme_may_be_written_in_any_case(
 
 
 def test_a_caller_who_asks_too_often_is_told_to_wait(served: Settings) -> None:
-    with in_process(served.model_copy(update={"rate_limit": 5.0})) as client:
+    with in_process(served.changed({"rate_limit": 5.0})) as client:
         answers = [client.get("/model") for _ in range(15)]
         assert [one.status_code for one in answers[:10]] == [200] * 10
         assert answers[-1].status_code == 429
@@ -207,7 +207,7 @@ def test_a_caller_who_asks_too_often_is_told_to_wait(served: Settings) -> None:
 
 def test_guessing_keys_is_limited_too(keys: tuple[Settings, dict[str, str]]) -> None:
     settings, secrets = keys
-    with in_process(settings.model_copy(update={"rate_limit": 5.0})) as client:
+    with in_process(settings.changed({"rate_limit": 5.0})) as client:
         found = [ask(client, "GET", "/model", {}, f"guess {n}").status_code for n in range(15)]
         assert (found[0], found[-1]) == (401, 429)
         assert ask(client, "GET", "/model", {}, secrets["predict"]).status_code == 200  # its owner goes on
@@ -306,8 +306,8 @@ def test_a_compiled_model_is_served_without_scikit_learn_and_pandas(served: Sett
     code = """
 import json, sys
 from level1_pipeline.settings import Settings
-from serving.service import Service
-from serving.endpoints import CASE
+from serving.service.service import Service
+from serving.api.routes import CASE
 service = Service(Settings())
 service.watcher.look()
 (said,) = service.predict([CASE.validate_json(sys.stdin.read())])

@@ -25,6 +25,7 @@ from pydantic import Field, create_model, field_validator
 from level1_pipeline import problem, schema
 from level1_pipeline.bundle.load import COMPILED, MANIFEST, Bundle, bundle_checksum, load_bundle
 from level1_pipeline.bundle.predict import predict
+from level1_pipeline.errors import BatchRefused
 from level1_pipeline.settings import Settings
 from serving.__main__ import main
 from serving.batch import chunk, job, reader, record_checks
@@ -459,7 +460,7 @@ def test_a_disk_that_is_full_stops_the_run_which_goes_on_later(
         real(path, content)
 
     monkeypatch.setattr(chunk, "write", full)
-    with pytest.raises(job.BatchRefused, match=r"cannot be written .*No space left.* goes on where this one stopped"):
+    with pytest.raises(BatchRefused, match=r"cannot be written .*No space left.* goes on where this one stopped"):
         job.score(reader.Source(source), output, place, "1")
     room[0] = 100
     assert job.score(reader.Source(source), output, place, "1") == job.Result(200, 0, 200 - 3 * 30)

@@ -57,7 +57,7 @@ def asked(count: int = 4) -> list[Asked]:
 @pytest.fixture
 def unwatched(served: Settings) -> Iterator[httpx2.Client]:
     """A service that goes on with what a test puts into its place."""
-    with in_process(served.model_copy(update={"watch_seconds": 3600.0})) as one:
+    with in_process(served.changed({"watch_seconds": 3600.0})) as one:
         yield one
 
 

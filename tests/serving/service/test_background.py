@@ -57,7 +57,7 @@ def test_predictions_carry_the_time_of_the_clock_of_decisions(home: Settings, mo
     models.publish(home.home, "1", 0)
     set_route(home, champion="1")
     store = Store(home.operations)
-    with in_process(home.model_copy(update={"clock": "replay", "flush_seconds": 0.1})) as client:
+    with in_process(home.changed({"clock": "replay", "flush_seconds": 0.1})) as client:
         for day in range(3):
             store.set_replay_time(NOW + timedelta(days=day))
             assert client.post("/predict", json={"id": f"{day}", "record": models.records[0]}).status_code == 200
@@ -70,7 +70,7 @@ def test_predictions_carry_the_time_of_the_clock_of_decisions(home: Settings, mo
 def test_while_the_store_fails_the_replay_clock_stands_still(home: Settings) -> None:
     store = Store(home.operations)
     store.set_replay_time(NOW)
-    clock = Clock(home.model_copy(update={"clock": "replay"}), store)
+    clock = Clock(home.changed({"clock": "replay"}), store)
     assert clock.now() == NOW
     clock.store = Store(f"sqlite:///{home.home / 'operations.db' / 'no-folder' / 'x.db'}")
     assert clock.now() == NOW
@@ -78,4 +78,4 @@ def test_while_the_store_fails_the_replay_clock_stands_still(home: Settings) -> 
 
 def test_a_replay_clock_that_was_never_set_is_an_error(home: Settings, store: Store) -> None:
     with pytest.raises(LookupError, match="never set"):
-        Clock(home.model_copy(update={"clock": "replay"}), store).now()
+        Clock(home.changed({"clock": "replay"}), store).now()

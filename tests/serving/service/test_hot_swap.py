@@ -54,7 +54,7 @@ def test_a_new_champion_is_served_without_a_restart(client: httpx2.Client, serve
 
 
 def test_the_first_champion_is_served_without_a_restart(home: Settings, models: Models) -> None:
-    with in_process(home.model_copy(update={"watch_seconds": 0.1})) as client:
+    with in_process(home.changed({"watch_seconds": 0.1})) as client:
         assert client.get("/readyz").status_code == 503
         models.publish(home.home, "1", 0)
         set_route(home, champion="1")

@@ -268,7 +268,7 @@ def test_a_full_disk_stops_the_log_but_not_the_service(served: Settings, records
 
 def test_a_busy_second_does_not_fill_the_memory(served: Settings, records: list[dict[str, Any]]) -> None:
     """Though the next flush is a minute away."""
-    with in_process(served.model_copy(update={"flush_seconds": 60.0, "log_rows": 80})) as client:
+    with in_process(served.changed({"flush_seconds": 60.0, "log_rows": 80})) as client:
         time.sleep(0.5)  # the first flush is over
         for n in range(200):
             client.post("/predict", json={"id": f"{n:03}", "record": records[n % 50]})
@@ -277,7 +277,7 @@ def test_a_busy_second_does_not_fill_the_memory(served: Settings, records: list[
 
 
 def test_a_clean_stop_loses_nothing(served: Settings, records: list[dict[str, Any]]) -> None:
-    with in_process(served.model_copy(update={"flush_seconds": 60.0})) as client:
+    with in_process(served.changed({"flush_seconds": 60.0})) as client:
         for n in range(50):
             client.post("/predict", json={"id": f"{n:02}", "record": records[n]})
         assert len(logged(served)) < 50
@@ -288,7 +288,7 @@ def test_a_clean_stop_loses_nothing(served: Settings, records: list[dict[str, An
 def test_the_service_survives_the_loss_of_its_connections_to_postgresql(both: Settings, models: Models) -> None:
     models.publish(both.home, "1", 0)
     set_route(both, champion="1")
-    settings = both.model_copy(update={"watch_seconds": 0.1, "flush_seconds": 0.1})
+    settings = both.changed({"watch_seconds": 0.1, "flush_seconds": 0.1})
     with in_process(settings) as client:
         cut = sa.text(
             "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = current_database() AND pid != pg_backend_pid()"
@@ -393,7 +393,7 @@ def test_a_really_full_disk_stops_the_log_but_not_the_service(
         pytest.skip(f"a small disk cannot be mounted here: {mounted.stderr.decode().strip()}")
     try:
         database = disk / "operations.db"
-        small = served.model_copy(update={"store_uri": f"sqlite:///{database}"})
+        small = served.changed({"store_uri": f"sqlite:///{database}"})
         set_route(small, champion="1")
         service = start(small, flush_seconds=0.1, watch_seconds=0.1, rate_limit=0)
         (disk / "filler").write_bytes(b"x" * 14_500_000)

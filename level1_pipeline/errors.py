@@ -1,0 +1,96 @@
+"""Every error that the project raises on purpose. Each message says what happened, why, and what to do.
+
+    MLOpsError
+    ├── NotFound                what was asked for does not exist: a version, a row, a line, the replay clock
+    ├── Refused                 it exists, and must not be used or done
+    │   ├── BundleRefused         a damaged bundle, one for another problem, or one with types that nobody reviewed
+    │   ├── PromotionRefused      a version that may not be served now
+    │   ├── RouteRefused          a change of the route that makes no sense or is not safe
+    │   ├── InputFileRefused      a file to score
+    │   ├── BatchRefused          a folder to write scores into
+    │   └── OutcomeFileRefused    a file of outcomes
+    ├── TrainingStopped         a training ends before a model is made
+    │   ├── DataCheckFailed       the data breaks the schema
+    │   ├── NotEnoughData         too few rows with a label
+    │   └── StepFileChanged       a file of the run is not what its step wrote
+    ├── NotCompilable           a pipeline that the tree compiler does not understand
+    ├── LeaseHeld, LeaseLost    another process acts now
+    ├── NoRollout               no rollout is going on
+    └── NoAnswer                the service refused, or could not be reached
+
+A command prints these as one line and ends with exit code 1; any other exception is a fault of the code.
+"""
+
+from __future__ import annotations
+
+
+class MLOpsError(Exception):
+    """The base of all of them."""
+
+
+class NotFound(MLOpsError, LookupError):
+    """What was asked for does not exist."""
+
+
+class Refused(MLOpsError):
+    """It exists, and must not be used or done."""
+
+
+class BundleRefused(Refused):
+    """The bundle is damaged, is for another problem, or holds what must not be loaded."""
+
+
+class PromotionRefused(Refused):
+    """This version may not be served in this way now."""
+
+
+class RouteRefused(Refused):
+    """This change of the route makes no sense or is not safe."""
+
+
+class InputFileRefused(Refused, ValueError):
+    """The input cannot be scored as a whole."""
+
+
+class BatchRefused(Refused):
+    """These rows cannot be scored into this folder."""
+
+
+class OutcomeFileRefused(Refused, ValueError):
+    """The file cannot be read as outcomes; rows before the fault may be kept, and may come again."""
+
+
+class TrainingStopped(MLOpsError):
+    """A training ended before a model was made."""
+
+
+class DataCheckFailed(TrainingStopped):
+    """The data breaks the schema. The message names column, rule, count and examples."""
+
+
+class NotEnoughData(TrainingStopped):
+    """There are too few rows with a known label to train and to judge a model."""
+
+
+class StepFileChanged(TrainingStopped):
+    """A file is not what the step that wrote it had written."""
+
+
+class NotCompilable(MLOpsError):
+    """The tree compiler does not understand the pipeline; scikit-learn itself serves it."""
+
+
+class LeaseHeld(MLOpsError):
+    """Somebody else holds the lease."""
+
+
+class LeaseLost(MLOpsError):
+    """The lease expired and went to somebody else, so this holder may not write any more."""
+
+
+class NoRollout(MLOpsError):
+    """There is no rollout that this could be about."""
+
+
+class NoAnswer(MLOpsError):
+    """The service refused, or could not be reached."""
