@@ -36,7 +36,7 @@ def parser() -> argparse.ArgumentParser:
         "reject": "end the rollout; the champion stays",
         "stop": "stay in this step until a person approves or rejects",
     }
-    said = [start, *(steps.add_parser(name, help=words) for name, words in decisions.items())]
+    said = [start, *(steps.add_parser(name, help=message) for name, message in decisions.items())]
 
     trace = commands.add_parser("trace", help="from a served prediction back to request, model, code and data")
     trace.add_argument("prediction", help="its id")

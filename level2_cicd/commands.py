@@ -57,8 +57,8 @@ def _said(settings: Settings, decision: Decision | None) -> int:
     registry = Registry(settings)
     route = registry.route()
     served = f"champion {route.champion}, challenger {route.challenger}, share {route.share:g}"
-    words = f"{decision.kind}: {decision.step} | {decision.verdict.upper()} | {served}"
-    console.print(f"rollout | {problem.NAME} | {words}", markup=False)
+    message = f"{decision.kind}: {decision.step} | {decision.verdict.upper()} | {served}"
+    console.print(f"rollout | {problem.NAME} | {message}", markup=False)
     if decision.step.state in (CHAMPION, ROLLED_BACK) and decision.kind != "wait":
         registry.reconcile()
     if decision.kind == "advance":
@@ -70,15 +70,15 @@ def _approved(settings: Settings, decision: Decision | None) -> int:
     if decision:
         return _said(settings, decision)
     going_on = Store(settings.operations).rollout(problem.NAME)
-    words = "the loop takes the step" if going_on else "but the rollout was ended meanwhile; see: make history"
-    console.print(f"rollout | {problem.NAME} | approved; {words}", markup=False)
+    message = "the loop takes the step" if going_on else "but the rollout was ended meanwhile; see: make history"
+    console.print(f"rollout | {problem.NAME} | approved; {message}", markup=False)
     return 0
 
 
 def _show(decision: Decision) -> None:
     table = Table("check", "verdict", "what was seen")
     for check in decision.checks:
-        table.add_row(check.name, check.outcome, check.words)
+        table.add_row(check.name, check.status, check.message)
     console.print(table)
     for note in decision.notes:
         console.print(f"  {note}", markup=False)
@@ -94,8 +94,8 @@ def _status(settings: Settings) -> int:
         console.print(f"  {check['outcome']:<12} {check['name']}: {check['words']}", markup=False)
     waits = f" | waits for a person: {state.waiting} (make approve, make reject)" if state.waiting else ""
     since = f"since {state.since:%Y-%m-%d %H:%M} UTC"
-    words = f"version {state.version} in {state.step} {since}, champion {row['evidence']['champion']}{waits}"
-    console.print(f"rollout | {problem.NAME} | {words}", markup=False)
+    message = f"version {state.version} in {state.step} {since}, champion {row['evidence']['champion']}{waits}"
+    console.print(f"rollout | {problem.NAME} | {message}", markup=False)
     return WAITS if state.waiting else 0
 
 

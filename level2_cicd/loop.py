@@ -42,8 +42,8 @@ def operate(settings: Settings, asked: argparse.Namespace) -> int:
 
 def _tell(now: datetime, did: list[str]) -> None:
     local = now.astimezone(ZoneInfo(problem.TIMEZONE))
-    for words in did or ["nothing to do"]:
-        console.print(f"  {local:%Y-%m-%d %H:%M} {words}", markup=False)
+    for message in did or ["nothing to do"]:
+        console.print(f"  {local:%Y-%m-%d %H:%M} {message}", markup=False)
 
 
 def trigger(settings: Settings, asked: argparse.Namespace) -> int:
@@ -69,12 +69,12 @@ def simulate(settings: Settings, asked: argparse.Namespace) -> int:
         "retrainings": story.count("train: ") - 1,  # the first champion's is none
         "rollbacks": story.count("rollout: rolled back") + story.count("roll back"),
     }
-    words = " | ".join(f"{count} {name}" for name, count in counts.items())
+    message = " | ".join(f"{count} {name}" for name, count in counts.items())
     sent, home = story.traffic, summer.apart(settings).home
     if sent.reasons:
         console.print(f"  what failed first (the service's log: {home / 'service.log'}):", markup=False)
     for reason in sent.reasons[:REASONS]:
         console.print(f"  {reason}", markup=False)
     failed = f"failed requests {sent.failed} of {sent.asked:,} | failed outcomes {sent.untold} of {sent.told:,}"
-    console.print(f"level 2 | {problem.NAME} | {words} | champion {story.champion} | {failed} | {home}", markup=False)
+    console.print(f"level 2 | {problem.NAME} | {message} | champion {story.champion} | {failed} | {home}", markup=False)
     return FAILED_REQUESTS if sent.failed or sent.untold else 0

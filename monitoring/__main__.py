@@ -17,8 +17,10 @@ def parser() -> argparse.ArgumentParser:
     commands = top.add_subparsers(dest="command", required=True)
 
     run = commands.add_parser("run", help="one pass over the last window: report, tickets, figures for Prometheus")
-    words = f"length of the window in whole days (default: {DAYS}); another one is a look, which leaves only its report"
-    run.add_argument("--days", type=_number, default=DAYS, metavar="N", help=words)
+    message = (
+        f"length of the window in whole days (default: {DAYS}); another one is a look, which leaves only its report"
+    )
+    run.add_argument("--days", type=_number, default=DAYS, metavar="N", help=message)
     run.add_argument("--no-snapshot", action="store_true", help="leave out Evidently's view of the columns (seconds)")
 
     outcomes = commands.add_parser("outcomes", help="take in what really happened, from a file")

@@ -33,10 +33,10 @@ EXPECTED = (OutcomeFileRefused, BundleRefused, LeaseHeld, LookupError, TimeoutEr
 FINE, FAILED, ACT, DATA_FAULT, INCONCLUSIVE = 0, 1, 3, 4, 5  # exit codes; 2 is the command line's own
 CODES: dict[Cause, int] = {
     "nothing": FINE,
-    "harmless shift": FINE,
-    "real change": ACT,
+    "covariate shift": FINE,
+    "concept drift": ACT,
     "bad release": ACT,
-    "returning regime": ACT,
+    "recurring concept": ACT,
     "data fault": DATA_FAULT,
     "inconclusive": INCONCLUSIVE,
 }
@@ -72,20 +72,23 @@ def _snapshot(settings: Settings, store: Store, found: MonitoringRun) -> dict[st
 def show(found: MonitoringRun, events: list[incidents.Event]) -> None:
     """A pass as a table for the terminal."""
     who = [f"version {one.version}, {one.arm}" for one in found.performances]
-    table = Table("", *who, title=found.diagnosis.words)
+    table = Table("", *who, title=found.diagnosis.message)
     for name, cells in text.table(found.performances).items():
         table.add_row(name, *cells)
     if found.performances:
         console.print(table)
     else:
-        console.print(f"  {found.diagnosis.words}", markup=False)
-    notes = [f"drift: {found.drift.verdict}, {found.drift.words}", f"skew: {found.skew.verdict}, {found.skew.words}"]
-    notes += [f"before outcomes come: {words}"] if (words := text.estimated(found)) else []
-    notes += [f"evidence: {words}" for words in found.diagnosis.evidence]
-    notes += [f"missing: {words}" for words in found.diagnosis.missing]
+        console.print(f"  {found.diagnosis.message}", markup=False)
+    notes = [
+        f"drift: {found.drift.verdict}, {found.drift.message}",
+        f"skew: {found.skew.verdict}, {found.skew.message}",
+    ]
+    notes += [f"before outcomes come: {message}"] if (message := text.estimated(found)) else []
+    notes += [f"evidence: {message}" for message in found.diagnosis.evidence]
+    notes += [f"missing: {message}" for message in found.diagnosis.missing]
     notes += [f"ticket {event.number} {event.event}: {event.incident}" for event in events]
-    for words in notes:
-        console.print(f"  {words}", markup=False)
+    for message in notes:
+        console.print(f"  {message}", markup=False)
 
 
 def outcomes(settings: Settings, asked: argparse.Namespace) -> int:
@@ -154,4 +157,4 @@ def ui(settings: Settings, asked: argparse.Namespace) -> int:
     """The dashboards, until Ctrl-C."""
     from monitoring.reporting import dashboards
 
-    return dashboards.run(settings, lambda words: console.print(words, markup=False))
+    return dashboards.run(settings, lambda message: console.print(message, markup=False))

@@ -90,25 +90,25 @@ class Row:
     action: Action
     confidence: Confidence
     when: Callable[[Facts], object]
-    words: Callable[[Facts], str]
+    message: Callable[[Facts], str]
 
 
 TABLE = (
-    Row("data fault", "quarantine", "high", lambda f: f.broken, lambda f: f.broken[0].words),
-    Row("data fault", "quarantine", "high", lambda f: f.skewed, lambda f: f.skew.words),
+    Row("data fault", "quarantine", "high", lambda f: f.broken, lambda f: f.broken[0].message),
+    Row("data fault", "quarantine", "high", lambda f: f.skewed, lambda f: f.skew.message),
     Row("bad release", "roll back", "high", lambda f: f.failing, lambda f: "the new version fails to answer"),
     Row("bad release", "roll back", "high", lambda f: f.before_release, lambda f: _than(f.before_release)),
     Row("data fault", "quarantine", "medium", lambda f: f.change.apart, lambda f: _apart(f)),
     Row("inconclusive", "wait", "medium", lambda f: f.lasting and f.strange, lambda f: _unlike(f)),
-    Row("returning regime", "switch back", "high", lambda f: f.lasting and f.came_back, lambda f: _than(f.came_back)),
-    Row("real change", "retrain", "high", lambda f: f.lasting, lambda f: _moved(f)),
+    Row("recurring concept", "switch back", "high", lambda f: f.lasting and f.came_back, lambda f: _than(f.came_back)),
+    Row("concept drift", "retrain", "high", lambda f: f.lasting, lambda f: _moved(f)),
     Row("inconclusive", "wait", "medium", lambda f: f.change.changed, lambda f: _not_yet(f)),
-    Row("returning regime", "switch back", "low", lambda f: f.blind and f.looks_back, lambda f: _looks_back(f)),
+    Row("recurring concept", "switch back", "low", lambda f: f.blind and f.looks_back, lambda f: _looks_back(f)),
     Row("inconclusive", "wait", "low", lambda f: f.blind, lambda f: _too_few(f)),
     Row("inconclusive", "wait", "low", lambda f: not f.compared, lambda f: _nothing_to_compare_with()),
     Row("inconclusive", "wait", "medium", lambda f: f.strange, lambda f: _strange(f)),
     Row("inconclusive", "wait", "medium", lambda f: f.only, lambda f: _only(f.only)),
-    Row("harmless shift", "note", "high", lambda f: f.drift.verdict == "moved", lambda f: _harmless(f)),
+    Row("covariate shift", "note", "high", lambda f: f.drift.verdict == "moved", lambda f: _harmless(f)),
     Row("nothing", "none", "high", lambda f: True, lambda f: "inputs, calibration and skill are as they were"),
 )
 
@@ -116,12 +116,12 @@ TABLE = (
 def diagnose(facts: Facts) -> Diagnosis:
     """The first row that holds, with its evidence."""
     row = next(row for row in TABLE if row.when(facts))
-    found = Diagnosis(row.cause, row.action, row.confidence, row.words(facts), _evidence(facts))
+    found = Diagnosis(row.cause, row.action, row.confidence, row.message(facts), _evidence(facts))
     columns = tuple(Effect(fault.column, fault.size) for fault in facts.broken[:5]) or facts.drift.effects[:5]
     if facts.skewed and not facts.broken:
         columns = tuple(Effect(name, n / facts.skew.checked) for name, n in list(facts.skew.columns.items())[:5])
     slices = facts.change.apart or facts.change.slices
-    unasked = row.cause in ("nothing", "harmless shift") and facts.skew.verdict == "inconclusive"
+    unasked = row.cause in ("nothing", "covariate shift") and facts.skew.verdict == "inconclusive"
     return replace(
         found,
         confidence="medium" if unasked else row.confidence,
@@ -136,7 +136,7 @@ def diagnose(facts: Facts) -> Diagnosis:
 def _version(facts: Facts, row: Row) -> str | None:
     if row.cause == "bad release":
         return facts.failing or (facts.before_release.version if facts.before_release else None)
-    if row.cause == "returning regime":
+    if row.cause == "recurring concept":
         return facts.came_back.version if facts.came_back else facts.fits_better
     return None
 
@@ -173,7 +173,7 @@ def _too_few(facts: Facts) -> str:
 
 
 def _harmless(facts: Facts) -> str:
-    return f"inputs moved ({facts.drift.words}), calibration and skill are intact"
+    return f"inputs moved ({facts.drift.message}), calibration and skill are intact"
 
 
 def _not_yet(facts: Facts) -> str:
@@ -193,7 +193,7 @@ def _nothing_to_compare_with() -> str:
 
 
 def _strange(facts: Facts) -> str:
-    found = next((fault.words for fault in facts.faults if fault.strange), facts.skew.words)
+    found = next((fault.message for fault in facts.faults if fault.strange), facts.skew.message)
     return f"outcomes are as expected, but some inputs are unlike any we know: {found}"
 
 
@@ -213,8 +213,8 @@ def _evidence(facts: Facts) -> tuple[str, ...]:
     c, found = facts.coverage, facts.change
     never = f"{c.never:,} never, {c.quarantined:,} quarantined"
     lines = [f"coverage: {c.matured:,} of {c.predictions:,} predictions matured, {c.open:,} open, {never}"]
-    lines += [f"{'strange' if fault.strange else 'fault'}: {fault.words}" for fault in facts.faults[:8]]
-    lines.append(f"training-serving skew: {facts.skew.words}")
+    lines += [f"{'strange' if fault.strange else 'fault'}: {fault.message}" for fault in facts.faults[:8]]
+    lines.append(f"training-serving skew: {facts.skew.message}")
     if found.changed is not None:
         lines.append(
             f"calibration: observed - expected {found.bias:+.3f} (t = {found.bias_t:.1f} over {found.days} days)"
@@ -223,7 +223,7 @@ def _evidence(facts: Facts) -> tuple[str, ...]:
         over = facts.over
         together = f"{over.bias:+.3f} (t = {over.bias_t:.1f}), loss {over.excess:+.3f} (t = {over.excess_t:.1f})"
         lines.append(f"over {over.days} days: {together}; {facts.persisted} of the last {N} windows lean there")
-    lines.append(f"drift: {facts.drift.verdict}, {facts.drift.words}")
+    lines.append(f"drift: {facts.drift.verdict}, {facts.drift.message}")
     for one in facts.rivals:
         since = " (replaced by the new champion)" if one.at_release else ""
         lines.append(f"version {one.version}: {one.gain:+.3f} better a day over {one.days} days{since}")

@@ -13,7 +13,7 @@ from typing import Any, Literal, Self
 from pydantic import TypeAdapter
 
 Cause = Literal[
-    "nothing", "data fault", "harmless shift", "real change", "bad release", "returning regime", "inconclusive"
+    "nothing", "data fault", "covariate shift", "concept drift", "bad release", "recurring concept", "inconclusive"
 ]
 Action = Literal["none", "quarantine", "note", "retrain", "roll back", "switch back", "wait"]
 Confidence = Literal["low", "medium", "high"]
@@ -97,7 +97,7 @@ class Estimate(Exchanged):
 
     metrics: dict[str, Interval]
     rows: int
-    words: str  # always says that it cannot see concept drift
+    message: str  # always says that it cannot see concept drift
 
 
 @dataclass(frozen=True)
@@ -135,7 +135,7 @@ class Drift(Exchanged):
     effects: tuple[Effect, ...]
     persisted: int  # windows of the last `windows`, this one included, that moved
     windows: int
-    words: str
+    message: str
 
 
 @dataclass(frozen=True)
@@ -146,7 +146,7 @@ class Skew(Exchanged):
     checked: int
     mismatched: int
     examples: tuple[str, ...]
-    words: str
+    message: str
     columns: dict[str, int] = field(default_factory=dict)  # how often each input differed
     days: tuple[str, ...] = ()  # local days of which more than `skew.SKEWED` of the requests differ
     slice: str = ""  # `column=value` that all these requests share, if others are right
@@ -189,7 +189,7 @@ class Diagnosis(Exchanged):
     cause: Cause
     action: Action
     confidence: Confidence
-    words: str
+    message: str
     evidence: tuple[str, ...] = ()
     slices: tuple[AffectedSlice, ...] = ()
     columns: tuple[Effect, ...] = ()  # the columns most responsible

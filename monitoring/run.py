@@ -261,7 +261,7 @@ def _spans(
     if not spans and replayed.mismatched >= training_serving_skew.SKEWED * max(replayed.checked, 1):
         starts = [pd.Timestamp(day, tz=problem.TIMEZONE) for day in replayed.days]
         days = [between(start, start + pd.DateOffset(days=1)) for start in starts]
-        why = f"training-serving skew: {replayed.words}"
+        why = f"training-serving skew: {replayed.message}"
         spans = tuple(Span(day.start, day.end, replayed.slice, why) for day in days)
     if not spans:
         why = "its outcomes left those of all other slices on the same days"

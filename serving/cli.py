@@ -31,8 +31,8 @@ def run(settings: Settings, asked: argparse.Namespace) -> int:
     to be said before scikit-learn, where it has to serve, is imported."""
     os.environ.setdefault("OMP_NUM_THREADS", "1")
     if not security.has_keys(settings) and not security.is_local(settings.serving_host):
-        words = "no API key is configured, so only this machine may ask: 127.0.0.1 instead of"
-        print(f"note: {words} {settings.serving_host}; make a key with: python -m serving key", file=sys.stderr)
+        message = "no API key is configured, so only this machine may ask: 127.0.0.1 instead of"
+        print(f"note: {message} {settings.serving_host}; make a key with: python -m serving key", file=sys.stderr)
     server.run(settings, asked.workers)
     return 0
 
@@ -55,8 +55,8 @@ def route(settings: Settings, asked: argparse.Namespace) -> int:
         change = Change(settings.who, action, asked.reason, clock.now(settings), {})
         values = {name: getattr(wanted, name) for name in ("challenger", "mode", "share")}
         now = store.change_route(problem.NAME, lease, change, **values)
-    words = f"challenger {now.challenger}, mode {now.mode or 'none'}, share {now.share:g}"
-    print(f"route | {problem.NAME} | champion {now.champion}, {words}")
+    message = f"challenger {now.challenger}, mode {now.mode or 'none'}, share {now.share:g}"
+    print(f"route | {problem.NAME} | champion {now.champion}, {message}")
     return 0
 
 
@@ -86,8 +86,8 @@ def score(settings: Settings, asked: argparse.Namespace) -> int:
     else:
         with server.temporary(settings) as url:
             said = _post(url, case, asked.key)
-    words = f"{said['score']:.6f} -> {said['decision']} | version {said['version']} ({said['arm']})"
-    print(f"score over HTTP | {problem.NAME} | {asked.id} | {words}")
+    message = f"{said['score']:.6f} -> {said['decision']} | version {said['version']} ({said['arm']})"
+    print(f"score over HTTP | {problem.NAME} | {asked.id} | {message}")
     return 0
 
 
@@ -108,8 +108,8 @@ def batch(settings: Settings, asked: argparse.Namespace) -> int:
         print(f"{type(error).__name__}: {error}", file=sys.stderr)
         return 1
     speed = f"{found.computed / (time.perf_counter() - started):,.0f} rows/s" if found.computed else "all there already"
-    words = f"{found.rows:,} rows, {found.bad:,} bad | version {version} | {speed} | {asked.output}"
-    print(f"score | {problem.NAME} | {words}")
+    message = f"{found.rows:,} rows, {found.bad:,} bad | version {version} | {speed} | {asked.output}"
+    print(f"score | {problem.NAME} | {message}")
     return 0
 
 

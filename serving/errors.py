@@ -64,8 +64,8 @@ def not_valid(errors: Iterable[Mapping[str, Any]]) -> Refusal:
 def _field(place: tuple[int | str, ...]) -> str:
     """`body.many.3.record.temp` as `[3].record.temp`, short whatever the caller named it."""
     steps = [step for at, step in enumerate(place) if not (at == 0 or (at == 1 and step in TAGS))]
-    words = "".join(f"[{step}]" if isinstance(step, int) else f".{step}" for step in steps).lstrip(".")
-    return (words or str(place[0]))[:200]
+    message = "".join(f"[{step}]" if isinstance(step, int) else f".{step}" for step in steps).lstrip(".")
+    return (message or str(place[0]))[:200]
 
 
 def shown(value: Any) -> str:

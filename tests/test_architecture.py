@@ -62,8 +62,8 @@ def violations(root: Path) -> list[str]:
                 found.append(f"{path} imports {module}")
             if top == "prefect" and path.parts[0] == "level1_pipeline" and str(path) not in WITH_PREFECT:
                 found.append(f"{path} imports prefect")
-        words = {str(getattr(node, key, "")) for node in ast.walk(tree) for key in ("attr", "id", "name", "value")}
-        found += [f"{path} names {word}" for word in sorted(words & ALIASES) if str(path) != ALIAS_OWNER]
+        message = {str(getattr(node, key, "")) for node in ast.walk(tree) for key in ("attr", "id", "name", "value")}
+        found += [f"{path} names {word}" for word in sorted(message & ALIASES) if str(path) != ALIAS_OWNER]
     return found
 
 

@@ -127,9 +127,9 @@ def test_make_help_prints_every_target_with_a_line() -> None:
 
 
 def test_every_make_target_is_documented() -> None:
-    words = " ".join(page.read_text() for page in PAGES)
+    message = " ".join(page.read_text() for page in PAGES)
     targets = TARGET.findall((ROOT / "Makefile").read_text())
-    assert [name for name in targets if f"make {name}" not in words] == []
+    assert [name for name in targets if f"make {name}" not in message] == []
 
 
 def test_every_target_in_the_docs_exists() -> None:

@@ -89,8 +89,8 @@ def test_a_notebook_is_valid_short_and_stored_without_outputs(path: Path) -> Non
 @every_notebook
 def test_a_notebook_starts_with_prose_and_ends_with_its_manual_steps_and_what_can_go_wrong(path: Path) -> None:
     cells = nbformat.read(path, as_version=4).cells
-    for words in ("What this shows", "What came before", "How to play with it"):
-        assert words in cells[0].source
+    for message in ("What this shows", "What came before", "How to play with it"):
+        assert message in cells[0].source
     by_hand, wrong = cells[-1].source.split("## What can go wrong")
     assert by_hand.startswith("## What you did by hand here")
     assert wrong.strip().splitlines()[-1].startswith("In this notebook we ")

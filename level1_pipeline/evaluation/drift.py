@@ -75,9 +75,9 @@ def drift_test(reference: pd.DataFrame, current: pd.DataFrame, seed: int = 0) ->
     effect = np.abs(table[is_current].mean(0) - table[~is_current].mean(0)) / table.std(0)
     ranked = pd.Series(effect, both.columns).sort_values(ascending=False)
     moved = p_value <= ALPHA and effect[observed.argmax()] >= MIN_EFFECT
-    words = f"largest difference {both.columns[observed.argmax()]}, p = {p_value:.3f} over {len(both)} days"
+    message = f"largest difference {both.columns[observed.argmax()]}, p = {p_value:.3f} over {len(both)} days"
     return DriftTest(
-        "moved" if moved else "steady", p_value, {str(k): float(v) for k, v in ranked.head(10).items()}, words
+        "moved" if moved else "steady", p_value, {str(k): float(v) for k, v in ranked.head(10).items()}, message
     )
 
 

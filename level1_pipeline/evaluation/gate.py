@@ -19,8 +19,8 @@ from level1_pipeline import problem, schema
 from level1_pipeline.bundle.load import GOLDEN_TOLERANCE, Bundle, load_bundle
 from level1_pipeline.evaluation.metrics import Comparison, by_slice, compare, days
 
-Outcome = Literal["pass", "inconclusive", "fail", "error"]
-SEVERITY: tuple[Outcome, ...] = ("pass", "inconclusive", "fail", "error")
+Status = Literal["pass", "inconclusive", "fail", "error"]
+SEVERITY: tuple[Status, ...] = ("pass", "inconclusive", "fail", "error")
 MIN_DAYS = 7  # below a week of days a comparison says nothing
 
 
@@ -47,8 +47,8 @@ class Check:
     """One question of the gate and its answer in words."""
 
     name: str
-    outcome: Outcome
-    words: str
+    status: Status
+    message: str
 
 
 @dataclass(frozen=True)
@@ -59,18 +59,18 @@ class Verdict:
     comparison: Comparison | None = None
 
     @property
-    def outcome(self) -> Outcome:
+    def status(self) -> Status:
         """The most severe outcome of all checks."""
-        return max((check.outcome for check in self.checks), key=SEVERITY.index)
+        return max((check.status for check in self.checks), key=SEVERITY.index)
 
     @property
     def reasons(self) -> list[str]:
         """What speaks against the model, in words; empty when it passed."""
-        return [f"{check.name}: {check.words}" for check in self.checks if check.outcome != "pass"]
+        return [f"{check.name}: {check.message}" for check in self.checks if check.status != "pass"]
 
     def as_dict(self) -> dict[str, Any]:
         """JSON-ready."""
-        return {"outcome": self.outcome, **asdict(self)}
+        return {"status": self.status, **asdict(self)}
 
 
 def rules() -> Gate:
@@ -78,15 +78,15 @@ def rules() -> Gate:
     return Gate(**problem.GATE)
 
 
-def _check(name: str, passed: bool, words: str, otherwise: Outcome = "fail") -> Check:
-    return Check(name, "pass" if passed else otherwise, words)
+def _check(name: str, passed: bool, message: str, otherwise: Status = "fail") -> Check:
+    return Check(name, "pass" if passed else otherwise, message)
 
 
 def enough_data(holdout: pd.DataFrame) -> Check:
     """Is there enough to judge with?"""
     n, rows = len(np.unique(days(holdout))), len(holdout)
-    words = f"{rows:,} rows on {n} days (needed: {rules().min_rows:,} on {MIN_DAYS})"
-    return _check("enough data", rows >= rules().min_rows and n >= MIN_DAYS, words, "inconclusive")
+    message = f"{rows:,} rows on {n} days (needed: {rules().min_rows:,} on {MIN_DAYS})"
+    return _check("enough data", rows >= rules().min_rows and n >= MIN_DAYS, message, "inconclusive")
 
 
 def sound_numbers(p: np.ndarray) -> Check:
@@ -117,8 +117,8 @@ def no_leakage(holdout: pd.DataFrame) -> Check:
     if not alone:
         return Check("no leakage", "pass", "no numeric input has values")
     best = max(alone, key=alone.__getitem__)
-    words = f"the best single input, {best}, has an AUC of {alone[best]:.3f} (allowed: {rules().max_single_feature_auc}); more has seen the outcome"
-    return _check("no leakage", alone[best] <= rules().max_single_feature_auc, words)
+    message = f"the best single input, {best}, has an AUC of {alone[best]:.3f} (allowed: {rules().max_single_feature_auc}); more has seen the outcome"
+    return _check("no leakage", alone[best] <= rules().max_single_feature_auc, message)
 
 
 def within_limits(metrics: dict[str, float]) -> list[Check]:
@@ -161,10 +161,10 @@ def no_slice_harmed(holdout: pd.DataFrame, p: np.ndarray, reference: np.ndarray,
     if mine.empty:
         return Check(f"slices against {who}", "pass", "no slice is large enough to be judged")
     harm = (mine[metric] - theirs[metric]).set_axis(mine["slice"] + "=" + mine["value"]).sort_values(ascending=False)
-    words = (
+    message = (
         f"worst of {len(harm)}: {harm.index[0]} is {harm.iloc[0]:+.4f} in {metric} (allowed: {rule.slice_max_harm:+})"
     )
-    return _check(f"slices against {who}", harm.iloc[0] <= rule.slice_max_harm, words)
+    return _check(f"slices against {who}", harm.iloc[0] <= rule.slice_max_harm, message)
 
 
 def better_than_champion(
@@ -183,10 +183,10 @@ def better_than_champion(
     seen = compare(holdout, champion, challenger)
     where = ", ".join(f"{name}: {count}" for name, count in list(seen.flips_by_slice.items())[:3])
     flips = f"{seen.flips:,} of {len(holdout):,} decisions flip{f' (most in {where})' if where else ''}"
-    words = f"mean daily gain {seen.gain:+.5f} over {who} on {seen.days} days (needed: {rules().min_gain:+}); {flips}"
+    message = f"mean daily gain {seen.gain:+.5f} over {who} on {seen.days} days (needed: {rules().min_gain:+}); {flips}"
     if seen.identical:
-        words = f"predictions are identical to those of {who}: no gain"
-    gain = _check("better than champion", not seen.identical and seen.gain >= rules().min_gain, words)
+        message = f"predictions are identical to those of {who}: no gain"
+    gain = _check("better than champion", not seen.identical and seen.gain >= rules().min_gain, message)
     harm = _check(
         "harm is bounded",
         seen.harm_bound < rules().max_harm,
@@ -231,10 +231,10 @@ def agrees_with_twin(holdout: pd.DataFrame, judged: np.ndarray, refitted: np.nda
     """Does the refitted model, which will be served, say nearly the same as its judged twin, and no worse?"""
     rule, metric, y = rules(), problem.PRIMARY_METRIC, holdout[problem.TARGET].to_numpy()
     difference = float(np.abs(refitted - judged).mean() / max(judged.std(), 1e-12))
-    words = f"mean difference is {difference:.3f} of the spread of predictions (allowed: {rule.max_twin_difference})"
+    message = f"mean difference is {difference:.3f} of the spread of predictions (allowed: {rule.max_twin_difference})"
     harm = problem.evaluate(y, refitted)[metric] - problem.evaluate(y, judged)[metric]
     return [
-        _check("agrees with its twin", difference <= rule.max_twin_difference, words),
+        _check("agrees with its twin", difference <= rule.max_twin_difference, message),
         _check(
             "no worse than its twin",
             harm <= rule.max_harm,

@@ -24,7 +24,7 @@ def evaluate(run: Run, facts: dict[str, Facts]) -> Facts:
     y, p = holdout[problem.TARGET].to_numpy(), predictions["judged"].to_numpy()
     checks, comparison = [gate.enough_data(holdout), gate.sound_numbers(p), gate.no_leakage(holdout)], None
     metrics = {}
-    if checks[1].outcome == "pass":
+    if checks[1].status == "pass":
         metrics = problem.evaluate(y, p)
         baselines = {str(name): predictions[name].to_numpy() for name in predictions if name != "judged"}
         checks += [*gate.within_limits(metrics), *gate.beats(holdout, p, baselines)]
@@ -38,7 +38,7 @@ def evaluate(run: Run, facts: dict[str, Facts]) -> Facts:
         "metrics": metrics,
         "verdict": json.dumps(verdict.as_dict()),
         "champion": run.registry.route().champion,
-        "outcome": verdict.outcome,
+        "outcome": verdict.status,
         "reasons": verdict.reasons,
     }
 

@@ -137,8 +137,8 @@ def model_card(facts: dict[str, Any], verdict: Verdict, tables: dict[str, pd.Dat
     canvas = (problem.__doc__ or "").split("The contract\n")[0].strip()
     lines = [f"# Model card: {problem.NAME}", "", canvas, "", "## Where it comes from", ""]
     lines += [f"- {name}: {value}" for name, value in facts.items()]
-    lines += ["", f"## Verdict of the gate: {verdict.outcome.upper()}", ""]
-    lines += [f"- {check.outcome}: {check.name} — {check.words}" for check in verdict.checks]
+    lines += ["", f"## Verdict of the gate: {verdict.status.upper()}", ""]
+    lines += [f"- {check.status}: {check.name} — {check.message}" for check in verdict.checks]
     for title, table in tables.items():
         lines += ["", f"## {title}", "", _markdown(table) if len(table) else "not applicable, or too few rows"]
     lines += [

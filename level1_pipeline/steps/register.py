@@ -43,10 +43,10 @@ def register(run: Run, facts: dict[str, Facts]) -> Facts:
         judged = _loaded(run)
         _log_numbers(facts, judged)
         _log_files(run, facts, verdict, judged, previous)
-        versions = {} if run.experiment or verdict.outcome != "pass" else _register_both(run, facts, run_id, judged)
+        versions = {} if run.experiment or verdict.status != "pass" else _register_both(run, facts, run_id, judged)
     return {
         "run_id": run_id,
-        "outcome": verdict.outcome,
+        "outcome": verdict.status,
         "reasons": verdict.reasons,
         "versions": versions,
         "previous": previous,
@@ -72,7 +72,7 @@ def _end_interrupted_runs(run: Run, registry: Any, experiment: str) -> None:
 def _tags(run: Run, facts: dict[str, Facts], verdict: Verdict, previous: str | None) -> dict[str, str]:
     return {
         "as_of": run.as_of,
-        "verdict": verdict.outcome,
+        "verdict": verdict.status,
         "reasons": "; ".join(verdict.reasons),
         "trigger": run.trigger,
         "reason": run.reason,

@@ -56,8 +56,8 @@ def lift(store: Store, number: int, who: str, reason: str, now: datetime) -> Qua
     """
     known = dict(enumerate(listed(store), 1)).get(number)
     if known is None or known["lifted_at"] is not None:
-        words = "was lifted before" if known else "does not exist"
-        raise LookupError(f"the span {number} of {problem.NAME} {words}; list them: python -m monitoring quarantine")
+        message = "was lifted before" if known else "does not exist"
+        raise LookupError(f"the span {number} of {problem.NAME} {message}; list them: python -m monitoring quarantine")
     (span,) = _spans([known])
     about = {"start": span.start.isoformat(), "end": span.end.isoformat(), "slice": span.slice, "why": span.reason}
     # First of all: a run that is killed here is made good by the next, and nothing is lifted without a line.

@@ -56,11 +56,11 @@ def _for(found: MonitoringRun) -> NextAction:
     said, evidence = found.diagnosis, about(found)
     match said.action:
         case "retrain":
-            return NextAction("ask", said.words, found=found, evidence=evidence)
+            return NextAction("ask", said.message, found=found, evidence=evidence)
         case "roll back" | "switch back" if said.version:
-            return NextAction(said.action, said.words, said.version, evidence=evidence)
+            return NextAction(said.action, said.message, said.version, evidence=evidence)
         case "quarantine" | "note":
-            return NextAction(said.action, said.words, evidence=evidence)
+            return NextAction(said.action, said.message, evidence=evidence)
     return NextAction("nothing")
 
 

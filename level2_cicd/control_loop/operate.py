@@ -56,15 +56,15 @@ class Operator:
         """
         with leases.hold(self.store, f"operate {problem.NAME}", self.settings.lease_seconds):
             did = [
-                words
+                message
                 for phase in (self._take_in, self._monitor, self._follow, self._order)
-                for words in self._try(phase)
+                for message in self._try(phase)
             ]
             for _ in range(MOST_STEPS):
                 step = next_action(self._situation())
-                words = self._try_step(step)
-                did += [f"{step.kind}: {words}"] if words else []
-                if not words or step.kind == "advance":
+                message = self._try_step(step)
+                did += [f"{step.kind}: {message}"] if message else []
+                if not message or step.kind == "advance":
                     break
             self.registry.reconcile()  # MLflow may have been away, or a process killed before it was told
         return did
@@ -78,9 +78,9 @@ class Operator:
         except Exception as error:
             name = phase.__name__.strip("_").replace("_", " ")
             logger.exception("the control loop could not %s", name)
-            words = f"{type(error).__name__}: {error}"
-            tickets.ask_a_person(self.store, f"the control loop cannot {name}", words, clock.now(self.settings))
-            return [f"{name}: failed ({words})"]
+            message = f"{type(error).__name__}: {error}"
+            tickets.ask_a_person(self.store, f"the control loop cannot {name}", message, clock.now(self.settings))
+            return [f"{name}: failed ({message})"]
 
     def _take_in(self) -> list[str]:
         return outcome_inbox.take_in(self.settings, self.store)
@@ -96,7 +96,7 @@ class Operator:
         found = run_monitoring(self.settings, now, DAYS)
         self._follow()
         after_run.publish(self.settings, self.store, found)
-        return [f"monitor: {found.diagnosis.cause} ({found.diagnosis.words})"]
+        return [f"monitor: {found.diagnosis.cause} ({found.diagnosis.message})"]
 
     def _follow(self) -> list[str]:
         """The tickets of the newest pass, in every cycle: the one that made it may have been killed."""
@@ -125,10 +125,10 @@ class Operator:
         try:
             return self._carry_out(step)
         except (BundleRefused, PromotionRefused) as refusal:
-            words = f"{step.kind} is refused: {refusal}"
-            tickets.ask_a_person(self.store, f"{step.kind} is refused", words, clock.now(self.settings))
-            self._record(REFUSED, words, step.evidence)
-            return words
+            message = f"{step.kind} is refused: {refusal}"
+            tickets.ask_a_person(self.store, f"{step.kind} is refused", message, clock.now(self.settings))
+            self._record(REFUSED, message, step.evidence)
+            return message
 
     def _carry_out(self, step: NextAction) -> str | None:
         """Do it; words about what came out, or None when nothing can be done now."""
@@ -149,11 +149,11 @@ class Operator:
                 assert step.found
                 if MONITORING in self.settings.loop.triggers:
                     return self._ask(order_for(self.settings, step.found))
-                words = (
+                message = (
                     f"{step.reason}; MLOPS_TRIGGERS does not name {MONITORING}, so only a person may order a training"
                 )
-                self._record("operate: note", words, step.evidence)
-                return words
+                self._record("operate: note", message, step.evidence)
+                return message
         self._record(f"operate: {step.kind}", step.reason, step.evidence)
         return step.reason
 

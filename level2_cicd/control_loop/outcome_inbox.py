@@ -21,8 +21,8 @@ def take_in(settings: Settings, store: Store) -> list[str]:
             found = outcome_files.ingest(store, file, clock.now(settings))
         except OutcomeFileRefused as refusal:
             place = _put_aside(file, "refused")
-            words = f"{refusal}\n\nIt lies in {place} now."
-            tickets.ask_a_person(store, "a file of outcomes is refused", words, clock.now(settings))
+            message = f"{refusal}\n\nIt lies in {place} now."
+            tickets.ask_a_person(store, "a file of outcomes is refused", message, clock.now(settings))
             did.append(f"outcomes: {file.name} is refused, see the ticket")
             continue
         _put_aside(file, "done")

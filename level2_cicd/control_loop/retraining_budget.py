@@ -78,8 +78,8 @@ def may_train(history: list[dict[str, Any]], need: Need, policy: RetrainingPolic
         "dollars": need.dollars,
         "training_dollars": cost,
     }
-    rule, words = _refusal(need, policy, figures, cost, each) or ("", _in_favour(need, cost))
-    return Permission(words, figures, rule)
+    rule, message = _refusal(need, policy, figures, cost, each) or ("", _in_favour(need, cost))
+    return Permission(message, figures, rule)
 
 
 def _refusal(
@@ -121,7 +121,7 @@ def _refusal(
             f"waiting costs {need.dollars or 0.0:,.0f} dollars and a training {cost:,.0f}: it does not pay",
         ),
     )
-    return next(((rule, words) for rule, applies, words in rules if applies), None)
+    return next(((rule, message) for rule, applies, message in rules if applies), None)
 
 
 def _in_favour(need: Need, cost: float) -> str:

@@ -34,7 +34,7 @@ def order_for(settings: Settings, found: MonitoringRun) -> Order:
         "figures": found.figures,
         "columns": [effect.column for effect in said.columns],
     }
-    return Order(trigger, said.words, today(settings).isoformat(), evidence)
+    return Order(trigger, said.message, today(settings).isoformat(), evidence)
 
 
 def by_hand(settings: Settings, trigger: str, reason: str) -> Order:

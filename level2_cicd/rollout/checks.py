@@ -18,7 +18,7 @@ from level1_pipeline import problem
 from level1_pipeline.bundle.load import GOLDEN, Bundle, load_bundle, verify_bundle
 from level1_pipeline.errors import BundleRefused
 from level1_pipeline.evaluation import gate
-from level1_pipeline.evaluation.gate import Check, Outcome
+from level1_pipeline.evaluation.gate import Check, Status
 from level1_pipeline.evaluation.metrics import compare, days
 from level1_pipeline.settings import RolloutPolicy
 from level1_pipeline.store.database import Store
@@ -57,10 +57,10 @@ def blessings(folder: Path) -> list[Check]:
 def errors(candidate: Counts, champion: Counts, policy: RolloutPolicy) -> Check:
     """Does it fail (raise, or say NaN) where the champion answers? Case by case: in a canary the arms see different
     cases, and chance alone would make one of them fail more often on what breaks both."""
-    words = f"{candidate.alone:,} of {candidate.rows:,} answers failed where the champion's did not"
-    words += f" (all failures: {candidate.errors:,}, the champion's: {champion.errors:,} of {champion.rows:,})"
+    message = f"{candidate.alone:,} of {candidate.rows:,} answers failed where the champion's did not"
+    message += f" (all failures: {candidate.errors:,}, the champion's: {champion.errors:,} of {champion.rows:,})"
     bad = candidate.alone > policy.max_error_rate * candidate.rows
-    return Check("errors", "fail" if bad else "pass", words + (f", for example {candidate.error}" if bad else ""))
+    return Check("errors", "fail" if bad else "pass", message + (f", for example {candidate.error}" if bad else ""))
 
 
 def distribution(candidate: Counts, champion: Counts, policy: RolloutPolicy) -> Check:
@@ -68,8 +68,8 @@ def distribution(candidate: Counts, champion: Counts, policy: RolloutPolicy) -> 
     if min(candidate.rows - candidate.errors, champion.rows - champion.errors) < policy.step_requests:
         return Check("distribution", "inconclusive", f"fewer than {policy.step_requests} scores of each")
     shift = abs(candidate.mean - champion.mean) / max(champion.sd, 1e-12)
-    words = f"mean score {candidate.mean:.4g} against {champion.mean:.4g}: {shift:.2f} standard deviations (allowed: {policy.max_shift:g})"
-    return Check("distribution", "fail" if shift > policy.max_shift else "pass", words)
+    message = f"mean score {candidate.mean:.4g} against {champion.mean:.4g}: {shift:.2f} standard deviations (allowed: {policy.max_shift:g})"
+    return Check("distribution", "fail" if shift > policy.max_shift else "pass", message)
 
 
 def latency(candidate: pd.DataFrame, champion: pd.DataFrame, policy: RolloutPolicy) -> Check:
@@ -89,8 +89,8 @@ def latency(candidate: pd.DataFrame, champion: pd.DataFrame, policy: RolloutPoli
     expected = usual["ms"].to_numpy()[at] * np.maximum(1.0, rows / usual["rows"].to_numpy()[at])
     slower = _median(ms / np.maximum(expected, 1e-9), weight)
     by = _median((ms - expected) / rows, weight)
-    words = f"at least {slower:.1f} times the champion's, {by:+.2f} ms a row (allowed: {policy.max_slowdown:g} times or {SLOWER_BY_MS:+g} ms)"
-    return Check("latency", "fail" if slower > policy.max_slowdown and by > SLOWER_BY_MS else "pass", words)
+    message = f"at least {slower:.1f} times the champion's, {by:+.2f} ms a row (allowed: {policy.max_slowdown:g} times or {SLOWER_BY_MS:+g} ms)"
+    return Check("latency", "fail" if slower > policy.max_slowdown and by > SLOWER_BY_MS else "pass", message)
 
 
 def _median(values: np.ndarray, weight: np.ndarray) -> float:
@@ -108,13 +108,13 @@ def harm(y: np.ndarray, candidate: np.ndarray, champion: np.ndarray, policy: Rol
     name, bound = problem.PRIMARY_METRIC, HARM_FACTOR * gate.rules().max_harm
     mine, theirs = problem.evaluate(y, candidate), problem.evaluate(y, champion)
     worse = mine[name] - theirs[name]
-    words = f"{name} {worse:+.4f} against the champion on the same {len(y):,} cases (allowed: {bound:+g})"
+    message = f"{name} {worse:+.4f} against the champion on the same {len(y):,} cases (allowed: {bound:+g})"
     bad = not worse <= bound
     if "calibration" in mine:
         off, usual = (abs(np.log(np.clip(of["calibration"], 1e-6, 1e6))) for of in (mine, theirs))
-        words += f", observed / expected {mine['calibration']:.2f} against {theirs['calibration']:.2f}"
+        message += f", observed / expected {mine['calibration']:.2f} against {theirs['calibration']:.2f}"
         bad |= bool(off - usual > np.log(HARM_CALIBRATION))
-    return Check("harm", "fail" if bad else "pass", words)
+    return Check("harm", "fail" if bad else "pass", message)
 
 
 def canary_harm(
@@ -168,14 +168,14 @@ def quality(rows: pd.DataFrame, policy: RolloutPolicy) -> tuple[list[Check], int
     seen, rule = compare(rows, champion, candidate), gate.rules()
     if seen.identical:
         return [Check("quality", "fail", "predictions are identical to the champion's: no gain")], n
-    words = f"mean daily gain {seen.gain:+.5f} on {n} days (needed: {rule.min_gain:+}), {seen.flips:,} of {len(rows):,} decisions flip"
-    gain: Outcome = "fail" if seen.clearly_worse else "pass" if seen.gain >= rule.min_gain else "inconclusive"
-    bounded: Outcome = "pass" if seen.harm_bound < rule.max_harm else "inconclusive"
+    message = f"mean daily gain {seen.gain:+.5f} on {n} days (needed: {rule.min_gain:+}), {seen.flips:,} of {len(rows):,} decisions flip"
+    gain: Status = "fail" if seen.clearly_worse else "pass" if seen.gain >= rule.min_gain else "inconclusive"
+    bounded: Status = "pass" if seen.harm_bound < rule.max_harm else "inconclusive"
     slices = gate.no_slice_harmed(rows, candidate, champion, "champion")
-    if slices.outcome == "fail" and n < gate.MIN_DAYS:
-        slices = Check(slices.name, "inconclusive", f"{slices.words}; counts from {gate.MIN_DAYS} days on")
+    if slices.status == "fail" and n < gate.MIN_DAYS:
+        slices = Check(slices.name, "inconclusive", f"{slices.message}; counts from {gate.MIN_DAYS} days on")
     return [
-        Check("quality", gain, words),
+        Check("quality", gain, message),
         Check(
             "bounded harm",
             bounded,
@@ -200,8 +200,8 @@ def effect(candidate: pd.DataFrame, champion: pd.DataFrame) -> str:
     if n < 2:
         return f"canary against champion: underpowered, {n} whole days of outcomes"
     half = float(t.ppf(0.975, n - 1) * gain.std(ddof=1) / np.sqrt(n))
-    words = f"canary against champion: {problem.PRIMARY_METRIC} gain {gain.mean():+.4f} ± {half:.4f} on {n} days"
-    return words + (" (underpowered)" if half > gate.rules().max_harm else "")
+    message = f"canary against champion: {problem.PRIMARY_METRIC} gain {gain.mean():+.4f} ± {half:.4f} on {n} days"
+    return message + (" (underpowered)" if half > gate.rules().max_harm else "")
 
 
 def _daily(rows: pd.DataFrame) -> pd.Series:

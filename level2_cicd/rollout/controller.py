@@ -80,8 +80,8 @@ def start(
         row = {"problem": problem.NAME, "version": version, "state": REGISTERED, "share": 0.0, **times}
         facts = {**(evidence or {}), "automatic": automatic}
         _Control(registry, lease, now).write(row, "start", reason, facts, {"challenger": version})
-    words = "begun; another process acts on it at this moment: see rollout status, or the history"
-    return _go_on(settings, now) or Decision("stay", Step(REGISTERED), "inconclusive", words)
+    message = "begun; another process acts on it at this moment: see rollout status, or the history"
+    return _go_on(settings, now) or Decision("stay", Step(REGISTERED), "inconclusive", message)
 
 
 def _go_on(settings: Settings, now: datetime) -> Decision | None:
@@ -223,8 +223,8 @@ def _changed_by_hand(row: dict[str, Any], route: Route) -> bool:
 def _ended_by_hand(route: Route) -> Decision:
     """Somebody changed the route: that person wins, and the evidence no longer fits what is served."""
     now = f"champion {route.champion}, mode {route.mode}, share {route.share:g}"
-    words = f"the route was changed by hand ({now}): it stays so, and the rollout is over"
-    return Decision("roll back", Step(ROLLED_BACK), "error", words)
+    message = f"the route was changed by hand ({now}): it stays so, and the rollout is over"
+    return Decision("roll back", Step(ROLLED_BACK), "error", message)
 
 
 def approve(settings: Settings, reason: str, now: datetime | None = None) -> Decision | None:

@@ -13,7 +13,7 @@ from dataclasses import asdict, dataclass
 from datetime import datetime, timedelta
 from typing import Any, Literal
 
-from level1_pipeline.evaluation.gate import SEVERITY, Check, Outcome
+from level1_pipeline.evaluation.gate import SEVERITY, Check, Status
 from level1_pipeline.settings import RolloutPolicy
 from level2_cicd.rollout.policy import (
     ALARMS,
@@ -62,7 +62,7 @@ class Decision:
 
     kind: Kind
     step: Step
-    verdict: Outcome
+    verdict: Status
     reason: str
     checks: tuple[Check, ...] = ()
     notes: tuple[str, ...] = ()
@@ -75,13 +75,13 @@ class Decision:
 def next_state(state: State, evidence: Evidence, policy: RolloutPolicy, now: datetime) -> Decision:
     """The next step of a rollout. Pure: the same arguments give the same decision."""
     checks = (*evidence.checks, *_enough(state, evidence, policy, now))
-    verdict: Outcome = max((check.outcome for check in checks), key=SEVERITY.index, default="inconclusive")
+    verdict: Status = max((check.status for check in checks), key=SEVERITY.index, default="inconclusive")
     after = following(state.step, policy)
 
     def so(kind: Kind, step: Step, reason: str) -> Decision:
         return Decision(kind, step, verdict, reason, checks, evidence.notes)
 
-    failed = _words(checks, "fail")
+    failed = _messages(checks, "fail")
     if failed:
         return so("roll back", Step(ROLLED_BACK), failed)
     if state.waiting == STOPPED:
@@ -89,12 +89,12 @@ def next_state(state: State, evidence: Evidence, policy: RolloutPolicy, now: dat
     if verdict == "pass":
         if after.state in policy.approvals and str(after) not in state.approved:
             return so("wait", after, f"ready for {after}, which needs a person: approve or reject it")
-        return so("advance", after, _words(checks, "pass"))
-    missing = _words(checks, "error", "inconclusive")
+        return so("advance", after, _messages(checks, "pass"))
+    missing = _messages(checks, "error", "inconclusive")
     limit = _limit(state, policy)
     if now - state.since >= limit:
-        words = f"not proved within {limit.total_seconds() / 86400:g} days in {state.step}: {missing}"
-        return so("roll back", Step(ROLLED_BACK), words)
+        message = f"not proved within {limit.total_seconds() / 86400:g} days in {state.step}: {missing}"
+        return so("roll back", Step(ROLLED_BACK), message)
     return so("stay", state.step, missing)
 
 
@@ -102,8 +102,8 @@ def _limit(state: State, policy: RolloutPolicy) -> timedelta:
     return timedelta(days=policy.canary_max_days if state.step.state in (CANARY, BAKE) else policy.shadow_max_days)
 
 
-def _words(checks: tuple[Check, ...], *outcomes: Outcome) -> str:
-    return "; ".join(f"{check.name}: {check.words}" for check in checks if check.outcome in outcomes)
+def _messages(checks: tuple[Check, ...], *statuses: Status) -> str:
+    return "; ".join(f"{check.name}: {check.message}" for check in checks if check.status in statuses)
 
 
 def _enough(state: State, evidence: Evidence, policy: RolloutPolicy, now: datetime) -> list[Check]:
@@ -135,5 +135,5 @@ def _enough(state: State, evidence: Evidence, policy: RolloutPolicy, now: dateti
 
 
 def _at_least(name: str, have: float, needed: float) -> Check:
-    words = f"{have:,.0f}" if have >= needed else f"{have:,.0f} of {needed:,g}"
-    return Check(name, "pass" if have >= needed else "inconclusive", words)
+    message = f"{have:,.0f}" if have >= needed else f"{have:,.0f} of {needed:,g}"
+    return Check(name, "pass" if have >= needed else "inconclusive", message)

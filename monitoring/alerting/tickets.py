@@ -19,7 +19,7 @@ from monitoring.reporting.text import body, title
 from monitoring.results import MonitoringRun
 
 T = tickets.c
-QUIET = ("nothing", "harmless shift")
+QUIET = ("nothing", "covariate shift")
 UNSURE = "inconclusive"
 GOVERNOR = "governor: "
 MINE = (T.problem == problem.NAME) & T.closed_at.is_(None)
@@ -44,9 +44,9 @@ def incident(found: MonitoringRun) -> str | None:
         return None
     about = {
         "data fault": ", ".join(sorted({span.slice or "all rows" for span in said.quarantine})),
-        "real change": f"champion {found.champion}",
+        "concept drift": f"champion {found.champion}",
         "bad release": f"version {found.champion}",
-        "returning regime": f"version {said.version}",
+        "recurring concept": f"version {said.version}",
     }
     return f"{said.cause}: {about[said.cause]}".removesuffix(": ") if said.cause in about else said.cause
 
@@ -71,22 +71,22 @@ def follow(store: Store, found: MonitoringRun) -> list[Event]:
         return closed + (_open_or_update(connection, found, now) if now else [])
 
 
-def ask_a_person(store: Store, about: str, words: str, at: datetime) -> None:
+def ask_a_person(store: Store, about: str, message: str, at: datetime) -> None:
     """Open a ticket that no pass closes: the control loop has given up. Asked again, it changes nothing."""
     with store.engine.begin() as connection:
         last = connection.scalar(sa.select(sa.func.max(T.number)).where(T.problem == problem.NAME)) or 0
         known = {"problem": problem.NAME, "number": last + 1, "incident": GOVERNOR + about, "seen": 1}
         times = {"opened_at": at, "updated_at": at, "window_end": at}
-        said = {"title": f"A person is needed: {about}", "body": f"# A person is needed: {about}\n\n{words}\n"}
+        said = {"title": f"A person is needed: {about}", "body": f"# A person is needed: {about}\n\n{message}\n"}
         insert = INSERT[connection.dialect.name](tickets).values(known | times | said)
         connection.execute(insert.on_conflict_do_nothing())
 
 
-def person_answered(store: Store, words: str, at: datetime) -> None:
+def person_answered(store: Store, message: str, at: datetime) -> None:
     """Close what `ask_a_person` opened."""
     with store.engine.begin() as connection:
         mine = MINE & T.incident.startswith(GOVERNOR)
-        body = T.body + f"\n## Closed\n\n{words}\n"
+        body = T.body + f"\n## Closed\n\n{message}\n"
         connection.execute(tickets.update().where(mine).values(closed_at=at, updated_at=at, body=body))
 
 
@@ -119,10 +119,10 @@ def _close(connection: sa.Connection, found: MonitoringRun, now: str | None) -> 
     gone = mine & (T.incident != now) if now else mine
     events = []
     for row in connection.execute(sa.select(tickets).where(gone).order_by(T.number)).all():
-        words = f"{row.body}\n## Closed\n\nThe pass of {_day(found.at)} says: {found.diagnosis.words}\n"
-        values = {"closed_at": found.at, "updated_at": found.at, "window_end": found.window.end, "body": words}
+        message = f"{row.body}\n## Closed\n\nThe pass of {_day(found.at)} says: {found.diagnosis.message}\n"
+        values = {"closed_at": found.at, "updated_at": found.at, "window_end": found.window.end, "body": message}
         connection.execute(tickets.update().where(T.problem == problem.NAME, T.number == row.number).values(values))
-        events.append(Event("closed", row.number, row.incident, row.title, words, row.seen))
+        events.append(Event("closed", row.number, row.incident, row.title, message, row.seen))
     return events
 
 

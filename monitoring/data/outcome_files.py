@@ -57,8 +57,10 @@ def ingest(store: Store, path: Path, now: datetime) -> Report:
     except (csv.Error, OSError, ValueError) as error:
         if isinstance(error, OutcomeFileRefused | FileNotFoundError):
             raise
-        words = f"{path} is damaged after row {report.rows} ({error}); mend it and send it again, nothing counts twice"
-        raise OutcomeFileRefused(words) from error
+        message = (
+            f"{path} is damaged after row {report.rows} ({error}); mend it and send it again, nothing counts twice"
+        )
+        raise OutcomeFileRefused(message) from error
     return report
 
 
@@ -137,5 +139,7 @@ def _parquet(path: Path) -> Iterator[dict[Any, Any]]:
 def _demand(path: Path, columns: Any) -> None:
     missing = sorted(NEEDED - set(columns))
     if missing:
-        words = f"{path.name} has no column {' and no column '.join(missing)}; it needs id, value and perhaps known_at"
-        raise OutcomeFileRefused(words)
+        message = (
+            f"{path.name} has no column {' and no column '.join(missing)}; it needs id, value and perhaps known_at"
+        )
+        raise OutcomeFileRefused(message)

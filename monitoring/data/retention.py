@@ -70,8 +70,8 @@ def forget(settings: Settings, store: Store, entity: str) -> Forgotten:
         if not ids and not known:
             raise LookupError(f"no prediction was logged for the entity '{entity}'; is it spelt as in the requests?")
         # First of all, so that a killed run is known when it is run again.
-        words = "all predictions and outcomes of one entity deleted"
-        store.record(problem.NAME, Change(settings.who, "forget", words, now, {"entity_sha256": mark}))
+        message = "all predictions and outcomes of one entity deleted"
+        store.record(problem.NAME, Change(settings.who, "forget", message, now, {"entity_sha256": mark}))
         names = [name for name in (entity, *ids) if len(name) >= SHORTEST]
         files = _remove_files(settings.home, names)
         with store.engine.begin() as connection:
@@ -91,8 +91,8 @@ def retain(settings: Settings, store: Store, now: datetime) -> tuple[int, int]:
     alone = sa.select(o.id).where(o.problem == problem.NAME, o.known_at < before, ~sa.exists().where(same))
     lost = _delete_all(store, outcomes.delete().where(o.problem == problem.NAME, o.id.in_(alone.limit(CHUNK))))
     if rows or lost:
-        words = f"{rows} predictions and {lost} outcomes older than {settings.retention_days:g} days deleted"
-        store.record(problem.NAME, Change(settings.who, "retain", words, now, {"before": before.isoformat()}))
+        message = f"{rows} predictions and {lost} outcomes older than {settings.retention_days:g} days deleted"
+        store.record(problem.NAME, Change(settings.who, "retain", message, now, {"before": before.isoformat()}))
     return rows, lost
 
 

@@ -1,4 +1,4 @@
-"""Does this look like data at all?  What no season and no real change does to inputs, by day and slice.
+"""Does this look like data at all?  What no season and no concept drift does to inputs, by day and slice.
 
 Each check compares the days of the window with the worst of the reference days, so that it needs no
 distribution; docs/monitoring.md says how far ordinary weeks go. A fault needs two days, because one
@@ -47,7 +47,7 @@ class Fault:
     strange: bool = False  # unlike the reference, but not enough to be called a fault
 
     @property
-    def words(self) -> str:
+    def message(self) -> str:
         """For people."""
         where = f" at {self.slice}" if self.slice else ""
         return f"{self.column}: {self.kind}{where} on {len(self.days)} days from {min(self.days)}"
@@ -293,7 +293,7 @@ def spans(faults: list[Fault], window: Window) -> tuple[Span, ...]:
     """The rows to quarantine: whole local days, from the first to the last bad day of each fault."""
     found: dict[tuple[date, date, str], list[str]] = {}
     for fault in faults:
-        found.setdefault((min(fault.days), max(fault.days), fault.slice), []).append(fault.words)
+        found.setdefault((min(fault.days), max(fault.days), fault.slice), []).append(fault.message)
     return tuple(
         Span(
             max(_midnight(first), window.start),

@@ -24,8 +24,8 @@ def gate(reference: pd.DataFrame, current: pd.DataFrame, earlier: list[bool]) ->
         earlier: whether each of the windows before this one moved, the newest first.
     """
     if min(len(reference), len(current)) < MIN_DAYS:
-        words = f"{len(current)} days against {len(reference)}: at least {MIN_DAYS} are needed on each side"
-        return Drift("inconclusive", None, (), sum(earlier[: N - 1]), N, words)
+        message = f"{len(current)} days against {len(reference)}: at least {MIN_DAYS} are needed on each side"
+        return Drift("inconclusive", None, (), sum(earlier[: N - 1]), N, message)
     found = drift_test(reference.reset_index(drop=True), current.reset_index(drop=True))
     moved = found.verdict == "moved"
     effects = tuple(Effect(name, size) for name, size in found.columns.items())

@@ -47,10 +47,10 @@ def compare(logged: pd.DataFrame, made: pd.DataFrame | str) -> Skew:
     ]
     found = {str(name): int(n) for name, n in columns[columns > 0].sort_values(ascending=False).items()}
     many = f"{int(rows.sum()):,} of {len(ids):,} replayed requests"
-    words = f"{many} differ, most in {next(iter(found))}" if found else f"{many} differ"
+    message = f"{many} differ, most in {next(iter(found))}" if found else f"{many} differ"
     if not found:
-        return Skew("equal", len(ids), 0, (), words)
-    return Skew("different", len(ids), int(rows.sum()), tuple(examples), words, found, *_where(logged, ids, rows))
+        return Skew("equal", len(ids), 0, (), message)
+    return Skew("different", len(ids), int(rows.sum()), tuple(examples), message, found, *_where(logged, ids, rows))
 
 
 def _where(logged: pd.DataFrame, ids: pd.Series, differs: pd.Series) -> tuple[tuple[str, ...], str]:

@@ -27,14 +27,14 @@ table{border-collapse:collapse;margin:1rem 0;font-size:.92rem}th,td{border-botto
 td.n{text-align:right;font-variant-numeric:tabular-nums}.scroll{overflow-x:auto}
 .verdict{border-left:.5rem solid;padding:.6rem 1rem;background:#f6f6f6}.fine{border-color:#176f2c}.act{border-color:#b3261e}
 .unsure{border-color:#b7791f}.note{color:#555;font-size:.92rem}pre{background:#f3f3f3;padding:.6rem;overflow-x:auto}"""
-LOOK = {"nothing": "fine", "harmless shift": "fine", "inconclusive": "unsure"}
+LOOK = {"nothing": "fine", "covariate shift": "fine", "inconclusive": "unsure"}
 HEADLINE = {
     "nothing": "All is well",
-    "harmless shift": "The inputs moved, and the model copes: nothing to do",
+    "covariate shift": "The inputs moved, and the model copes: nothing to do",
     "data fault": "The data are broken: mend the source, do not retrain",
-    "real change": "The world changed: train again",
+    "concept drift": "The world changed: train again",
     "bad release": "The new version is worse: roll back",
-    "returning regime": "An earlier model fits better now: switch back",
+    "recurring concept": "An earlier model fits better now: switch back",
     "inconclusive": "Nobody can tell yet: wait, and get what is missing",
 }
 MEMORY = 60  # earlier passes whose days are drawn
@@ -118,10 +118,8 @@ def _section(title: str, content: str, note: str = "") -> list[str]:
 def _verdict(found: MonitoringRun) -> str:
     said = found.diagnosis
     points = "".join(f"<li>{_safe(one)}</li>" for one in (*said.evidence, *said.missing))
-    words = f"<b>{_safe(said.cause)}</b>, to do: <b>{_safe(said.action)}</b> (confidence {said.confidence})."
-    box = (
-        f"<div class='verdict {LOOK.get(said.cause, 'act')}'><p>{words} {_safe(said.words)}</p><ul>{points}</ul></div>"
-    )
+    message = f"<b>{_safe(said.cause)}</b>, to do: <b>{_safe(said.action)}</b> (confidence {said.confidence})."
+    box = f"<div class='verdict {LOOK.get(said.cause, 'act')}'><p>{message} {_safe(said.message)}</p><ul>{points}</ul></div>"
     if LOOK.get(said.cause) == "fine":
         return box
     return box + f"<p>What to run:</p><pre>{_safe(chr(10).join(report_text.commands(found)))}</pre>"
@@ -139,7 +137,7 @@ def _facts(found: MonitoringRun, own: Performance | None) -> str:
         facts[name] = interval(value) + was
     facts["Before outcomes come"] = report_text.estimated(found) or "no estimate"
     facts["Drift"] = (
-        f"{found.drift.verdict} ({found.drift.persisted} of {found.drift.windows} windows): {found.drift.words}"
+        f"{found.drift.verdict} ({found.drift.persisted} of {found.drift.windows} windows): {found.drift.message}"
     )
     facts["Training-serving skew"] = f"{found.skew.verdict}: {found.skew.mismatched} of {found.skew.checked} differ"
     return _table(["", ""], facts.items())
@@ -163,7 +161,7 @@ def _drift(found: MonitoringRun, evidently: dict[str, tuple[float, str]]) -> lis
     if not found.drift.effects:
         return []
     draw = partial(plots.drift, effects=found.drift.effects)
-    note = f"One decision for the whole data set: {found.drift.words}. Seasonal inputs always move; without harm that is a note."
+    note = f"One decision for the whole data set: {found.drift.message}. Seasonal inputs always move; without harm that is a note."
     table = ""
     if evidently:
         ranked = sorted(evidently.items(), key=lambda one: -one[1][0])

@@ -20,12 +20,12 @@ CLASSIFY = problem.TASK == "classification"
 MOST = 14  # bars that people can read
 
 
-def picture(draw: Callable[[Any], None], words: str, height: float = 3.6, rows: int = 1) -> str:
+def picture(draw: Callable[[Any], None], message: str, height: float = 3.6, rows: int = 1) -> str:
     """A drawing as an HTML image that holds its own SVG; `words` say what it shows to who cannot see it."""
     import matplotlib as mpl
     from matplotlib.figure import Figure
 
-    with mpl.rc_context({"svg.fonttype": "none", "svg.hashsalt": words, "font.size": 10}):
+    with mpl.rc_context({"svg.fonttype": "none", "svg.hashsalt": message, "font.size": 10}):
         figure = Figure(figsize=(9, height), layout="constrained")
         axes = figure.subplots(rows, sharex=rows > 1)
         draw(axes)
@@ -33,7 +33,7 @@ def picture(draw: Callable[[Any], None], words: str, height: float = 3.6, rows: 
             one.spines[["top", "right"]].set_visible(False)
         buffer = io.BytesIO()
         figure.savefig(buffer, format="svg", metadata={"Date": None})
-    return f'<img alt="{words}" src="data:image/svg+xml;base64,{base64.b64encode(buffer.getvalue()).decode()}">'
+    return f'<img alt="{message}" src="data:image/svg+xml;base64,{base64.b64encode(buffer.getvalue()).decode()}">'
 
 
 def over_time(axes: Any, days: list[DayFigures], releases: tuple[Release, ...], promised: float | None) -> None:
@@ -64,9 +64,9 @@ def _mark(axes: Any, releases: list[Release]) -> None:
     for release in releases:
         for one in axes:
             one.axvline(local_day(release), color=RED, lw=1, ls=":")
-        words = f" version {release.version}\n {release.action}"
+        message = f" version {release.version}\n {release.action}"
         axes[0].annotate(
-            words, (local_day(release), 1), xycoords=("data", "axes fraction"), fontsize=8, color=RED, va="top"
+            message, (local_day(release), 1), xycoords=("data", "axes fraction"), fontsize=8, color=RED, va="top"
         )
 
 

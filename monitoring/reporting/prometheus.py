@@ -44,8 +44,8 @@ def registry(found: MonitoringRun, open_tickets: int, wall: float) -> CollectorR
     if found.drift.p_value is not None:
         page.add("drift_p_value", "of the one decision on the whole data set", found.drift.p_value)
     for effect in found.drift.effects:
-        words = "standard deviations between days; for diagnosis, not for alarms"
-        page.add("drift_effect", words, effect.size, column=effect.column)
+        message = "standard deviations between days; for diagnosis, not for alarms"
+        page.add("drift_effect", message, effect.size, column=effect.column)
     page.add("skew_checked", "requests replayed through the training code", found.skew.checked)
     page.add("skew_mismatched", "of these, how many differ", found.skew.mismatched)
     for one in found.performances:
@@ -59,10 +59,10 @@ class Page:
     def __init__(self) -> None:
         self.registry, self._gauges = CollectorRegistry(), dict[str, Gauge]()
 
-    def add(self, name: str, words: str, value: float, **labels: str) -> None:
+    def add(self, name: str, message: str, value: float, **labels: str) -> None:
         """Set one figure."""
         if name not in self._gauges:
-            self._gauges[name] = Gauge(f"mlops_monitor_{name}", words, ["problem", *labels], registry=self.registry)
+            self._gauges[name] = Gauge(f"mlops_monitor_{name}", message, ["problem", *labels], registry=self.registry)
         self._gauges[name].labels(problem.NAME, *labels.values()).set(float(value))
 
 
@@ -72,7 +72,7 @@ def _performance(page: Page, one: Performance) -> None:
     for state in ("matured", "open", "never"):
         page.add("version_predictions", "by version and arm", getattr(one.coverage, state), **who, state=state)
     kinds = {"metric": one.metrics, "estimate": one.estimate.metrics if one.estimate else {}}
-    words = {
+    message = {
         "metric": "on matured outcomes, with its 95 % interval",
         "estimate": "before outcomes; it cannot see concept drift",
     }
@@ -81,6 +81,6 @@ def _performance(page: Page, one: Performance) -> None:
             for bound in ("value", "low", "high"):
                 value = getattr(interval, bound)
                 if value is not None:
-                    page.add(kind, words[kind], value, **who, metric=name, bound=bound)
+                    page.add(kind, message[kind], value, **who, metric=name, bound=bound)
     for name, value in one.promised.items():
         page.add("promised", "what the model scored at promotion", value, **who, metric=name)

@@ -14,7 +14,7 @@ TREE = {
         "Yes: have it mended. The span stays out of training and of judging; do **not** train again.",
         "No, the world became like this: lift the span (`python -m monitoring quarantine`) and run the pass again.",
     ),
-    "real change": (
+    "concept drift": (
         "Do new outcomes confirm it (calibration or skill, not only inputs)?",
         "Yes: train on all matured rows. The gate decides whether the new model is better.",
         "The gate vetoes it: the ticket stays open. More outcomes, or another model, are needed.",
@@ -24,7 +24,7 @@ TREE = {
         "Yes: roll back now; that takes seconds and trains nothing.",
         "Then find out what the gate did not see, before the next release.",
     ),
-    "returning regime": (
+    "recurring concept": (
         "Does the earlier version fit the newest outcomes clearly better than the champion?",
         "Yes: switch back to it. Training now would learn from weeks that are over.",
         "No longer: the next pass closes this ticket.",
@@ -49,7 +49,7 @@ def commands(found: MonitoringRun) -> list[str]:
     todo = {
         "retrain": [f"python -m level1_pipeline train --trigger '{said.cause}' --reason 'monitoring ticket'"],
         "roll back": [f"python -m level1_pipeline rollback{back} --reason 'monitoring: bad release'"],
-        "switch back": [f"python -m level1_pipeline promote {said.version} --reason 'monitoring: returning regime'"],
+        "switch back": [f"python -m level1_pipeline promote {said.version} --reason 'monitoring: recurring concept'"],
     }.get(said.action, [])
     return [*todo, "python -m level1_pipeline history", "python -m monitoring run"]
 
@@ -58,7 +58,7 @@ def body(found: MonitoringRun, incident: str) -> str:
     """The ticket in Markdown."""
     said = found.diagnosis
     window = f"{day(found.window.start)} to {day(found.window.end)}"
-    lines = [f"# {title(found, incident)}", "", said.words, ""]
+    lines = [f"# {title(found, incident)}", "", said.message, ""]
     lines += [f"- to do: **{said.action}** (confidence {said.confidence})", f"- window: {window}"]
     lines += [f"- champion: {found.champion or 'none'}", f"- coverage: {coverage(found.coverage)}"]
     parts = {
@@ -137,4 +137,4 @@ def estimated(found: MonitoringRun) -> str | None:
     if one is None:
         return None
     value = interval(one.metrics.get(problem.PRIMARY_METRIC))
-    return f"estimated {problem.PRIMARY_METRIC} {value} on {one.rows:,} rows. {one.words}"
+    return f"estimated {problem.PRIMARY_METRIC} {value} on {one.rows:,} rows. {one.message}"

@@ -78,10 +78,10 @@ async def _not_valid(_: Request, error: Exception) -> JSONResponse:
 async def _http(_: Request, error: Exception) -> JSONResponse:
     """What the framework refuses by itself: an unknown address, another method, a body that cannot be read."""
     assert isinstance(error, HTTPException)
-    words = {
+    message = {
         400: "the body is not JSON",
         404: "there is no such address; see /docs",
         405: "this address does not take that method; see /docs",
     }
-    refusal = Refusal(error.status_code, words.get(error.status_code, str(error.detail)), headers=error.headers)
+    refusal = Refusal(error.status_code, message.get(error.status_code, str(error.detail)), headers=error.headers)
     return refusal.response(REQUEST_ID.get())

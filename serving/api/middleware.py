@@ -88,8 +88,8 @@ class Middleware:
         body = await self._body(receive)
         kind = headers.get(b"content-type", b"").decode("latin-1").partition(";")[0].strip().lower()
         if body and kind != "application/json":
-            words = f"the body must be sent as application/json, not as '{kind[:80] or 'nothing'}'"
-            raise Refusal(415, words)
+            message = f"the body must be sent as application/json, not as '{kind[:80] or 'nothing'}'"
+            raise Refusal(415, message)
         return body
 
     def _check_access(self, path: str, caller: Caller) -> None:

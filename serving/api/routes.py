@@ -114,8 +114,8 @@ def outcomes(service: Asks, body: Annotated[one_or_many(Outcome), Body()]) -> In
         return Ingested(**asdict(service.ingest(body if isinstance(body, list) else [body])))
     except (SQLAlchemyError, OSError) as error:
         logger.exception("outcomes cannot be kept")
-        words = "the store cannot be written now; nothing was kept, send it again"
-        raise Refusal(503, words, headers={"Retry-After": "5"}) from error
+        message = "the store cannot be written now; nothing was kept, send it again"
+        raise Refusal(503, message, headers={"Retry-After": "5"}) from error
 
 
 @router.get("/metrics", tags=["admin"], summary="Numbers for Prometheus", response_class=Response)

@@ -77,8 +77,8 @@ class Security:
         shown = digest(SCHEME.sub("", caller.authorization).strip())
         held = [name for name, keys in self.keys.items() if _among(shown, keys)]
         if scope and not held:
-            words = "send a key as the header 'Authorization: Bearer KEY'"
-            raise Refusal(401, words, headers={"WWW-Authenticate": "Bearer"})
+            message = "send a key as the header 'Authorization: Bearer KEY'"
+            raise Refusal(401, message, headers={"WWW-Authenticate": "Bearer"})
         if scope and scope not in held:
             raise Refusal(403, f"this key may not do that; {path} needs a key of the scope '{scope}'")
         return shown if held else caller.address
@@ -96,8 +96,8 @@ def _among(shown: str, keys: list[str]) -> bool:
 def _only_this_machine(caller: Caller) -> str:
     name = caller.host if caller.host.endswith("]") else caller.host.rpartition(":")[0] or caller.host
     if not is_local(caller.address) or name not in LOCAL_NAMES:
-        words = "without a configured key only this machine may ask; make one with: python -m serving key"
-        raise Refusal(403, words)
+        message = "without a configured key only this machine may ask; make one with: python -m serving key"
+        raise Refusal(403, message)
     return caller.address
 
 
@@ -126,5 +126,5 @@ class RateLimit:
             self._buckets[who] = (left - 1 if left >= 1 else left, now)
         if left < 1:
             wait = math.ceil((1 - left) / self.rate)
-            words = f"more than {self.rate:g} requests a second; wait, or send several rows in one request"
-            raise Refusal(429, words, headers={"Retry-After": str(wait)})
+            message = f"more than {self.rate:g} requests a second; wait, or send several rows in one request"
+            raise Refusal(429, message, headers={"Retry-After": str(wait)})

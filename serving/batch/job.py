@@ -84,9 +84,9 @@ def _begin(output: Path, about: dict[str, Any]) -> bool:
             before = json.loads((output / name).read_text())
             changed = [key for key in about if before.get(key) != about[key]]
             if changed:
-                words = "; ".join(f"{key} was {before.get(key)}, is {about[key]}" for key in changed)
+                message = "; ".join(f"{key} was {before.get(key)}, is {about[key]}" for key in changed)
                 raise BatchRefused(
-                    f"{output} holds the scores of something else ({words}); choose another OUTPUT or remove this one"
+                    f"{output} holds the scores of something else ({message}); choose another OUTPUT or remove this one"
                 )
             return name == BEGUN
     if output.exists() and (not output.is_dir() or any(output.iterdir())):

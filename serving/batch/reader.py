@@ -75,8 +75,8 @@ class Source:
 
         def ragged(row: Any) -> str:
             gaps.append(row.number - 1)  # the first line holds the names
-            words = f"{row.actual_columns} fields where {row.expected_columns} are expected: {row.text[:200]}"
-            self.ragged.append((self._before + gaps[-1], words))
+            message = f"{row.actual_columns} fields where {row.expected_columns} are expected: {row.text[:200]}"
+            self.ragged.append((self._before + gaps[-1], message))
             return "skip"
 
         size, readable = file.stat().st_size, 0

@@ -131,9 +131,9 @@ class HotSwap:
             self.metrics.workers.labels(serving.challenger.version, serving.route.mode).inc(change)
 
     def _report(self, trouble: dict[str, str]) -> None:
-        for what, words in trouble.items():
-            if self.trouble.get(what) != words:
-                logger.warning("degraded: %s", words)
+        for what, message in trouble.items():
+            if self.trouble.get(what) != message:
+                logger.warning("degraded: %s", message)
         self.trouble = trouble
         self.metrics.degraded.set(bool(trouble))
         until = self.serving and self.serving.champion.manifest.get("trained_until")

@@ -66,7 +66,7 @@ def passes(
         *gate.beats(holdout, challenger, baselines),
         *gate.better_than_champion(holdout, champion, challenger, "champion")[0],
     ]
-    return gate.Verdict(tuple(checks)).outcome == "pass"
+    return gate.Verdict(tuple(checks)).status == "pass"
 
 
 def judged(rows: pd.DataFrame, holdout: pd.DataFrame) -> tuple[np.ndarray, dict[str, np.ndarray]]:

@@ -54,11 +54,11 @@ def bare(path: Path) -> float:
     return time.perf_counter() - start
 
 
-def command(home: Path, *words: str, **environment: str) -> tuple[float, float]:
+def command(home: Path, *message: str, **environment: str) -> tuple[float, float]:
     """Wall seconds and peak MiB (of the largest process) of `python -m level1_pipeline …`."""
     start = time.perf_counter()
     child = subprocess.Popen(
-        [sys.executable, "-m", "level1_pipeline", *words],
+        [sys.executable, "-m", "level1_pipeline", *message],
         cwd=ROOT,
         env=os.environ | {"MLOPS_HOME": str(home)} | environment,
         stdout=subprocess.DEVNULL,
@@ -66,7 +66,7 @@ def command(home: Path, *words: str, **environment: str) -> tuple[float, float]:
     _, status, usage = os.wait4(child.pid, 0)
     child.returncode = os.waitstatus_to_exitcode(status)
     if child.returncode != 0:
-        raise SystemExit(f"`{' '.join(words)}` ended with exit code {child.returncode}")
+        raise SystemExit(f"`{' '.join(message)}` ended with exit code {child.returncode}")
     return time.perf_counter() - start, usage.ru_maxrss / 1024
 
 

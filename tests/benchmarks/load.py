@@ -88,11 +88,11 @@ class Connection(asyncio.Protocol):
         head, ended, body = self.waiting.partition(b"\r\n\r\n")
         if not ended:
             return
-        words = head.lower()
-        if not words.startswith(b"http/1.1 200"):
+        message = head.lower()
+        if not message.startswith(b"http/1.1 200"):
             self.fail(self.waiting.decode(errors="replace")[:1000])
             return
-        size = int(words.partition(b"content-length:")[2].split(b"\r\n", 1)[0])
+        size = int(message.partition(b"content-length:")[2].split(b"\r\n", 1)[0])
         if len(body) < size:
             return
         self.measured.latencies.append(time.perf_counter() - self.started)
@@ -103,6 +103,6 @@ class Connection(asyncio.Protocol):
     def connection_lost(self, error: Exception | None) -> None:
         self.fail(f"the server hung up ({error})")
 
-    def fail(self, words: str) -> None:
+    def fail(self, message: str) -> None:
         if not self.done.done():
-            self.done.set_exception(ConnectionError(words))
+            self.done.set_exception(ConnectionError(message))

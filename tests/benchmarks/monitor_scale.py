@@ -177,8 +177,8 @@ def main() -> int:
             figures |= _measure_size(Path(folder), rows, size)
     largest = figures[max(asked.sizes), "observe"]
     fine = largest["seconds"] < LIMIT_SECONDS and largest["gib"] < LIMIT_GIB
-    words = f"{max(asked.sizes):,} predictions in {largest['seconds']:.1f} s and {largest['gib']:.2f} GiB"
-    print(f"bench-monitor | {words} | {'within' if fine else 'BEYOND'} {LIMIT_SECONDS} s and {LIMIT_GIB} GiB")
+    message = f"{max(asked.sizes):,} predictions in {largest['seconds']:.1f} s and {largest['gib']:.2f} GiB"
+    print(f"bench-monitor | {message} | {'within' if fine else 'BEYOND'} {LIMIT_SECONDS} s and {LIMIT_GIB} GiB")
     return 0 if fine else 1
 
 

@@ -97,8 +97,8 @@ class Peer:
 
 
 def uvicorn(app: str) -> Callable[[int, Path], list[str]]:
-    words = [str(OURS), "-m", "uvicorn", "--factory", f"tests.benchmarks.peers.fastapi_app:{app}", "--no-access-log"]
-    return lambda port, _: [*words, "--log-level", "warning", "--port", str(port)]
+    message = [str(OURS), "-m", "uvicorn", "--factory", f"tests.benchmarks.peers.fastapi_app:{app}", "--no-access-log"]
+    return lambda port, _: [*message, "--log-level", "warning", "--port", str(port)]
 
 
 def mlserver(port: int, scratch: Path) -> list[str]:
@@ -113,13 +113,13 @@ def mlserver(port: int, scratch: Path) -> list[str]:
 
 
 def mlflow(port: int, scratch: Path) -> list[str]:
-    words = [str(THEIRS.with_name("mlflow")), "models", "serve", "--env-manager", "local", "--workers", "1"]
-    return [*words, "--model-uri", str(scratch / "mlflow"), "--host", "127.0.0.1", "--port", str(port)]
+    message = [str(THEIRS.with_name("mlflow")), "models", "serve", "--env-manager", "local", "--workers", "1"]
+    return [*message, "--model-uri", str(scratch / "mlflow"), "--host", "127.0.0.1", "--port", str(port)]
 
 
 def bento(port: int, _: Path) -> list[str]:
-    words = [str(THEIRS.with_name("bentoml")), "serve", "tests.benchmarks.peers.bentoml_service:Peer"]
-    return [*words, "--host", "127.0.0.1", "--port", str(port)]
+    message = [str(THEIRS.with_name("bentoml")), "serve", "tests.benchmarks.peers.bentoml_service:Peer"]
+    return [*message, "--host", "127.0.0.1", "--port", str(port)]
 
 
 def wrapped(records: Records) -> bytes:
@@ -382,7 +382,7 @@ def conclude(by_name: dict[str, Peer], rows_a_second: float, ratio: float) -> No
     """The line of ratios; the gain over other servers is the engine's, as the lines with our engine show."""
     ours, theirs = by_name["ours"], by_name.get("mlflow models serve")
     bare, without = by_name.get("bare FastAPI route"), by_name.get("ours without the log")
-    words, facts = [f"{ours.rate(1):,.0f} req/s"], dict[str, str]()
+    message, facts = [f"{ours.rate(1):,.0f} req/s"], dict[str, str]()
     if theirs:
         facts["vs_mlflow"] = f"{ours.rate(1) / theirs.rate(1):.1f}"
     if bare:
@@ -393,12 +393,12 @@ def conclude(by_name: dict[str, Peer], rows_a_second: float, ratio: float) -> No
     facts |= {"start_s": f"{ours.seconds_to_start:.1f}", "MB": f"{ours.megabytes:.0f}"}
     if without:
         facts |= {f"log_cost_{rows}": f"{1 - ours.rate(rows) / without.rate(rows):.0%}" for rows in (1, 100)}
-    words.append(" ".join(f"{name}={value}" for name, value in facts.items()))
+    message.append(" ".join(f"{name}={value}" for name, value in facts.items()))
     many = f"batch100={100 * ours.rate(100):,.0f}"
     if theirs:
         many += f" ({ours.rate(100) / theirs.rate(100):.0f} x mlflow)"
     print(
-        f"bench-serving | {' | '.join(words)} | rows/s {many} files={rows_a_second:,.0f} ({ratio:.1f} x scikit-learn)"
+        f"bench-serving | {' | '.join(message)} | rows/s {many} files={rows_a_second:,.0f} ({ratio:.1f} x scikit-learn)"
     )
 
 

@@ -27,9 +27,9 @@ AS_OF = "2013-04-01"
 pytestmark = [pytest.mark.flights, pytest.mark.slow]
 
 
-def train(folder: Path, home: Path, *words: str) -> str:
+def train(folder: Path, home: Path, *message: str) -> str:
     """Level 1's flow as a command; returns what it printed."""
-    command = [sys.executable, "-m", "level1_pipeline", "train", "--as-of", AS_OF, *words]
+    command = [sys.executable, "-m", "level1_pipeline", "train", "--as-of", AS_OF, *message]
     places = os.environ | {"MLOPS_HOME": str(home)}
     done = subprocess.run(command, cwd=folder, env=places, capture_output=True, text=True, timeout=600)
     assert done.returncode == 0, done.stdout + done.stderr

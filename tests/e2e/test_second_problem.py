@@ -23,9 +23,9 @@ def clone(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def call(clone: Path, *words: str, package: str = "level1_pipeline") -> subprocess.CompletedProcess[str]:
+def call(clone: Path, *message: str, package: str = "level1_pipeline") -> subprocess.CompletedProcess[str]:
     environment = {name: value for name, value in os.environ.items() if not name.startswith("MLOPS_")}
-    command = [sys.executable, "-m", package, *words]
+    command = [sys.executable, "-m", package, *message]
     return subprocess.run(command, cwd=clone, env=environment, capture_output=True, text=True, timeout=600)
 
 

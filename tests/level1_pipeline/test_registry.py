@@ -101,7 +101,10 @@ def test_the_commands_promote_roll_back_and_show_the_history(three: tuple[Models
 
 
 def test_one_line_of_the_history_is_shown_whole_with_its_evidence(home: Settings) -> None:
-    seen = {"order": {"trigger": "a drop", "as_of": "2013-05-01"}, "checks": [{"name": "scores", "words": "[x] " * 99}]}
+    seen = {
+        "order": {"trigger": "a drop", "as_of": "2013-05-01"},
+        "checks": [{"name": "scores", "message": "[x] " * 99}],
+    }
     registry = Registry(home)
     change = Change("tester", "rollout: rolled back", "it was worse", datetime(2013, 5, 2, tzinfo=UTC), seen)
     registry.store.record("another problem", change)
@@ -417,7 +420,7 @@ def test_two_promotions_at_once_leave_one_winner_and_a_true_log(three: tuple[Mod
         child.stdin.flush()
     said = [child.communicate(timeout=120)[0] for child in children]
     assert all(child.returncode == 0 for child in children), said
-    promoted = [v for v, words in zip((two, other), said, strict=True) if "promoted" in words]
+    promoted = [v for v, message in zip((two, other), said, strict=True) if "promoted" in message]
     lines = moves(made.registry)[1:]
     assert sorted(to for _, _, to in lines) == sorted(promoted)
     assert promoted

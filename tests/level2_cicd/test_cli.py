@@ -69,11 +69,11 @@ def test_an_approval_that_another_process_overtakes_stands_and_says_what_happens
 
     monkeypatch.setattr(controller, "advance", overtaken)
     assert main(["rollout", "approve", "--reason", "seen"]) == 0
-    words = {
+    message = {
         "the loop writes": "approved; the loop takes the step",
         "somebody rolls back": "approved; but the rollout was ended meanwhile; see: make history",
     }
-    assert last_line(capsys) == f"rollout | {problem.NAME} | {words[meanwhile]}"
+    assert last_line(capsys) == f"rollout | {problem.NAME} | {message[meanwhile]}"
     assert "rollout: approved" in [action for action, *_ in typed.audit()]
     monkeypatch.setattr(controller, "advance", advance)
     taken = controller.advance(typed.settings.changed({"approvals": "all"}), typed.now)

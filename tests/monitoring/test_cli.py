@@ -64,7 +64,7 @@ def test_the_exit_code_says_what_is_due(
     start, end = "2013-07-01", "2013-07-08"
     assert last.startswith(f"monitor | {problem.NAME} | window {start} to {end} | verdict {said.cause}")
     page = Path(last.split(" | report ")[1])
-    assert said.words in page.read_text()
+    assert said.message in page.read_text()
     assert "mlops_monitor_cause" in (home.home / "reports" / "monitor" / f"{problem.NAME}.prom").read_text()
 
 

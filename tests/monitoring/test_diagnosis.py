@@ -105,7 +105,7 @@ def test_a_known_kind_of_fault_is_found_with_its_column_and_slice(before: Log, w
     assert where in (found[0].slice, "")
     answer = diagnose(replace(CALM, faults=tuple(found)))
     assert (answer.cause, answer.action) == ("data fault", "quarantine")
-    assert found[0].column in answer.words
+    assert found[0].column in answer.message
 
 
 def test_days_that_nobody_was_asked_about_say_nothing_about_when_callers_ask(
@@ -214,7 +214,7 @@ def test_what_a_person_lifted_is_no_fault_on_these_days_and_is_one_on_others(row
 
 
 @pytest.mark.parametrize("kind", HELD_OUT)
-def test_a_kind_never_seen_is_no_real_change(world: World, kind: str) -> None:
+def test_a_kind_never_seen_is_no_concept_drift(world: World, kind: str) -> None:
     """Three weeks of it, logged by the service; the outcomes are true, so calibration suffers from it."""
     world.log(world.between("2013-05-06", "2013-06-03"))
     bad = HELD_OUT[kind](world.between("2013-06-03", "2013-06-24"))
@@ -236,15 +236,15 @@ def test_a_fault_that_lasts_for_weeks_stays_one_and_is_never_taken_for_what_is_u
     assert [world.look(day).diagnosis.cause for day in mondays] == ["data fault"] * len(mondays)
 
 
-def test_a_real_change_is_seen_in_the_first_weeks_of_a_log(world: World) -> None:
+def test_a_concept_drift_is_seen_in_the_first_weeks_of_a_log(world: World) -> None:
     """Three windows, while the inputs are still compared with what the training code makes of the days before."""
     world.log(world.between("2013-06-24", "2013-07-15"))
-    assert world.look("2013-07-15").diagnosis.cause == "real change"
+    assert world.look("2013-07-15").diagnosis.cause == "concept drift"
 
 
 # The decision itself.
 COVERAGE = Coverage(6000, 5000, 900, 100)
-STEADY, MOVED = (Drift(verdict, 0.5, (), n, 3, "words") for verdict, n in (("steady", 0), ("moved", 2)))  # type: ignore[arg-type]
+STEADY, MOVED = (Drift(verdict, 0.5, (), n, 3, "message") for verdict, n in (("steady", 0), ("moved", 2)))  # type: ignore[arg-type]
 EQUAL = Skew("equal", 5000, 0, (), "0 of 5,000 replayed requests differ")
 FINE = replace(NOTHING, changed=False, days=6, rows=5000)
 OFF = replace(FINE, changed=True, bias=0.1, bias_t=4.0, everywhere=True)
@@ -257,10 +257,10 @@ STRANGE = Fault("does not fit the other inputs", "a", "", (pd.Timestamp("2013-06
     ("facts", "cause"),
     [
         (CALM, "nothing"),
-        (replace(CALM, drift=MOVED), "harmless shift"),
+        (replace(CALM, drift=MOVED), "covariate shift"),
         (replace(CALM, change=OFF), "inconclusive"),
         (replace(LASTING, persisted=1), "inconclusive"),
-        (LASTING, "real change"),
+        (LASTING, "concept drift"),
         (replace(LASTING, change=FINE), "nothing"),
         (replace(LASTING, over=replace(OFF, everywhere=False, only="origin=JFK"), persisted=3), "inconclusive"),
         (
@@ -272,7 +272,7 @@ STRANGE = Fault("does not fit the other inputs", "a", "", (pd.Timestamp("2013-06
             "data fault",
         ),
         (replace(CALM, change=NOTHING), "inconclusive"),
-        (replace(CALM, change=NOTHING, drift=MOVED, fits_better="1"), "returning regime"),
+        (replace(CALM, change=NOTHING, drift=MOVED, fits_better="1"), "recurring concept"),
         (replace(CALM, change=NOTHING, drift=STEADY, fits_better="1"), "inconclusive"),
         (replace(CALM, coverage=Coverage(0, 0, 0, 0), change=NOTHING), "inconclusive"),
         (replace(CALM, failing="1"), "bad release"),
@@ -286,7 +286,7 @@ STRANGE = Fault("does not fit the other inputs", "a", "", (pd.Timestamp("2013-06
 def test_the_table_answers(facts: Facts, cause: str) -> None:
     answer = diagnose(facts)
     assert answer.cause == cause
-    assert answer.words
+    assert answer.message
     assert answer.evidence
     assert bool(answer.missing) == (cause == "inconclusive")
 
@@ -305,37 +305,37 @@ def test_the_last_row_of_the_table_always_holds() -> None:
 # Planted cases from the log to the answer.
 
 
-def test_seasonal_temperature_is_a_harmless_shift(world: World) -> None:
+def test_seasonal_temperature_is_a_covariate_shift(world: World) -> None:
     world.log(world.between("2013-05-01", "2013-06-05"))
     answer = world.look("2013-06-05")
     assert answer.drift.verdict == "moved"
     assert "temp" in answer.drift.effects[0].column
-    assert (answer.diagnosis.cause, answer.diagnosis.action) == ("harmless shift", "note")
+    assert (answer.diagnosis.cause, answer.diagnosis.action) == ("covariate shift", "note")
 
 
-def test_the_early_summer_is_a_real_change_and_the_spring_is_none(world: World) -> None:
+def test_the_early_summer_is_a_concept_drift_and_the_spring_is_none(world: World) -> None:
     world.log(world.between("2013-04-29", "2013-07-15"))
     answers = {
         str(day.date()): world.look(str(day.date())).diagnosis
         for day in pd.date_range("2013-06-03", "2013-07-15", freq="7D")
     }
-    assert [day for day, answer in answers.items() if answer.cause == "real change"] == ["2013-07-15"]
+    assert [day for day, answer in answers.items() if answer.cause == "concept drift"] == ["2013-07-15"]
     assert answers["2013-07-01"].cause == "inconclusive"
     assert answers["2013-07-15"].action == "retrain"
     assert answers["2013-07-15"].slices
 
 
-def test_a_planted_change_of_the_base_rate_is_a_real_change_at_the_second_window(world: World) -> None:
+def test_a_planted_change_of_the_base_rate_is_a_concept_drift_at_the_second_window(world: World) -> None:
     rows = world.between("2013-04-29", "2013-06-24")
     late = rows[problem.EVENT_TIME] >= midnight("2013-06-03")
     made_late = late & (np.random.default_rng(0).random(len(rows)) < 0.25) & rows[problem.TARGET].notna()
     world.log(rows.assign(**{problem.TARGET: rows[problem.TARGET].mask(made_late, 1.0)}))
     causes = [world.look(day).diagnosis.cause for day in ("2013-06-03", "2013-06-10", "2013-06-17")]
-    assert causes[1:] == ["inconclusive", "real change"]
-    assert causes[0] != "real change"
+    assert causes[1:] == ["inconclusive", "concept drift"]
+    assert causes[0] != "concept drift"
 
 
-def test_poisoned_labels_of_one_slice_are_no_real_change(world: World) -> None:
+def test_poisoned_labels_of_one_slice_are_no_concept_drift(world: World) -> None:
     rows = world.between("2013-05-06", "2013-06-24")
     hit = (rows[problem.EVENT_TIME] >= midnight("2013-06-03")) & at_jfk(rows)
     hit &= np.random.default_rng(0).random(len(rows)) < 0.4
@@ -359,7 +359,7 @@ def test_a_good_release_is_none(world: World) -> None:
     world.log(world.between("2013-04-29", "2013-05-22"))
     world.serve("2", "may", "2013-05-22")
     world.log(world.between("2013-05-22", "2013-05-27"), "2")
-    assert world.look("2013-05-27").diagnosis.cause not in ("bad release", "real change", "data fault")
+    assert world.look("2013-05-27").diagnosis.cause not in ("bad release", "concept drift", "data fault")
 
 
 def test_a_release_that_fails_to_answer_is_rolled_back(world: World) -> None:
@@ -379,7 +379,7 @@ def test_a_regime_that_returns_brings_its_champion_back(world: World) -> None:
     world.log(world.between("2013-11-15", "2013-12-20"), "2")
     world.look("2013-12-13")
     answer = world.look("2013-12-20").diagnosis
-    assert (answer.cause, answer.action, answer.version) == ("returning regime", "switch back", "1")
+    assert (answer.cause, answer.action, answer.version) == ("recurring concept", "switch back", "1")
 
 
 def test_a_champion_with_few_outcomes_yet_waits(world: World) -> None:

@@ -67,8 +67,8 @@ def test_a_lifted_span_counts_no_more_stays_in_the_list_and_is_in_the_audit_log(
         assert (line["action"], line["actor"], line["reason"]) == ("lift quarantine", "ann", "it is a new sensor")
         assert line["evidence"]["slice"] == SPAN.slice
         assert [one["lifted_at"] for one in quarantine.listed(store)] == [END + DAY]
-        for number, words in ((1, "was lifted before"), (2, "does not exist")):
-            with pytest.raises(LookupError, match=words):
+        for number, message in ((1, "was lifted before"), (2, "does not exist")):
+            with pytest.raises(LookupError, match=message):
                 quarantine.lift(store, number, "ann", "again", END + DAY)
         assert len(store.history(problem.NAME)) == 1
 
@@ -121,7 +121,7 @@ def test_no_daily_pass_after_healing_says_data_fault(healed: World) -> None:
     assert first.cause == "data fault"
     assert {one.slice for one in first.quarantine} == {"origin=JFK"}
     passes = {day: healed.look(day) for day in ("2013-05-23", "2013-05-25", "2013-05-27", "2013-05-30")}
-    assert {day: one.diagnosis.words for day, one in passes.items() if one.diagnosis.cause == "data fault"} == {}
+    assert {day: one.diagnosis.message for day, one in passes.items() if one.diagnosis.cause == "data fault"} == {}
     assert passes["2013-05-25"].coverage.quarantined > 0
 
 

@@ -64,17 +64,17 @@ def test_calm_weeks_are_nothing(found: dict[str, Any]) -> None:
     assert [one["diagnosis"]["cause"] for one in found["calm"]] == ["nothing"] * 3
 
 
-def test_a_changed_relation_is_a_real_change(found: dict[str, Any]) -> None:
-    assert last(found, "changed")["diagnosis"]["cause"] == "real change"
+def test_a_changed_relation_is_a_concept_drift(found: dict[str, Any]) -> None:
+    assert last(found, "changed")["diagnosis"]["cause"] == "concept drift"
 
 
 def test_a_stuck_input_is_a_data_fault(found: dict[str, Any]) -> None:
     answer = found["stuck"][1]["diagnosis"]
     assert answer["cause"] == "data fault"
-    assert "x0" in answer["words"]
+    assert "x0" in answer["message"]
 
 
-def test_spoiled_outcomes_of_one_region_are_no_real_change(found: dict[str, Any]) -> None:
+def test_spoiled_outcomes_of_one_region_are_no_concept_drift(found: dict[str, Any]) -> None:
     assert {one["diagnosis"]["cause"] for one in found["poisoned"]} <= {"nothing", "data fault", "inconclusive"}
     assert last(found, "poisoned")["diagnosis"]["cause"] != "nothing"
 

@@ -82,7 +82,7 @@ def test_without_any_outcome_it_waits_and_estimates(world: World) -> None:
     assert found.coverage.matured == 0
     assert found.performances[0].metrics == {}
     assert found.performances[0].estimate is not None
-    assert "concept drift" in found.performances[0].estimate.words
+    assert "concept drift" in found.performances[0].estimate.message
 
 
 def test_a_pass_holds_everything_and_comes_back_from_the_store_as_it_was(world: World) -> None:
@@ -136,7 +136,7 @@ def test_a_new_champion_starts_without_the_signals_of_the_old_one(world: World) 
     world.log(world.between("2013-06-17", "2013-07-15"))
     assert world.look("2013-07-01").signals == ("change",)
     world.serve("2", "may", "2013-07-14")
-    assert world.look("2013-07-15").diagnosis.cause != "real change"
+    assert world.look("2013-07-15").diagnosis.cause != "concept drift"
 
 
 def test_it_waits_for_a_locked_database_and_writes_then(world: World) -> None:
@@ -194,7 +194,7 @@ def test_a_damaged_champion_and_a_source_that_is_gone_do_not_stop_a_pass(world: 
     found = run_monitoring(world.settings.changed({"source": world.settings.home / "nowhere"}), NOW)
     assert found.skew.verdict == "inconclusive"
     assert found.performances[0].metrics
-    assert found.diagnosis.cause not in ("data fault", "real change")
+    assert found.diagnosis.cause not in ("data fault", "concept drift")
 
 
 def publish_spoilt(world: World, version: str, fault: str) -> None:
@@ -240,7 +240,7 @@ def test_a_new_champion_that_crashes_where_the_one_before_answered_is_a_bad_rele
     found = world.look("2013-05-27")
     said = found.diagnosis
     assert (said.cause, said.action, said.version) == ("bad release", "roll back", "1"), said
-    assert said.words == "the new version fails to answer"
+    assert said.message == "the new version fails to answer"
     answering = [one for one in found.performances if one.arm == "champion"]
     assert {one.version: one.errors for one in answering} == {"1": 0, "2": failed}
     assert found.coverage.predictions == len(days) - failed

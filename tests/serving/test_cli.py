@@ -55,7 +55,7 @@ def test_a_challenger_goes_through_shadow_and_canary_and_out_again(
 
 
 @pytest.mark.parametrize(
-    ("arguments", "words"),
+    ("arguments", "message"),
     [
         (["--mode", "shadow"], "name a published one with --challenger"),
         (["--mode", "shadow", "--challenger", "1"], "is the champion already"),
@@ -70,11 +70,11 @@ def test_a_challenger_goes_through_shadow_and_canary_and_out_again(
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",
 )
 def test_a_route_that_makes_no_sense_is_refused_and_changes_nothing(
-    at_home: Settings, capsys: pytest.CaptureFixture[str], arguments: list[str], words: str
+    at_home: Settings, capsys: pytest.CaptureFixture[str], arguments: list[str], message: str
 ) -> None:
     edit_manifest(at_home.home / "bundles" / problem.NAME / "3", verdict="fail")
     assert main(["route", *arguments, "--reason", "a try"]) == 1
-    assert words in capsys.readouterr().err
+    assert message in capsys.readouterr().err
     assert route_of(at_home) == Route("1")
 
 
@@ -153,12 +153,12 @@ def test_a_row_is_scored_over_http_by_a_running_service(
 
 
 @pytest.mark.parametrize(
-    ("url", "words"), [("http://127.0.0.1:9", "make serve"), ("file:///etc/passwd", "is no address of a service")]
+    ("url", "message"), [("http://127.0.0.1:9", "make serve"), ("file:///etc/passwd", "is no address of a service")]
 )
 def test_a_service_that_is_not_there_is_said_so(
-    at_home: Settings, rows: pd.DataFrame, cache: Path, capsys: pytest.CaptureFixture[str], url: str, words: str
+    at_home: Settings, rows: pd.DataFrame, cache: Path, capsys: pytest.CaptureFixture[str], url: str, message: str
 ) -> None:
     (at_home.home / "cache").symlink_to(cache)
     known: Any = rows.iloc[0][problem.ID]
     assert main(["score", "--id", known, "--url", url]) == 1
-    assert words in capsys.readouterr().err
+    assert message in capsys.readouterr().err

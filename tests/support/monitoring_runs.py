@@ -43,12 +43,16 @@ FAULT = Diagnosis(
     quarantine=(SPAN,),
 )
 CHANGE = Diagnosis(
-    "real change", "retrain", "medium", "More flights are late than the model expects.", evidence=("calibration 1.43",)
+    "concept drift",
+    "retrain",
+    "medium",
+    "More flights are late than the model expects.",
+    evidence=("calibration 1.43",),
 )
 RELEASE = Diagnosis("bad release", "roll back", "high", "Version 2 is worse than 1 on the same days.", version="1")
-RETURN = Diagnosis("returning regime", "switch back", "medium", "Version 1 fits better again.", version="1")
+RETURN = Diagnosis("recurring concept", "switch back", "medium", "Version 1 fits better again.", version="1")
 UNSURE = Diagnosis("inconclusive", "wait", "low", "No outcomes yet.", missing=("outcomes of the last 7 days",))
-SHIFT = Diagnosis("harmless shift", "note", "high", "It is warmer; the model copes.")
+SHIFT = Diagnosis("covariate shift", "note", "high", "It is warmer; the model copes.")
 
 
 def days(count: int = 7, end: datetime = END) -> tuple[DayFigures, ...]:

@@ -100,11 +100,11 @@ def test_a_damaged_value_is_found_with_its_column_rule_count_and_three_examples(
     assert len(finding.examples) == 3
     if kind != "null where forbidden":
         assert all(str(DAMAGES[kind].value(column)) in example for example in finding.examples)
-    words = message([finding])
+    text = message([finding])
     for part in (column.name, DAMAGES[kind].rule, f"{finding.count:,} rows", finding.examples[0]):
-        assert part in words
-    assert "Nothing was trained" in words
-    assert "problem.py" in words
+        assert part in text
+    assert "Nothing was trained" in text
+    assert "problem.py" in message
 
 
 @pytest.mark.parametrize("kind", DAMAGES)

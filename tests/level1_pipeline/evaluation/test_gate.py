@@ -107,15 +107,15 @@ class Outcome:
 
     @property
     def checks(self) -> dict[str, str]:
-        return {check.name: check.outcome for check in self.verdict.checks}
+        return {check.name: check.status for check in self.verdict.checks}
 
     @property
     def against(self) -> set[str]:
         """The names of the checks that did not pass."""
         return {name for name, outcome in self.checks.items() if outcome != "pass"}
 
-    def words(self, name: str) -> str:
-        return next(check.words for check in self.verdict.checks if check.name == name)
+    def message(self, name: str) -> str:
+        return next(check.message for check in self.verdict.checks if check.name == name)
 
 
 @pytest.fixture(scope="module")
@@ -245,14 +245,14 @@ def plant(monkeypatch: pytest.MonkeyPatch, model: type[HistGradientBoostingClass
 
 def refused(outcome: Outcome, champion: str | None) -> None:
     """Nothing was registered, and the champion is what it was."""
-    assert outcome.verdict.outcome != "pass"
+    assert outcome.verdict.status != "pass"
     assert outcome.facts["register"]["versions"] == {}
-    assert outcome.facts["register"]["outcome"] == outcome.verdict.outcome
+    assert outcome.facts["register"]["outcome"] == outcome.verdict.status
     assert outcome.facts["publish"]["alias"] is None
     assert outcome.registry.route().champion == champion
     run = outcome.registry.client.get_run(outcome.facts["register"]["run_id"])
     assert run.info.status == "FINISHED"
-    assert run.data.tags["verdict"] == outcome.verdict.outcome
+    assert run.data.tags["verdict"] == outcome.verdict.status
     for name in outcome.against:
         assert name in run.data.tags["reasons"]
 
@@ -264,7 +264,7 @@ def test_a_first_model_is_judged_by_absolute_thresholds_and_is_promoted(tmp_path
     home = Settings(home=tmp_path / "first", actor="tester").prepare()
     (home.home / "cache").symlink_to(cache)
     outcome = run_steps(home)
-    assert outcome.verdict.outcome == "pass"
+    assert outcome.verdict.status == "pass"
     assert not {"better than champion", "harm is bounded"} & set(outcome.checks)
     assert set(outcome.checks) >= ABSOLUTE | BASELINES | {"slices against a constant", "bundle", "speed"}
     assert set(outcome.checks) >= {
@@ -289,7 +289,7 @@ def test_a_first_model_that_misses_an_absolute_threshold_is_refused(
     outcome = run_steps(home, before=prepared[1])
     refused(outcome, None)
     assert outcome.against == {"limit on roc_auc"}
-    assert "allowed 0.9 to 0.95" in outcome.words("limit on roc_auc")
+    assert "allowed 0.9 to 0.95" in outcome.message("limit on roc_auc")
 
 
 @pytest.mark.parametrize("limits", [None, {}], ids=["left out", "empty"])
@@ -306,9 +306,9 @@ def test_the_absolute_thresholds_are_mandatory(limits: dict[str, Any] | None, mo
 def test_a_clearly_better_model_is_promoted(train: Callable[..., Outcome], weak: str, serve: Any) -> None:
     serve(weak)
     outcome = train()
-    assert outcome.verdict.outcome == "pass", outcome.verdict.reasons
+    assert outcome.verdict.status == "pass", outcome.verdict.reasons
     assert outcome.checks["better than champion"] == outcome.checks["harm is bounded"] == "pass"
-    assert f"over champion {weak} on" in outcome.words("better than champion")
+    assert f"over champion {weak} on" in outcome.message("better than champion")
     route = outcome.registry.route()
     assert route.champion == outcome.facts["register"]["versions"]["refitted"] != weak
     assert route.previous == weak
@@ -321,7 +321,7 @@ def test_an_identical_model_is_refused(train: Callable[..., Outcome], strong: st
     outcome = train()
     refused(outcome, strong)
     assert outcome.against == {"better than champion"}
-    assert "identical" in outcome.words("better than champion")
+    assert "identical" in outcome.message("better than champion")
 
 
 def test_a_worse_model_is_refused(
@@ -333,7 +333,7 @@ def test_a_worse_model_is_refused(
     outcome = train()
     refused(outcome, strong)
     assert outcome.against == {"better than champion"}
-    assert "mean daily gain -" in outcome.words("better than champion")
+    assert "mean daily gain -" in outcome.message("better than champion")
 
 
 def test_a_much_worse_model_is_refused_for_its_harm_as_well(
@@ -394,7 +394,7 @@ def test_a_model_that_sees_the_future_sets_off_the_leakage_alarm(
     outcome = run_steps(settings)
     refused(outcome, strong)
     assert "no leakage" in outcome.against
-    assert "recent_delay, has an AUC of 0.8" in outcome.words("no leakage")
+    assert "recent_delay, has an AUC of 0.8" in outcome.message("no leakage")
     assert outcome.checks["better than champion"] == "pass"  # looking only at the score would have promoted it
 
 
@@ -431,8 +431,8 @@ def test_a_model_that_returns_nan_is_refused(
     outcome = train()
     refused(outcome, strong)
     assert "sound numbers" in outcome.against
-    assert "predictions are NaN" in outcome.words("sound numbers")
-    assert not outcome.words("sound numbers").startswith("0 of")
+    assert "predictions are NaN" in outcome.message("sound numbers")
+    assert not outcome.message("sound numbers").startswith("0 of")
 
 
 def test_a_slow_model_is_refused(
@@ -442,9 +442,9 @@ def test_a_slow_model_is_refused(
     serve(weak)
     plant(monkeypatch, Slow)
     outcome = train("refit")  # its plots would take a minute
-    assert outcome.verdict.outcome == "fail"
+    assert outcome.verdict.status == "fail"
     assert outcome.against == {"speed"}
-    assert "for 1,000 rows (allowed: 2.0 s)" in outcome.words("speed")
+    assert "for 1,000 rows (allowed: 2.0 s)" in outcome.message("speed")
 
 
 def test_a_model_that_crashes_on_a_single_record_is_refused(
@@ -456,7 +456,7 @@ def test_a_model_that_crashes_on_a_single_record_is_refused(
     refused(outcome, weak)
     assert outcome.against == {"bundle"}
     assert outcome.checks["bundle"] == "error"
-    assert "at least two rows" in outcome.words("bundle")
+    assert "at least two rows" in outcome.message("bundle")
 
 
 def test_a_model_that_crashes_when_it_is_loaded_is_refused(
@@ -467,7 +467,7 @@ def test_a_model_that_crashes_when_it_is_loaded_is_refused(
     outcome = train()
     refused(outcome, weak)
     assert outcome.against == {"bundle"}
-    assert "lookup.bin is not here" in outcome.words("bundle")
+    assert "lookup.bin is not here" in outcome.message("bundle")
 
 
 def test_a_model_of_a_type_that_nobody_reviewed_is_refused(
@@ -479,7 +479,7 @@ def test_a_model_of_a_type_that_nobody_reviewed_is_refused(
     outcome = train()
     refused(outcome, weak)
     assert outcome.against == {"bundle"}
-    assert "TRUSTED_TYPES" in outcome.words("bundle")
+    assert "TRUSTED_TYPES" in outcome.message("bundle")
 
 
 # ---- inconclusive and error are not success
@@ -491,9 +491,9 @@ def test_a_champion_that_has_seen_the_days_makes_the_comparison_inconclusive(
     poor = champions.install(fitted(train_rows, max_iter=3), train_rows, trained_until=AS_OF.isoformat())
     outcome = train()
     refused(outcome, poor)
-    assert outcome.verdict.outcome == "inconclusive"
+    assert outcome.verdict.status == "inconclusive"
     assert outcome.against == {"better than champion"}
-    assert "only 0 days" in outcome.words("better than champion")
+    assert "only 0 days" in outcome.message("better than champion")
 
 
 def test_a_champion_that_has_seen_most_of_the_days_makes_the_comparison_inconclusive(
@@ -503,8 +503,8 @@ def test_a_champion_that_has_seen_most_of_the_days_makes_the_comparison_inconclu
     poor = champions.install(fitted(train_rows, max_iter=3), train_rows, trained_until=seen.isoformat())
     outcome = train()
     refused(outcome, poor)
-    assert outcome.verdict.outcome == "inconclusive"
-    assert f"needed: {gate.MIN_DAYS}" in outcome.words("better than champion")
+    assert outcome.verdict.status == "inconclusive"
+    assert f"needed: {gate.MIN_DAYS}" in outcome.message("better than champion")
 
 
 def test_instead_of_a_champion_that_has_seen_the_days_its_judged_twin_is_compared(
@@ -517,7 +517,7 @@ def test_instead_of_a_champion_that_has_seen_the_days_its_judged_twin_is_compare
     outcome = train()
     refused(outcome, refit)
     assert outcome.against == {"better than champion"}
-    assert f"identical to those of champion {refit}'s judged twin {twin}" in outcome.words("better than champion")
+    assert f"identical to those of champion {refit}'s judged twin {twin}" in outcome.message("better than champion")
 
 
 def test_too_few_rows_to_judge_with_are_inconclusive(
@@ -527,7 +527,7 @@ def test_too_few_rows_to_judge_with_are_inconclusive(
     monkeypatch.setitem(problem.GATE, "min_rows", 20_000)
     outcome = train()
     refused(outcome, weak)
-    assert (outcome.verdict.outcome, outcome.against) == ("inconclusive", {"enough data"})
+    assert (outcome.verdict.status, outcome.against) == ("inconclusive", {"enough data"})
 
 
 def test_a_damaged_champion_is_an_error_and_nothing_is_promoted(
@@ -540,8 +540,8 @@ def test_a_damaged_champion_is_an_error_and_nothing_is_promoted(
     model.write_bytes(data)
     outcome = train()
     refused(outcome, poor)
-    assert (outcome.verdict.outcome, outcome.against) == ("error", {"better than champion"})
-    assert "SHA-256 differs" in outcome.words("better than champion")
+    assert (outcome.verdict.status, outcome.against) == ("error", {"better than champion"})
+    assert "SHA-256 differs" in outcome.message("better than champion")
 
 
 # ---- what is served was judged
@@ -579,7 +579,7 @@ def test_a_refit_that_says_something_else_than_its_judged_twin_is_refused(
     serve(weak)
     monkeypatch.setattr(problem, "build_model", build)
     outcome = train()
-    assert json.loads(outcome.facts["evaluate"]["verdict"])["outcome"] == "pass"
+    assert json.loads(outcome.facts["evaluate"]["verdict"])["status"] == "pass"
     refused(outcome, weak)
     assert check in outcome.against
 

@@ -160,9 +160,9 @@ def test_the_runs_files_are_complete_and_readable(trained: Trained) -> None:
     for name in ("calibration", "roc", "slices", "importance"):
         assert artifact(trained, f"plots/{name}.png").read_bytes().startswith(b"\x89PNG")
     verdict = json.loads(artifact(trained, "verdict.json").read_text())
-    assert verdict["outcome"] == "pass"
+    assert verdict["status"] == "pass"
     card = artifact(trained, "model_card.md").read_text()
-    for words in (
+    for message in (
         "log_loss",
         "trained on",
         "judged on",
@@ -172,7 +172,7 @@ def test_the_runs_files_are_complete_and_readable(trained: Trained) -> None:
         "JFK",
         "Against simpler models",
     ):
-        assert words in card, words
+        assert message in card, message
     assert not re.search(r"\| *nan *\|", card)
 
 
@@ -406,20 +406,20 @@ def test_bad_data_stop_the_run_before_anything_is_trained(
     command: Callable[..., tuple[int, str]],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    spoil, words = FAULTS[fault]
+    spoil, message = FAULTS[fault]
     folder = Path(shutil.copytree(good_source, tmp_path / "source"))
     spoil(folder)
     monkeypatch.setenv("MLOPS_SOURCE", str(folder))
     runs = len(trained.runs)
     code, said = command("train", "--as-of", AS_OF)
     assert code == 4, said
-    assert words in said
+    assert message in said
     assert "STOPPED before training" in said.strip().splitlines()[-1]
     assert len(trained.runs) == runs
     assert not list((trained.settings.home / "runs").rglob("predictions.parquet"))
     last = trained.registry.store.history(problem.NAME)[-1]
     assert last["action"] == "train: stopped"
-    assert words in last["reason"]
+    assert message in last["reason"]
 
 
 def test_the_unspoiled_copy_of_the_source_is_fine(trained: Trained, unchanged: None, good_source: Path) -> None:

@@ -39,7 +39,7 @@ from tests.support import monitoring_runs
 from tests.support.monitoring_runs import CHANGE, FAULT, NOTHING, RELEASE, RETURN, SHIFT, UNSURE
 
 ROOT = Path(__file__).parents[3]
-ORDER = Order("performance drop", "it got worse", "2013-07-08T04:00:00+00:00", {"cause": "real change"})
+ORDER = Order("performance drop", "it got worse", "2013-07-08T04:00:00+00:00", {"cause": "concept drift"})
 LINE = {"at": monitoring_runs.END, "reason": "", "evidence": {}, "from_version": None, "to_version": None}
 
 
@@ -196,12 +196,12 @@ def actions(year: Year) -> list[str]:
     return [one["action"] for one in year.store.history(problem.NAME)]
 
 
-def test_a_real_change_is_trained_for_and_its_candidate_is_rolled_out(year: Year, operated: Any) -> None:
+def test_a_concept_drift_is_trained_for_and_its_candidate_is_rolled_out(year: Year, operated: Any) -> None:
     trainer = Trainer()
     operator = operated(CHANGE, trainer)
     operator.cycle()
     (order,) = trainer.orders
-    assert order.evidence["cause"] == "real change"
+    assert order.evidence["cause"] == "concept drift"
     assert actions(year)[1:] == [
         audit.ALLOWED,
         "promote to challenger",
@@ -221,7 +221,7 @@ def test_a_real_change_is_trained_for_and_its_candidate_is_rolled_out(year: Year
 
 
 @pytest.mark.parametrize("said", [FAULT, NOTHING, SHIFT, UNSURE], ids=lambda said: said.cause)
-def test_whatever_is_no_real_change_is_never_trained_for(year: Year, operated: Any, said: Diagnosis) -> None:
+def test_whatever_is_no_concept_drift_is_never_trained_for(year: Year, operated: Any, said: Diagnosis) -> None:
     trainer = Trainer()
     operator = operated(said, trainer, triggers="monitoring, schedule", schedule_days=0.5 if said is FAULT else 99.0)
     year.store.record(problem.NAME, Change("t", "train: gate pass", "", year.now - timedelta(days=2), {}))
@@ -269,7 +269,7 @@ def test_a_training_that_crashes_is_said_once_and_not_tried_for_ever(year: Year,
     assert "train: crashed" in actions(year)
 
 
-def test_a_bad_release_is_rolled_back_and_a_returning_regime_goes_through_a_rollout(year: Year, operated: Any) -> None:
+def test_a_bad_release_is_rolled_back_and_a_recurring_concept_goes_through_a_rollout(year: Year, operated: Any) -> None:
     operator = operated(replace(RELEASE, version="3"))
     operator.cycle()
     assert year.route.champion == "3"
@@ -404,7 +404,7 @@ def test_where_no_version_can_be_gone_back_to_a_person_is_asked_for_once(year: Y
     assert actions(year).count(next_action.REFUSED) == 1
 
 
-def test_where_the_monitoring_may_not_order_a_training_a_real_change_is_noted(year: Year, operated: Any) -> None:
+def test_where_the_monitoring_may_not_order_a_training_a_concept_drift_is_noted(year: Year, operated: Any) -> None:
     trainer = Trainer()
     operator = operated(CHANGE, trainer, triggers="schedule")
     operator.cycle()

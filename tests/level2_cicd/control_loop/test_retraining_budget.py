@@ -30,23 +30,23 @@ from tests.support import monitoring_runs
 
 NOW = datetime(2013, 7, 1, 4, tzinfo=UTC)
 POLICY = RetrainingPolicy()
-NEED = Need("real change", new_outcomes=6000, drop=0.02, dollars=500.0)
+NEED = Need("concept drift", new_outcomes=6000, drop=0.02, dollars=500.0)
 
 
 def line(action: str, days: float, **evidence: Any) -> dict[str, Any]:
     return {"action": action, "at": NOW - timedelta(days=days), "evidence": evidence}
 
 
-def test_a_real_change_with_enough_new_outcomes_may_train_and_the_answer_says_what_for() -> None:
+def test_a_concept_drift_with_enough_new_outcomes_may_train_and_the_answer_says_what_for() -> None:
     answer = may_train([], NEED, POLICY, NOW)
     assert answer.allowed
-    assert "real change" in answer.reason
+    assert "concept drift" in answer.reason
     assert "500 dollars" in answer.reason
     assert answer.figures["training_dollars"] == pytest.approx(50 + 60 / 3600 * 3)
 
 
 @pytest.mark.parametrize(
-    ("history", "need", "words"),
+    ("history", "need", "message"),
     [
         ([], replace(NEED, cause="data fault"), "a data fault never"),
         ([line("train: gate pass", 3)], NEED, "cooling down: the last training was 3.0 days ago"),
@@ -66,11 +66,11 @@ def test_a_real_change_with_enough_new_outcomes_may_train_and_the_answer_says_wh
         ),
     ],
 )
-def test_each_rule_refuses_with_its_own_words(history: list[dict[str, Any]], need: Need, words: str) -> None:
+def test_each_rule_refuses_with_its_own_words(history: list[dict[str, Any]], need: Need, message: str) -> None:
     answer = may_train(history, need, POLICY, NOW)
     assert not answer.allowed
-    assert words in answer.reason
-    assert answer.ticket == ("gave up" in words)
+    assert message in answer.reason
+    assert answer.ticket == ("gave up" in message)
 
 
 @pytest.mark.parametrize("forgiven", ["rollout: champion", RESET])
@@ -177,7 +177,7 @@ def asked(year: Year, order: Order) -> Need:
 
 
 def changed(year: Year, **figures: float) -> Order:
-    """What the monitoring asks for after a real change with these figures."""
+    """What the monitoring asks for after a concept drift with these figures."""
     return order_for(year.settings, replace(monitoring_runs.a_pass(monitoring_runs.CHANGE), figures=figures))
 
 

@@ -68,7 +68,7 @@ def table(days: int, gains: list[float]) -> pd.DataFrame:
 )
 def test_a_regression_is_judged_in_shadow_by_the_same_rule(gains: list[float], verdict: str) -> None:
     checks, days = rollout_checks.quality(table(len(gains), gains), POLICY)
-    outcomes = {check.outcome for check in checks}
+    outcomes = {check.status for check in checks}
     assert days == len(gains)
     assert max(outcomes, key=gate.SEVERITY.index) == verdict, checks
 
@@ -76,14 +76,14 @@ def test_a_regression_is_judged_in_shadow_by_the_same_rule(gains: list[float], v
 @pytest.mark.usefixtures("regression")
 def test_gross_harm_of_a_regression_has_no_calibration_and_its_costs_are_not_applicable() -> None:
     y = np.linspace(0, 20, 200)
-    assert rollout_checks.harm(y, y + 1.2, y + 1.0, POLICY).outcome == "pass"
-    assert rollout_checks.harm(y, y + 3.0, y + 1.0, POLICY).outcome == "fail"
+    assert rollout_checks.harm(y, y + 1.2, y + 1.0, POLICY).status == "pass"
+    assert rollout_checks.harm(y, y + 3.0, y + 1.0, POLICY).status == "fail"
     assert retraining_budget.dollars_lost(y, y) is None
 
 
 def test_too_few_outcomes_show_no_harm_and_say_who_waits_for_them() -> None:
     check = rollout_checks.harm(np.zeros(99), np.zeros(99), np.zeros(99), POLICY)
-    assert "the bake waits" in check.words
+    assert "the bake waits" in check.message
 
 
 @pytest.mark.parametrize(
@@ -96,7 +96,7 @@ def test_too_few_outcomes_show_no_harm_and_say_who_waits_for_them() -> None:
     ],
 )
 def test_one_failure_in_a_thousand_is_allowed(mine: Counts, outcome: str) -> None:
-    assert rollout_checks.errors(mine, Counts(1000), POLICY).outcome == outcome
+    assert rollout_checks.errors(mine, Counts(1000), POLICY).status == outcome
 
 
 class Crashing:
@@ -145,7 +145,7 @@ def test_a_candidate_is_blamed_for_failing_where_the_champion_answers_and_only_t
     mine, theirs = (queries.counts(store, Arm(*arm, NOW)) for arm in (("2", mode), ("1", "champion")))
     store.close()
     check = rollout_checks.errors(mine, theirs, POLICY)
-    assert check.outcome == outcome, check.words
+    assert check.status == outcome, check.message
     assert (theirs.errors > 0) == bool(champion.fails)
 
 
@@ -162,9 +162,9 @@ def test_harm_is_judged_on_the_cases_that_the_champion_can_score(
     later = NOW + timedelta(days=5)
     check, cases = rollout_checks.canary_harm(store, Arm("2", "canary", NOW), home.home / "1", later, POLICY)
     store.close()
-    assert check.outcome == "pass", check.words
+    assert check.status == "pass", check.message
     assert 200 < cases < 280, "the others broke the champion"
-    assert f"on the same {cases} cases" in check.words
+    assert f"on the same {cases} cases" in check.message
 
 
 def test_failed_calls_say_nothing_about_speed(store: Store) -> None:
@@ -178,14 +178,14 @@ def test_failed_calls_say_nothing_about_speed(store: Store) -> None:
     found = queries.calls(store, Arm("1", "champion", NOW))
     store.close()
     assert found["rows"].sum() == 100
-    assert rollout_checks.latency(calls(26, 1, 200), found, POLICY).outcome == "pass"
+    assert rollout_checks.latency(calls(26, 1, 200), found, POLICY).status == "pass"
 
 
 def test_a_distribution_is_judged_in_the_champions_standard_deviations() -> None:
     usual = Counts(1000, mean=0.2, sd=0.1)
-    assert rollout_checks.distribution(Counts(1000, mean=0.29, sd=0.1), usual, POLICY).outcome == "pass"
-    assert rollout_checks.distribution(Counts(1000, mean=0.31, sd=0.1), usual, POLICY).outcome == "fail"
-    assert rollout_checks.distribution(Counts(), usual, POLICY).outcome == "inconclusive"
+    assert rollout_checks.distribution(Counts(1000, mean=0.29, sd=0.1), usual, POLICY).status == "pass"
+    assert rollout_checks.distribution(Counts(1000, mean=0.31, sd=0.1), usual, POLICY).status == "fail"
+    assert rollout_checks.distribution(Counts(), usual, POLICY).status == "inconclusive"
     assert math.isnan(Counts().mean)
 
 
@@ -206,12 +206,12 @@ def calls(ms: float, size: int, count: int) -> pd.DataFrame:
     ],
 )
 def test_latency_is_compared_for_calls_of_like_size(mine: pd.DataFrame, theirs: pd.DataFrame, outcome: str) -> None:
-    assert rollout_checks.latency(mine, theirs, POLICY).outcome == outcome
+    assert rollout_checks.latency(mine, theirs, POLICY).status == outcome
 
 
 def test_one_slow_call_is_no_slow_model() -> None:
     mixed = pd.concat([calls(25, 1, 199), calls(9000, 1, 1)], ignore_index=True)
-    assert rollout_checks.latency(mixed, calls(25, 1, 200), POLICY).outcome == "pass"
+    assert rollout_checks.latency(mixed, calls(25, 1, 200), POLICY).status == "pass"
 
 
 @pytest.mark.usefixtures("regression")

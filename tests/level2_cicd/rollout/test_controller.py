@@ -66,7 +66,7 @@ def test_each_line_of_the_audit_holds_the_route_before_and_after_and_the_evidenc
     assert lines[0]["evidence"]["pass"] == "2013-01-12"
     assert {line["evidence"]["candidate"] for line in lines} == {"2"}
     quality = [one for one in lines[3]["evidence"]["decision"]["checks"] if one["name"] == "quality"]
-    assert "mean daily gain" in quality[0]["words"]
+    assert "mean daily gain" in quality[0]["message"]
 
 
 def test_a_worse_candidate_never_leaves_the_shadow(year: Year) -> None:
@@ -115,13 +115,13 @@ def test_a_candidate_that_does_gross_harm_in_the_canary_is_rolled_back(year: Yea
 
 def test_without_traffic_it_waits_and_is_rolled_back_as_not_proved(year: Year) -> None:
     year.start()
-    words = []
+    message = []
     while controller.advance(year.settings, year.now):
-        words.append(row(year)["evidence"]["decision"]["reason"])  # type: ignore[index]
+        message.append(row(year)["evidence"]["decision"]["reason"])  # type: ignore[index]
         year.today += np.timedelta64(1, "D")
-    assert len(words) == 15
-    assert "copies: 0 of 500" in words[0]
-    assert "not proved within 14 days in shadow" in words[-1]
+    assert len(message) == 15
+    assert "copies: 0 of 500" in message[0]
+    assert "not proved within 14 days in shadow" in message[-1]
 
 
 def test_a_person_is_waited_for_at_every_step_when_asked_for(year: Year) -> None:

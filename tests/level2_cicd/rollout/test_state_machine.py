@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from level1_pipeline.evaluation.gate import Check, Outcome
+from level1_pipeline.evaluation.gate import Check, Status
 from level1_pipeline.settings import RolloutPolicy, Settings
 from level2_cicd.rollout.policy import (
     ALARMS,
@@ -65,7 +65,7 @@ def test_one_failed_check_rolls_back_from_every_state_and_says_why(step: Step) -
 
 @pytest.mark.parametrize("verdict", ["inconclusive", "error"])
 @pytest.mark.parametrize("step", PATH, ids=str)
-def test_what_is_inconclusive_or_broken_pauses_and_names_what_is_missing(step: Step, verdict: Outcome) -> None:
+def test_what_is_inconclusive_or_broken_pauses_and_names_what_is_missing(step: Step, verdict: Status) -> None:
     evidence = seen(checks=(*QUIET, Check("a monitor", verdict, "said nothing")))
     decision = look(step, evidence)
     assert (decision.kind, decision.step, decision.verdict) == ("stay", step, verdict)

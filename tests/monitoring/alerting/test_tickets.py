@@ -89,7 +89,7 @@ def test_a_new_champion_that_is_bad_too_is_another_incident(store: Store) -> Non
     assert [row.incident for row in rows(store)] == ["bad release: version 2", "bad release: version 3"]
 
 
-def test_nothing_and_a_harmless_shift_open_no_ticket(store: Store) -> None:
+def test_nothing_and_a_covariate_shift_open_no_ticket(store: Store) -> None:
     assert follow(store, a_pass(NOTHING)) == follow(store, a_pass(SHIFT, weeks=1)) == []
 
 
@@ -169,7 +169,7 @@ def test_a_ticket_says_what_it_is_how_we_know_how_to_decide_and_what_to_run(
 ) -> None:
     (event,) = follow(store, a_pass(said))
     assert event.body.startswith(f"# {problem.NAME}: {said.cause}")
-    assert all(words in event.body for words in (said.words, *said.evidence, "5,400 with an outcome"))
+    assert all(message in event.body for message in (said.message, *said.evidence, "5,400 with an outcome"))
     assert command in event.body.split("## Commands")[1]
     assert "\n1. " in event.body.split("## How to decide")[1]
     assert incidents.ticket(store, event.number)["body"] == event.body
@@ -221,7 +221,7 @@ def listener(fail: int = 0) -> Iterator[tuple[str, list[dict[str, Any]]]]:
             thread.join()
 
 
-EVENTS = [Event("closed", 1, "data fault", "a title", "# a body", 3), Event("opened", 2, "real change", "b", "", 1)]
+EVENTS = [Event("closed", 1, "data fault", "a title", "# a body", 3), Event("opened", 2, "concept drift", "b", "", 1)]
 
 
 def test_the_webhook_hears_of_every_event() -> None:

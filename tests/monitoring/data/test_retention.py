@@ -61,10 +61,10 @@ def counts(store: Store) -> tuple[int, int]:
         return tuple(connection.scalar(sa.select(sa.func.count()).select_from(one)) for one in (predictions, outcomes))  # type: ignore[return-value]
 
 
-def holding(home: Path, words: str) -> list[str]:
+def holding(home: Path, message: str) -> list[str]:
     """Files under the home that hold these bytes."""
     files = [path for path in home.rglob("*") if path.is_file()]
-    return [path.name for path in files if words.encode() in path.read_bytes()]
+    return [path.name for path in files if message.encode() in path.read_bytes()]
 
 
 def everything(settings: Settings, store: Store) -> None:
@@ -97,8 +97,8 @@ def test_a_forgotten_entity_is_in_no_file_any_more_and_the_others_are_complete(h
     assert (found.predictions, found.outcomes) == (41, 40)
     assert found.files == ("reports/monitor/notes.html",)
     assert found.struck == 2  # the pass and the quarantine; the ticket and the report never held the name
-    for words in (f"case-of-{SECRET}-", f"raw row of {SECRET} ", f"see {SECRET}", f"of {SECRET} it is", f"{SECRET}:"):
-        assert holding(home.home, words) == [], words
+    for message in (f"case-of-{SECRET}-", f"raw row of {SECRET} ", f"see {SECRET}", f"of {SECRET} it is", f"{SECRET}:"):
+        assert holding(home.home, message) == [], message
     assert counts(store) == (61 + 61, 120)
     with store.engine.begin() as connection:
         figures = connection.scalar(sa.select(monitoring_runs.c.figures))

@@ -98,7 +98,7 @@ def test_the_estimate_says_what_it_cannot_see_and_needs_reference_days_for_an_in
     rows = simulated(0, 7)
     found = performance.estimate(rows, None)
     assert found is not None
-    assert CANNOT_SEE in found.words
+    assert CANNOT_SEE in found.message
     assert all(one.low is None for one in found.metrics.values())
     assert performance.estimate(rows.head(10), rows) is None
 

@@ -68,7 +68,7 @@ def test_unknown_ids_an_empty_log_and_no_source_are_inconclusive(logged: pd.Data
         training_serving_skew.compare(logged, "the source cannot be read: gone"),
     ):
         assert (found.verdict, found.checked) == ("inconclusive", 0)
-        assert found.words
+        assert found.message
 
 
 @pytest.mark.flights

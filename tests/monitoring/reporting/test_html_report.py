@@ -71,7 +71,7 @@ def written(settings: Settings, store: Store, found: MonitoringRun, **more: Any)
 def pictures(page: str) -> dict[str, str]:
     """The drawings by their description."""
     found = re.findall(r'<img alt="([^"]+)" src="data:image/svg\+xml;base64,([^"]+)"', page)
-    return {words: base64.b64decode(code).decode() for words, code in found}
+    return {message: base64.b64decode(code).decode() for message, code in found}
 
 
 @pytest.mark.parametrize("said", [NOTHING, SHIFT, FAULT, CHANGE, RELEASE, RETURN, UNSURE], ids=lambda one: one.cause)
@@ -79,8 +79,10 @@ def test_the_answer_stands_on_top_in_words(home: Settings, store: Store, said: A
     page = written(home, store, a_pass(said))
     top = page.split("<h2>")[0]
     assert html_report.HEADLINE[said.cause] in re.sub("&#x27;", "'", top.split("</h1>")[0])
-    assert all(words in top for words in (said.words, said.action, f"confidence {said.confidence}", *said.evidence))
-    assert ("What to run" in top) == (said.cause not in ("nothing", "harmless shift"))
+    assert all(
+        message in top for message in (said.message, said.action, f"confidence {said.confidence}", *said.evidence)
+    )
+    assert ("What to run" in top) == (said.cause not in ("nothing", "covariate shift"))
 
 
 def test_the_page_is_complete_in_itself_and_well_formed(home: Settings, store: Store) -> None:
@@ -164,7 +166,7 @@ def test_figures_that_cannot_be_had_do_not_stop_the_page(home: Settings, store: 
 def test_words_from_outside_cannot_become_markup(home: Settings, store: Store) -> None:
     evil = "<script>alert(1)</script>"
     found = a_pass(
-        replace(FAULT, words=evil, evidence=(evil,)),
+        replace(FAULT, message=evil, evidence=(evil,)),
         performances=(performance(version=evil, slices=performance().slices),),
         champion=evil,
         drift=Drift("moved", 0.1, (Effect(f"{evil}|carrier", 1.0),), 1, 3, evil),

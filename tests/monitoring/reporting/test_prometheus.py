@@ -55,7 +55,7 @@ def test_the_file_holds_what_the_pass_found() -> None:
     assert read["promised", "arm=champion", f"metric={METRIC}", "version=2"] == 0.47
     assert read["predictions", "state=all"] == 6000
     assert read["predictions", "state=never"] == 200
-    assert (read["cause", "cause=real change"], read["cause", "cause=nothing"]) == (1, 0)
+    assert (read["cause", "cause=concept drift"], read["cause", "cause=nothing"]) == (1, 0)
     assert (read["action", "action=retrain"], read["action", "action=none"]) == (1, 0)
     assert read["drift_effect", "column=temp|mean"] == 3.1
     assert read["open_tickets",] == 2

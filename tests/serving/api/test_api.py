@@ -170,7 +170,7 @@ def test_in_a_list_the_bad_row_is_named_and_none_is_predicted(shared: httpx2.Cli
 
 
 @pytest.mark.parametrize(
-    ("content", "status", "words"),
+    ("content", "status", "message"),
     [
         (b"[]", 422, "at least 1 item"),
         (b"{", 400, "the body is not JSON"),
@@ -189,9 +189,9 @@ def test_in_a_list_the_bad_row_is_named_and_none_is_predicted(shared: httpx2.Cli
     ],
     ids=lambda value: str(value)[:30],
 )
-def test_a_body_that_is_no_case_is_refused(shared: httpx2.Client, content: bytes, status: int, words: str) -> None:
+def test_a_body_that_is_no_case_is_refused(shared: httpx2.Client, content: bytes, status: int, message: str) -> None:
     body = refused(shared.post("/predict", content=content, headers={"Content-Type": "application/json"}), status)
-    assert words in json.dumps(body)
+    assert message in json.dumps(body)
     assert len(body["details"]) <= 20
 
 

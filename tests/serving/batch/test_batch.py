@@ -394,7 +394,7 @@ def text_for_numbers(table: pd.DataFrame) -> pd.DataFrame:
 
 @pytest.mark.usefixtures("at_home")
 @pytest.mark.parametrize(
-    ("name", "content", "words"),
+    ("name", "content", "message"),
     [
         ("in.parquet", no_column, f"has no column {BOUNDED.name}"),
         ("in.csv", no_column, f"has no column {BOUNDED.name}"),
@@ -407,7 +407,7 @@ def text_for_numbers(table: pd.DataFrame) -> pd.DataFrame:
     ],
 )
 def test_an_input_that_cannot_be_read_is_refused_and_the_message_says_why(
-    some: pd.DataFrame, tmp_path: Path, capsys: pytest.CaptureFixture[str], name: str, content: Any, words: str
+    some: pd.DataFrame, tmp_path: Path, capsys: pytest.CaptureFixture[str], name: str, content: Any, message: str
 ) -> None:
     source = tmp_path / name
     if callable(content):
@@ -416,7 +416,7 @@ def test_an_input_that_cannot_be_read_is_refused_and_the_message_says_why(
         source.write_bytes(content)
     assert run(source, tmp_path / "out") == 1
     said = capsys.readouterr().err
-    assert words in said
+    assert message in said
     assert "Traceback" not in said
     assert not (tmp_path / "out" / job.DONE).exists()
 
