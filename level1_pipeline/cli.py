@@ -22,7 +22,7 @@ from level1_pipeline.orchestration.run import Request, day, run_training, today
 from level1_pipeline.registry import Registry
 from level1_pipeline.settings import Settings
 from level1_pipeline.steps.step import Facts
-from level1_pipeline.store.database import Route
+from level1_pipeline.store.routes import Route
 
 # Errors that say what to do by themselves: no traceback for them.
 EXPECTED = (

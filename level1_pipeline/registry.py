@@ -21,7 +21,9 @@ from level1_pipeline.bundle.load import Bundle, bundle_checksum, load_bundle, re
 from level1_pipeline.errors import BundleRefused
 from level1_pipeline.settings import Settings
 from level1_pipeline.store import clock, leases
-from level1_pipeline.store.database import ENDED, Change, Lease, Route, Store
+from level1_pipeline.store.audit import Change
+from level1_pipeline.store.database import ENDED, Lease, Store
+from level1_pipeline.store.routes import Route
 from level1_pipeline.store.tables import rollouts
 
 if TYPE_CHECKING:

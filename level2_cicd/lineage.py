@@ -15,7 +15,7 @@ from level1_pipeline.bundle.load import bundle_checksum, load_bundle, verify_bun
 from level1_pipeline.errors import BundleRefused
 from level1_pipeline.registry import Registry
 from level1_pipeline.settings import Settings
-from level1_pipeline.store.arms import SHADOW
+from level1_pipeline.store.routes import SHADOW
 from level1_pipeline.store.tables import outcomes, predictions
 
 UNKNOWN = "unknown (made before this was recorded)"

@@ -18,7 +18,9 @@ from level1_pipeline.bundle.load import verify_bundle
 from level1_pipeline.errors import BundleRefused, LeaseHeld, LeaseLost, NoAnswer, RouteRefused
 from level1_pipeline.settings import Settings
 from level1_pipeline.store import clock, leases
-from level1_pipeline.store.database import Change, Route, Store
+from level1_pipeline.store.audit import Change
+from level1_pipeline.store.database import Store
+from level1_pipeline.store.routes import Route
 from serving import server
 from serving.api import security
 from serving.models import loaded_model

@@ -20,7 +20,7 @@ from level1_pipeline.registry import CHAMPION, Registry
 from level1_pipeline.settings import Settings
 from level1_pipeline.steps.step import Facts, Run
 from level1_pipeline.store import clock, leases
-from level1_pipeline.store.database import Change
+from level1_pipeline.store.audit import Change
 
 PASSED, NOT_PASSED, DATA_FAULT = 0, 3, 4  # exit codes, see docs/level1.md
 

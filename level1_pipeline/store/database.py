@@ -21,6 +21,8 @@ from pydantic_core import to_json
 from sqlalchemy.schema import CreateIndex, CreateTable
 
 from level1_pipeline.errors import LeaseLost
+from level1_pipeline.store.audit import Change, Line, columns, parse
+from level1_pipeline.store.routes import Route
 from level1_pipeline.store.tables import APPEND_ONLY, audit, leases, metadata, replay, rollouts, routes
 
 ENDED = ("champion", "rolled back")  # the last states of a rollout
@@ -32,28 +34,6 @@ class Lease:
 
     name: str
     token: int
-
-
-@dataclass(frozen=True)
-class Route:
-    """What is served: versions by arm, and the share of traffic that the challenger answers."""
-
-    champion: str | None = None
-    challenger: str | None = None
-    mode: str | None = None
-    share: float = 0.0
-    previous: str | None = None
-
-
-@dataclass(frozen=True)
-class Change:
-    """Why a route changes: one line of the audit log."""
-
-    actor: str
-    action: str
-    reason: str
-    at: datetime
-    evidence: dict[str, Any]
 
 
 class Store:
@@ -163,6 +143,14 @@ class Store:
             rows = connection.execute(sa.select(audit).where(audit.c.problem == problem).order_by(audit.c.id))
             return [dict(row._mapping) for row in rows]
 
+    def audit_log(self, problem: str) -> list[Line]:
+        """The audit log of a problem, oldest line first."""
+        rows = self.history(problem)
+        for row in rows:
+            row["text"], _ = row["action"], row.pop("problem")
+            row["action"] = parse(row["text"], row["evidence"])
+        return [Line(**row) for row in rows]
+
     def replay_time(self) -> datetime:
         """The time on the replay clock.
 
@@ -205,7 +193,7 @@ def _route(connection: sa.Connection, problem: str) -> Route:
 
 
 def _record(connection: sa.Connection, problem: str, change: Change, before: str | None, after: str | None) -> None:
-    line = asdict(change) | {
+    line = columns(change) | {
         "problem": problem,
         "recorded_at": datetime.now(UTC),
         "from_version": before,

@@ -11,7 +11,8 @@ import pandas as pd
 import sqlalchemy as sa
 
 from level1_pipeline import problem
-from level1_pipeline.store.database import Change, Store
+from level1_pipeline.store.audit import Change
+from level1_pipeline.store.database import Store
 from level1_pipeline.store.tables import quarantine
 
 

@@ -18,7 +18,7 @@ from level1_pipeline.errors import BundleRefused, LeaseHeld, LeaseLost, Promotio
 from level1_pipeline.registry import Registry
 from level1_pipeline.settings import Settings
 from level1_pipeline.store import clock, leases
-from level1_pipeline.store.database import Change
+from level1_pipeline.store.audit import Change
 from level2_cicd.control_loop import outcome_inbox, retraining_budget, training_job
 from level2_cicd.control_loop.next_action import REFUSED, NextAction, champions, next_action, unfinished
 from level2_cicd.control_loop.situation import Order, Situation

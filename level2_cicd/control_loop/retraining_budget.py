@@ -14,8 +14,8 @@ import numpy as np
 from level1_pipeline import problem
 from level1_pipeline.settings import RetrainingPolicy, Settings
 from level1_pipeline.store import clock, leases
-from level1_pipeline.store.audit import ALLOWED, REFUSED, RESET
-from level1_pipeline.store.database import Change, Store
+from level1_pipeline.store.audit import ALLOWED, REFUSED, RESET, Change
+from level1_pipeline.store.database import Store
 
 GAVE_UP = "rejected in a row"
 REJECTED = (

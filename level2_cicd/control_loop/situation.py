@@ -6,7 +6,7 @@ from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
-from level1_pipeline.store.database import Route
+from level1_pipeline.store.routes import Route
 from monitoring.results import MonitoringRun
 
 if TYPE_CHECKING:

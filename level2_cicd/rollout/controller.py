@@ -20,7 +20,9 @@ from level1_pipeline.errors import LeaseHeld, LeaseLost, NoRollout, PromotionRef
 from level1_pipeline.registry import Registry
 from level1_pipeline.settings import Settings
 from level1_pipeline.store import audit, clock
-from level1_pipeline.store.database import Change, Lease, Route
+from level1_pipeline.store.audit import Change
+from level1_pipeline.store.database import Lease
+from level1_pipeline.store.routes import Route
 from level1_pipeline.store.tables import rollouts
 from level2_cicd.rollout.evidence import Sources, gather
 from level2_cicd.rollout.policy import BAKE, BLESSED, CANARY, CHAMPION, REGISTERED, ROLLED_BACK, SHADOW, Step

@@ -9,8 +9,8 @@ from pathlib import Path
 
 from level1_pipeline.evaluation.gate import Check
 from level1_pipeline.settings import RolloutPolicy, Settings
-from level1_pipeline.store.arms import CANARY, CHAMPION
 from level1_pipeline.store.database import Store
+from level1_pipeline.store.routes import CANARY, CHAMPION
 from level2_cicd.rollout import checks as rollout_checks
 from level2_cicd.rollout import queries
 from level2_cicd.rollout.policy import BLESSED, REGISTERED, SHADOW

@@ -11,8 +11,8 @@ import pandas as pd
 import sqlalchemy as sa
 
 from level1_pipeline import problem
-from level1_pipeline.store.arms import CHAMPION
 from level1_pipeline.store.database import Store
+from level1_pipeline.store.routes import CHAMPION
 from level1_pipeline.store.tables import outcomes, predictions
 
 NEWEST = 100_000  # pairs that are compared: enough for any verdict, and bounded

@@ -20,7 +20,8 @@ import sqlalchemy as sa
 from level1_pipeline import problem
 from level1_pipeline.settings import Settings
 from level1_pipeline.store import clock, leases
-from level1_pipeline.store.database import Change, Store
+from level1_pipeline.store.audit import Change
+from level1_pipeline.store.database import Store
 from level1_pipeline.store.tables import monitoring_runs, outcomes, predictions, quarantine, tickets
 
 CHUNK = 10_000  # rows deleted in one statement, so that the service gets its turn

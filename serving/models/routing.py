@@ -11,8 +11,7 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Any, NamedTuple
 
-from level1_pipeline.store.arms import CANARY, CHAMPION, SHADOW
-from level1_pipeline.store.database import Route
+from level1_pipeline.store.routes import CANARY, CHAMPION, SHADOW, Route
 from serving.models.loaded_model import Model
 
 logger = logging.getLogger(__name__)

@@ -16,9 +16,9 @@ from pathlib import Path
 
 from level1_pipeline import problem
 from level1_pipeline.settings import Settings
-from level1_pipeline.store.arms import CHAMPION
 from level1_pipeline.store.clock import Clock
-from level1_pipeline.store.database import Route, Store
+from level1_pipeline.store.database import Store
+from level1_pipeline.store.routes import CHAMPION, Route
 from serving.models import loaded_model
 from serving.models.loaded_model import Model
 from serving.models.routing import Serving

@@ -12,7 +12,7 @@ from collections import deque
 from collections.abc import Callable
 from itertools import groupby
 
-from level1_pipeline.store.arms import SHADOW
+from level1_pipeline.store.routes import SHADOW
 from serving.models import routing
 from serving.models.loaded_model import Model
 from serving.models.routing import Asked, Scored

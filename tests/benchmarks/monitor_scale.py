@@ -25,7 +25,8 @@ from level1_pipeline.evaluation.drift import day_summaries
 from level1_pipeline.settings import Settings
 from level1_pipeline.steps.fit import fit_model
 from level1_pipeline.store import leases
-from level1_pipeline.store.database import Change, Store
+from level1_pipeline.store.audit import Change
+from level1_pipeline.store.database import Store
 from level1_pipeline.store.outcomes import Reported, keep
 from level1_pipeline.store.tables import predictions
 

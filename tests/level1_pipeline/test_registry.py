@@ -23,7 +23,9 @@ from level1_pipeline.errors import BundleRefused, LeaseHeld, PromotionRefused
 from level1_pipeline.registry import CHALLENGER, CHAMPION, Registry
 from level1_pipeline.settings import Settings
 from level1_pipeline.store import clock
-from level1_pipeline.store.database import Change, Route, Store
+from level1_pipeline.store.audit import Change
+from level1_pipeline.store.database import Store
+from level1_pipeline.store.routes import Route
 from tests.level1_pipeline.conftest import ROOT, Models, cli, environment
 from tests.serving.conftest import edit_manifest
 

@@ -14,7 +14,8 @@ import sqlalchemy as sa
 
 from level1_pipeline import problem, schema
 from level1_pipeline.settings import Settings
-from level1_pipeline.store.database import Route, Store
+from level1_pipeline.store.database import Store
+from level1_pipeline.store.routes import Route
 from level1_pipeline.store.tables import outcomes, predictions
 from level2_cicd.rollout import controller
 from level2_cicd.rollout.policy import CHAMPION, ROLLED_BACK

@@ -23,7 +23,8 @@ from level1_pipeline.settings import Settings
 from level1_pipeline.steps.fit import fit_model
 from level1_pipeline.steps.split import split_rows
 from level1_pipeline.store import leases
-from level1_pipeline.store.database import Change, Store
+from level1_pipeline.store.audit import Change
+from level1_pipeline.store.database import Store
 from level1_pipeline.store.tables import outcomes, predictions
 from monitoring.results import MonitoringRun
 from monitoring.run import run_monitoring

@@ -31,7 +31,9 @@ from level1_pipeline.bundle.write import write_bundle
 from level1_pipeline.settings import Settings
 from level1_pipeline.steps.fit import fit_model
 from level1_pipeline.store import leases
-from level1_pipeline.store.database import Change, Route, Store
+from level1_pipeline.store.audit import Change
+from level1_pipeline.store.database import Store
+from level1_pipeline.store.routes import Route
 from level1_pipeline.store.tables import outcomes, predictions
 
 POSTGRES = os.environ.get("MLOPS_TEST_POSTGRES", "")  # read now: the fixture `home` clears the environment

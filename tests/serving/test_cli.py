@@ -14,7 +14,7 @@ import pytest
 from level1_pipeline import problem
 from level1_pipeline.registry import Registry
 from level1_pipeline.settings import Settings
-from level1_pipeline.store.database import Route
+from level1_pipeline.store.routes import Route
 from serving import server
 from serving.__main__ import main
 from tests.serving.conftest import Models, edit_manifest, in_process, logged, opened, set_route

@@ -26,7 +26,7 @@ from level1_pipeline.orchestration.run import Request, Result, day, run_training
 from level1_pipeline.registry import CHAMPION, Registry
 from level1_pipeline.settings import Settings
 from level1_pipeline.store import clock, leases
-from level1_pipeline.store.database import Change
+from level1_pipeline.store.audit import Change
 from tests.level1_pipeline.conftest import cli
 
 pytestmark = pytest.mark.flights

@@ -18,7 +18,8 @@ from level1_pipeline import problem
 from level1_pipeline.orchestration import new_data
 from level1_pipeline.registry import Registry
 from level1_pipeline.settings import Settings
-from level1_pipeline.store.database import Change, Store
+from level1_pipeline.store.audit import Change
+from level1_pipeline.store.database import Store
 from tests.level1_pipeline.conftest import environment
 from tests.level1_pipeline.orchestration.test_resume import wait_for
 

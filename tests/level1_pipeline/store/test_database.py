@@ -16,7 +16,9 @@ import sqlalchemy as sa
 from level1_pipeline.errors import LeaseLost
 from level1_pipeline.settings import Settings
 from level1_pipeline.store import leases
-from level1_pipeline.store.database import Change, Lease, Route, Store
+from level1_pipeline.store.audit import Change
+from level1_pipeline.store.database import Lease, Store
+from level1_pipeline.store.routes import Route
 
 NOW = datetime(2013, 4, 1, 4, tzinfo=UTC)
 ROOT = Path(__file__).parents[3]

@@ -11,7 +11,8 @@ import sqlalchemy as sa
 
 from level1_pipeline.errors import LeaseHeld, LeaseLost
 from level1_pipeline.store import leases
-from level1_pipeline.store.database import Change, Store
+from level1_pipeline.store.audit import Change
+from level1_pipeline.store.database import Store
 
 URL = os.environ.get("MLOPS_TEST_POSTGRES", "")
 pytestmark = [

@@ -21,7 +21,9 @@ from level1_pipeline.errors import LeaseHeld
 from level1_pipeline.registry import Registry
 from level1_pipeline.settings import Settings
 from level1_pipeline.store import audit, clock, leases
-from level1_pipeline.store.database import Change, Route, Store
+from level1_pipeline.store.audit import Change
+from level1_pipeline.store.database import Store
+from level1_pipeline.store.routes import Route
 from level2_cicd.__main__ import main
 from level2_cicd.control_loop import operate, retraining_budget, triggers
 from level2_cicd.control_loop import situation as situation_module

@@ -15,8 +15,8 @@ from level1_pipeline import problem
 from level1_pipeline.errors import LeaseHeld, PromotionRefused
 from level1_pipeline.settings import RetrainingPolicy, Settings
 from level1_pipeline.store import audit
-from level1_pipeline.store.audit import ALLOWED, RESET
-from level1_pipeline.store.database import Change, Store
+from level1_pipeline.store.audit import ALLOWED, RESET, Change
+from level1_pipeline.store.database import Store
 from level1_pipeline.store.tables import quarantine
 from level2_cicd.__main__ import main
 from level2_cicd.control_loop import retraining_budget, training_job, triggers

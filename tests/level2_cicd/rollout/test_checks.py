@@ -15,8 +15,9 @@ import pytest
 from level1_pipeline import problem, schema
 from level1_pipeline.evaluation import gate
 from level1_pipeline.settings import RolloutPolicy, Settings
-from level1_pipeline.store.database import Route, Store
+from level1_pipeline.store.database import Store
 from level1_pipeline.store.outcomes import Reported, keep
+from level1_pipeline.store.routes import Route
 from level2_cicd.control_loop import retraining_budget
 from level2_cicd.rollout import checks as rollout_checks
 from level2_cicd.rollout import queries

@@ -22,7 +22,7 @@ from level1_pipeline.errors import BundleRefused, LeaseHeld, LeaseLost, NoRollou
 from level1_pipeline.registry import Registry, RouteSetByHand
 from level1_pipeline.settings import Settings
 from level1_pipeline.store import leases
-from level1_pipeline.store.database import Route
+from level1_pipeline.store.routes import Route
 from level1_pipeline.store.tables import rollouts
 from level2_cicd.rollout import controller
 from level2_cicd.rollout.policy import CANARY, CHAMPION, ROLLED_BACK, SHADOW, Step

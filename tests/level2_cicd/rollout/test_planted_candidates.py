@@ -21,8 +21,9 @@ from level1_pipeline import problem, schema
 from level1_pipeline.bundle.write import write_bundle
 from level1_pipeline.settings import Settings
 from level1_pipeline.steps.fit import fit_model
-from level1_pipeline.store.database import Route, Store
+from level1_pipeline.store.database import Store
 from level1_pipeline.store.outcomes import Reported, keep
+from level1_pipeline.store.routes import Route
 from level2_cicd.rollout import controller
 from level2_cicd.rollout.policy import CHAMPION, ROLLED_BACK
 from level2_cicd.rollout.state_machine import Decision

@@ -14,7 +14,9 @@ from level1_pipeline.evaluation.gate import Check
 from level1_pipeline.registry import Registry
 from level1_pipeline.settings import Settings
 from level1_pipeline.store import leases
-from level1_pipeline.store.database import Change, Route, Store
+from level1_pipeline.store.audit import Change
+from level1_pipeline.store.database import Store
+from level1_pipeline.store.routes import Route
 from level2_cicd.__main__ import main
 from level2_cicd.rollout import controller
 from level2_cicd.rollout.state_machine import Decision, Evidence

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from level1_pipeline.settings import Settings
-from level1_pipeline.store.database import Route
+from level1_pipeline.store.routes import Route
 from serving.errors import Refusal
 from serving.models import routing
 from serving.models.loaded_model import Model, load
