@@ -6,33 +6,27 @@ a whole file is scored: there pandas would cost more than the trees' own look at
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import operator
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from typing import TYPE_CHECKING, Any
 
-from level1_pipeline import problem, schema
+import annotated_types
+import numpy as np
+from pydantic import BaseModel, ValidationError, create_model
+
+from level1_pipeline import problem
 
 if TYPE_CHECKING:
-    import numpy as np
-    import pandas as pd
-from functools import cache
-
-if TYPE_CHECKING:
-    import numpy as np
     import pandas as pd
 
-
-def frame(records: Sequence[Mapping[str, Any]]) -> pd.DataFrame:
-    """Records as the table that the pipeline was fitted on: the same columns, order and types."""
-    import pandas as pd
-
-    return pd.DataFrame(records, columns=schema.names()).astype(schema.dtypes())
-
-
-def records(rows: pd.DataFrame) -> list[dict[str, Any]]:
-    """Rows as JSON-ready records: only the Record's fields, None for what is missing."""
-    inputs = rows[schema.names()].astype(object)
-    return inputs.where(inputs.notna(), None).to_dict("records")
+BOUNDS = {
+    annotated_types.Ge: (operator.ge, "ge"),
+    annotated_types.Gt: (operator.gt, "gt"),
+    annotated_types.Le: (operator.le, "le"),
+    annotated_types.Lt: (operator.lt, "lt"),
+}
 
 
 @dataclass(frozen=True)
@@ -44,6 +38,8 @@ class Column:
     nullable: bool
     low: float | None = None
     high: float | None = None
+    low_excluded: bool = False
+    high_excluded: bool = False
     pattern: str | None = None
     allowed: tuple[Any, ...] | None = None
 
@@ -62,6 +58,19 @@ def names() -> list[str]:
 def dtypes() -> dict[str, str]:
     """The pandas type of each input, on purpose the same for every table that a model sees."""
     return {column.name: "str" if column.text else "float64" for column in columns()}
+
+
+def frame(records: Sequence[Mapping[str, Any]]) -> pd.DataFrame:
+    """Records as the table that the pipeline was fitted on: the same columns, order and types."""
+    import pandas as pd
+
+    return pd.DataFrame(records, columns=names()).astype(dtypes())
+
+
+def records(rows: pd.DataFrame) -> list[dict[str, Any]]:
+    """Rows as JSON-ready records: only the Record's fields, None for what is missing."""
+    inputs = rows[names()].astype(object)
+    return inputs.where(inputs.notna(), None).to_dict("records")
 
 
 @dataclass(frozen=True)
@@ -83,7 +92,7 @@ class Texts:
         return [self.different[place] for place in self.places.tolist()]
 
 
-Columns = dict[str, "np.ndarray | Texts"]  # the inputs by name: float64 (NaN is missing), or texts
+Columns = dict[str, np.ndarray | Texts]  # the inputs by name: float64 (NaN is missing), or texts
 
 
 def from_frame(rows: pd.DataFrame) -> Columns:
@@ -107,6 +116,172 @@ def take(inputs: Columns, rows: np.ndarray) -> Columns:
     return {name: values.take(rows) for name, values in inputs.items()}
 
 
+@dataclass(frozen=True)
+class Violation:
+    """One rule of the Record, in pydantic's words, and the rows that break it."""
+
+    column: str  # "record" for a rule about several fields
+    rule: str
+    rows: np.ndarray  # their places, ascending
+
+    def __str__(self) -> str:
+        return f"{self.column}: {self.rule}"
+
+
+def violations(rows: pd.DataFrame | Columns) -> list[Violation]:
+    """What the Record says against rows, in the order of its fields; empty if all of them are within it.
+
+    The Record is the only rule: what comes out is what pydantic says about each row. Ordinary bounds of numbers are
+    compared all at once, any other field asks pydantic about each different value, and a Record with validators of its
+    own is asked row by row. NaN means missing, and an infinite number is always refused.
+
+    Args:
+        rows: a table, which may have more columns, or the inputs as arrays. An array of objects is taken as it is, so
+            that a text in a column of numbers is refused in its own row only.
+    """
+    if _has_validators():
+        return _grouped(_row_objections(rows))
+    height = len(rows[next(iter(rows))]) if len(rows) else 0
+    return [
+        violation
+        for name in names()
+        for violation in (
+            column_violations(name, rows[name])
+            if name in rows
+            else [Violation(name, "Field required", np.arange(height))]
+        )
+    ]
+
+
+def column_violations(name: str, values: pd.Series | np.ndarray | Texts) -> list[Violation]:
+    """What the Record says against values of one field, whatever stands in the others."""
+    values, field = _plain(values), problem.Record.model_fields[name]
+    ordinary = field.annotation in (float, float | None) and {type(rule) for rule in field.metadata} <= set(BOUNDS)
+    if ordinary and not isinstance(values, Texts) and values.dtype.kind == "f":
+        return list(_number_violations(name, values))
+    different, places = _distinct(values)
+    rules = np.array([_objection(name, value) for value in different], object)
+    rows = {rule: np.flatnonzero((rules == rule)[places]) for rule in dict.fromkeys(rules) if rule}
+    return [Violation(name, rule, rows[rule]) for rule in rows if len(rows[rule])]
+
+
+def reasons(broken: Iterable[Violation]) -> dict[int, str]:
+    """By the place of each row that breaks a rule: everything that was said against it."""
+    lines: dict[int, list[str]] = {}
+    for violation in broken:
+        for place in violation.rows.tolist():
+            lines.setdefault(place, []).append(str(violation))
+    return {place: "; ".join(lines[place]) for place in sorted(lines)}
+
+
+def _number_violations(name: str, values: np.ndarray) -> Iterator[Violation]:
+    missing, left = np.isnan(values), np.ones(len(values), bool)
+    field = problem.Record.model_fields[name]
+    good = [~missing] if field.annotation is float else []
+    good.append(~np.isinf(values))
+    for bound in field.metadata:
+        compare, attribute = BOUNDS[type(bound)]
+        good.append(missing | compare(values, getattr(bound, attribute)))
+    for mask in good:
+        rows = np.flatnonzero(left & ~mask)
+        if len(rows):
+            left[rows] = False
+            yield Violation(name, _objection(name, float(values[rows[0]])) or "Input should be a finite number", rows)
+
+
+def _row_objections(rows: pd.DataFrame | Columns) -> Iterator[tuple[str, str, int]]:
+    given = {
+        name: [_as_given(name, value) for value in _plain(rows[name]).tolist()] for name in names() if name in rows
+    }
+    for place, values in enumerate(zip(*given.values(), strict=True)):
+        record = dict(zip(given, values, strict=True))
+        try:
+            problem.Record.model_validate(record)
+        except ValidationError as error:
+            for detail in error.errors():
+                column = detail["loc"][0] if detail["loc"] else "record"
+                yield column if column in given else "record", detail["msg"], place
+            continue
+        yield from ((name, "Input should be a finite number", place) for name in record if _infinite(record[name]))
+
+
+def _grouped(objections: Iterable[tuple[str, str, int]]) -> list[Violation]:
+    rows: dict[tuple[str, str], list[int]] = {}
+    for column, rule, place in objections:
+        rows.setdefault((column, rule), []).append(place)
+    order = [*names(), "record"]
+    ranked = sorted(rows, key=lambda pair: order.index(pair[0]))
+    return [Violation(column, rule, np.unique(rows[column, rule])) for column, rule in ranked]
+
+
+def _objection(name: str, value: Any) -> str:
+    """What pydantic says against a value of one field; empty if nothing."""
+    given = _as_given(name, value)
+    try:
+        _alone(name).model_validate({name: given})
+    except ValidationError as error:
+        return "; ".join(detail["msg"] for detail in error.errors())
+    return "Input should be a finite number" if _infinite(given) else ""
+
+
+def _infinite(value: Any) -> bool:
+    return isinstance(value, float) and value in (np.inf, -np.inf)
+
+
+@cache
+def _alone(name: str) -> type[BaseModel]:
+    """A model of one field of the Record."""
+    field = problem.Record.model_fields[name]
+    fields: Any = {name: (field.annotation, field)}
+    return create_model("OneField", __config__=problem.Record.model_config, **fields)
+
+
+def _as_given(name: str, value: Any) -> Any:
+    """A value as the API would get it: None for what is missing, a whole number where the Record wants one."""
+    if value is None or (isinstance(value, float) and value != value):
+        return None
+    return int(value) if isinstance(value, float) and value.is_integer() and _whole(name) else value
+
+
+@cache
+def _whole(name: str) -> bool:
+    rule = problem.Record.model_json_schema()["properties"][name]
+    kinds = {choice.get("type") for choice in rule.get("anyOf", [rule])}
+    return "integer" in kinds and "number" not in kinds
+
+
+def _has_validators() -> bool:
+    decorators = problem.Record.__pydantic_decorators__
+    kinds = ("validators", "field_validators", "root_validators", "model_validators")
+    return any(getattr(decorators, kind) for kind in kinds)
+
+
+def _plain(values: pd.Series | np.ndarray | Texts) -> np.ndarray | Texts:
+    """Numbers as float64, texts as Texts, anything else as an array of objects."""
+    if isinstance(values, np.ndarray | Texts):
+        return values
+    if values.dtype.kind in "fiu":
+        return values.to_numpy("float64", na_value=np.nan)
+    if values.dtype == "str":
+        return _texts(values)
+    return values.astype(object).where(values.notna(), None).to_numpy()
+
+
+def _distinct(values: np.ndarray | Texts) -> tuple[list[Any], np.ndarray]:
+    """Each different value once, and for each row the place of its value among them."""
+    if isinstance(values, Texts):
+        return values.different, values.places
+    if values.dtype.kind == "f":
+        different, places = np.unique(values, return_inverse=True)
+        return different.tolist(), places
+    by_text: dict[tuple[type, str], Any] = {}  # not by value: True equals 1
+    keys = [(type(value), repr(value)) for value in values.tolist()]
+    for key, value in zip(keys, values.tolist(), strict=True):
+        by_text.setdefault(key, value)
+    numbers = {key: number for number, key in enumerate(by_text)}
+    return list(by_text.values()), np.array([numbers[key] for key in keys], np.intp)
+
+
 def _texts(values: pd.Series) -> Texts:
     import pandas as pd
 
@@ -124,6 +299,8 @@ def _column(name: str, rule: dict[str, Any]) -> Column:
         nullable=len(choices) > 1,
         low=value.get("minimum", value.get("exclusiveMinimum")),
         high=value.get("maximum", value.get("exclusiveMaximum")),
+        low_excluded="exclusiveMinimum" in value and "minimum" not in value,
+        high_excluded="exclusiveMaximum" in value and "maximum" not in value,
         pattern=value.get("pattern"),
         allowed=allowed,
     )

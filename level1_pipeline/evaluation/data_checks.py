@@ -62,7 +62,13 @@ def expectations() -> list[Expectation]:
         )
         if column.low is not None or column.high is not None:
             suite.append(
-                gxe.ExpectColumnValuesToBeBetween(column=column.name, min_value=column.low, max_value=column.high)
+                gxe.ExpectColumnValuesToBeBetween(
+                    column=column.name,
+                    min_value=column.low,
+                    max_value=column.high,
+                    strict_min=column.low_excluded,
+                    strict_max=column.high_excluded,
+                )
             )
         if column.pattern:
             suite.append(gxe.ExpectColumnValuesToMatchRegex(column=column.name, regex=column.pattern))
@@ -101,7 +107,9 @@ def _finding(result: Any, part: str, rows: int) -> Finding:
         changes = [f"{kind} {', '.join(names)}" for kind, names in seen["details"]["mismatched"].items()]
         return Finding(part, "(columns)", f"columns {'; '.join(changes)}", rows, ())
     limits = {
-        key: value for key, value in wanted.items() if key not in ("column", "batch_id", "mostly") and value is not None
+        key: value
+        for key, value in wanted.items()
+        if key not in ("column", "batch_id", "mostly") and value is not None and value is not False
     }
     rule += f" {limits}" if limits else ""
     examples = seen.get("partial_unexpected_list") or [seen[key] for key in ("observed_value",) if key in seen]
