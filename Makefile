@@ -22,10 +22,10 @@ INSTALL := --require-hashes --build-constraints build-constraints.txt --only-bin
 export OMP_WAIT_POLICY ?= PASSIVE
 export OPENBLAS_NUM_THREADS ?= 1
 
-.PHONY: help setup demo level0 level1 level2 serve schedule watch history score monitor ui operate rollout approve reject rollback trace test test-slow test-pythons check format bench bench-gate bench-serving bench-monitor bench-drift lock doctor clean
+.PHONY: help setup demo level0 level1 level2 serve schedule watch history score monitor ui operate rollout approve reject rollback trace test test-fast test-slow test-pythons check format bench bench-gate bench-serving bench-monitor bench-drift lock doctor clean
 
 help:  ## list the targets
-	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z0-9-]+):.*## /\1\t/' | while IFS=$$'\t' read -r name words; do printf '  make %-14s %s\n' "$$name" "$$words"; done
+	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z0-9-]+):.*## /\1\t/' | while IFS=$$'\t' read -r name meaning; do printf '  make %-14s %s\n' "$$name" "$$meaning"; done
 
 setup: $(VENV)/.installed  ## make .venv and install the locked packages (returns at once when done)
 
@@ -50,7 +50,7 @@ level0: setup  ## Level 0: run the notebooks in order and hand the model over as
 level1: setup  ## Level 1: train, validate, gate, register and publish as of AS_OF (2013-04-01)
 	@$(PY) -m level1_pipeline train --as-of $(AS_OF)
 
-level2: setup  ## Level 2: months of real flights lived through: a planted fault, a real change, a new champion
+level2: setup  ## Level 2: three months of real flights: a planted data fault, a concept drift, a new champion
 	@$(PY) -m level2_cicd simulate $(SIMULATION)
 
 schedule: setup  ## Level 1: a Prefect deployment that trains every Monday, with Prefect's own pages
@@ -59,7 +59,7 @@ schedule: setup  ## Level 1: a Prefect deployment that trains every Monday, with
 watch: setup  ## Level 1: train whenever a new month of labelled rows has arrived on the clock
 	@$(PY) -m level1_pipeline watch
 
-history: setup  ## who changed what is served, when, why, from which version to which (SHOW=id: the evidence)
+history: setup  ## the audit log: who changed what is served, when, why, from which version to which (SHOW=id: the evidence)
 	@$(PY) -m level1_pipeline history $(if $(SHOW),--show "$(SHOW)")
 
 serve: setup  ## the prediction service on 127.0.0.1:8000, with its page at /docs (WORKERS=1)
@@ -68,22 +68,22 @@ serve: setup  ## the prediction service on 127.0.0.1:8000, with its page at /doc
 score: setup  ## score a file or folder: INPUT=… OUTPUT=… (Parquet or CSV; goes on where a killed run stopped)
 	@$(PY) -m serving batch --input "$(INPUT)" --output "$(OUTPUT)"
 
-monitor: setup  ## one pass over the last week: verdict, report, tickets, figures (exit code says what is due)
+monitor: setup  ## one monitoring run over the last week: diagnosis, report, tickets, figures (the exit code says what is due)
 	@$(PY) -m monitoring run
 
 ui: setup  ## the dashboards of Evidently, MLflow and Prefect, until Ctrl-C
 	@$(PY) -m monitoring ui
 
-operate: setup  ## Level 2: the control loop, until Ctrl-C: monitor, diagnose, retrain, roll out, roll back
+operate: setup  ## Level 2: the control loop, until Ctrl-C: it monitors, diagnoses, retrains, rolls out and rolls back
 	@$(PY) -m level2_cicd operate
 
-rollout: setup  ## look at the rollout that is going on: a step further, stay, wait, or back
+rollout: setup  ## judge the active rollout once: it advances, waits for evidence or a person, or is rolled back
 	@$(PY) -m level2_cicd rollout advance
 
-approve: setup  ## agree to the step of a rollout that waits for a person (REASON=…)
+approve: setup  ## approve the step of a rollout that waits for a person (REASON=…)
 	@$(PY) -m level2_cicd rollout approve --reason "$(REASON)"
 
-reject: setup  ## end the rollout that is going on; the champion stays (REASON=…)
+reject: setup  ## end the active rollout; the champion stays (REASON=…)
 	@$(PY) -m level2_cicd rollout reject --reason "$(REASON)"
 
 rollback: setup  ## serve the previous champion again, in seconds (REASON=…)
@@ -92,13 +92,16 @@ rollback: setup  ## serve the previous champion again, in seconds (REASON=…)
 trace: setup  ## from one served prediction (PREDICTION=id) back to model, run, code and data
 	@$(PY) -m level2_cicd trace "$(PREDICTION)"
 
-test: setup  ## the tests (under 15 minutes on two cores)
+test: setup  ## the tests (under 6 minutes on two cores)
 	@OMP_NUM_THREADS=1 $(PY) -m pytest -m "not slow" -n 2 --dist loadfile
+
+test-fast: setup  ## the tests without databases, servers and processes (under a minute): for those who edit
+	@OMP_NUM_THREADS=1 $(PY) -m pytest -m "not slow and not integration" -n 2 --dist loadfile
 
 test-slow: setup  ## the long proofs
 	@$(PY) -m pytest -m slow
 
-test-pythons: setup  ## unit and parity tests on each other supported Python found on this machine
+test-pythons: setup  ## the fast tests and parity on each other supported Python found on this machine
 	@UV="$(UV)" INSTALL="$(INSTALL)" .ci/other-pythons
 
 check: setup  ## lint, format and types
@@ -106,23 +109,23 @@ check: setup  ## lint, format and types
 	@$(BIN)/ruff format --check .
 	@$(BIN)/mypy
 
-format: setup  ## let ruff mend what it can
+format: setup  ## let ruff correct what it can
 	@$(BIN)/ruff check --fix .
 	@$(BIN)/ruff format .
 
 bench: setup  ## measure Level 1 side by side with a bare script; ends with the ratios
 	@$(PY) -m tests.benchmarks.level1
 
-bench-gate: setup  ## measure how often the gate promotes ordinary and spoiled retrainings
+bench-gate: setup  ## measure how often the gate promotes ordinary retrainings and spoiled ones
 	@$(PY) -m tests.benchmarks.gate_power
 
-bench-serving: setup $(VENV)-bench/.installed  ## measure the service and its peers in turns; ends with the ratios
+bench-serving: setup $(VENV)-bench/.installed  ## measure the service and other servers in turns; ends with the ratios
 	@$(PY) -m tests.benchmarks.serving
 
-bench-monitor: setup  ## what a pass of the monitoring costs for 10 k, 100 k and 1 M predictions
+bench-monitor: setup  ## what a monitoring run costs for 10 k, 100 k and 1 M predictions
 	@$(PY) -m tests.benchmarks.monitor_scale
 
-bench-drift: setup  ## false alarms of the drift gate without a shift, and its delay at planted ones
+bench-drift: setup  ## false alarms of the drift test without a shift, and its delay at planted ones
 	@$(PY) -m tests.benchmarks.drift_power
 
 $(VENV)-bench/.installed: requirements-bench.lock | $(UV)

@@ -24,9 +24,9 @@ def main():
     if not supported:
         missing.append("python: install 3.11 to 3.13 and name it, for example `make setup PYTHON=python3.12`")
     for tool, why in ADVICE.items():
-        found = shutil.which(tool)
-        print("%s %s %s" % ("ok      " if found else "MISSING ", tool, "" if found else "- " + why))
-        if not found:
+        path = shutil.which(tool)
+        print("%s %s %s" % ("ok      " if path else "MISSING ", tool, "" if path else "- " + why))
+        if not path:
             missing.append(tool)
     for tool, why in OPTIONAL.items():
         print(

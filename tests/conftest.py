@@ -1,4 +1,4 @@
-"""What the tests share: an own home for each, the prepared rows once, and what skips for another problem."""
+"""What the tests share: an own home for each, the prepared rows once, and which tests are marked or skipped."""
 
 from __future__ import annotations
 
@@ -15,11 +15,15 @@ from level1_pipeline.store.database import Store
 END_OF_TIME = pd.Timestamp("2100-01-01", tz="UTC")  # by then every outcome of any problem is known
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    if problem.NAME == "flight_delay":
-        return
+# A test that asks for one of these opens a database, starts a server or trains models: `make test-fast` leaves it out.
+INTEGRATION = {"home", "store", "client", "served", "serve", "models", "trained", "prefect", "migrated", "level0"}
+
+
+def pytest_collection_modifyitems(items: list[pytest.Function]) -> None:
     for item in items:
-        if item.get_closest_marker("flights"):
+        if INTEGRATION & set(item.fixturenames):
+            item.add_marker(pytest.mark.integration)
+        if problem.NAME != "flight_delay" and item.get_closest_marker("flights"):
             item.add_marker(pytest.mark.skip(reason=f"about flights, and this repository's problem is {problem.NAME}"))
 
 

@@ -13,6 +13,7 @@ import pytest
 from tests.parity.predictions import predictions
 
 ROOT = Path(__file__).parents[2]
+pytestmark = pytest.mark.integration  # trains a model in three processes
 
 
 def in_another_process(threads: str) -> list[str]:
