@@ -1,6 +1,7 @@
 """Every error that the project raises on purpose. Each message says what happened, why, and what to do.
 
     MLOpsError
+    ├── SettingRefused          a setting has a value that is not possible
     ├── NotFound                what was asked for does not exist: a version, a row, a line, the replay clock
     ├── Refused                 it exists, and must not be used or done
     │   ├── BundleRefused         a damaged bundle, one for another problem, or one with types that nobody reviewed
@@ -26,6 +27,10 @@ from __future__ import annotations
 
 class MLOpsError(Exception):
     """The base of all of them."""
+
+
+class SettingRefused(MLOpsError):
+    """A setting has a value that is not possible."""
 
 
 class NotFound(MLOpsError, LookupError):

@@ -30,7 +30,7 @@ ROWS = {
         "orchestration",
         "steps",
         "evaluation registry",
-        "store bundle",
+        "store bundle command_line",
         "schema settings",
         "problem",
         "flights",
@@ -38,7 +38,9 @@ ROWS = {
     ],
     "level0_notebooks": [],
 }
-SHARED = {f"level1_pipeline.{room}" for room in ["store", "bundle", "schema", "settings", "problem", "errors"]}
+SHARED = {
+    f"level1_pipeline.{room}" for room in ["command_line", "store", "bundle", "schema", "settings", "problem", "errors"]
+}
 OTHERS = {  # which rooms of other packages a package may import; a package stands for all its rooms
     "level2_cicd": {"monitoring", "serving", "level1_pipeline"},
     "monitoring": {*SHARED, "level1_pipeline.evaluation", "level1_pipeline.flights"},

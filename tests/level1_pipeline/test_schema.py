@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from pydantic import Field, ValidationError, create_model, field_validator, model_validator
 
 from level1_pipeline import problem, schema
+from level1_pipeline.schema import checks
 
 
 def values_of(column: schema.Column) -> st.SearchStrategy[Any]:
@@ -92,7 +93,7 @@ def record(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
         forget()
 
     def forget() -> None:
-        for cached in (schema.columns, schema._alone, schema._whole):
+        for cached in (schema.columns, checks._alone, checks._whole):
             cached.cache_clear()
 
     yield change

@@ -104,7 +104,7 @@ def test_a_damaged_value_is_found_with_its_column_rule_count_and_three_examples(
     for part in (column.name, DAMAGES[kind].rule, f"{finding.count:,} rows", finding.examples[0]):
         assert part in text
     assert "Nothing was trained" in text
-    assert "problem.py" in message
+    assert "problem.py" in text
 
 
 @pytest.mark.parametrize("kind", DAMAGES)
