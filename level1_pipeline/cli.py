@@ -22,6 +22,7 @@ from level1_pipeline.orchestration.run import Request, day, run_training, today
 from level1_pipeline.registry import Registry
 from level1_pipeline.settings import Settings
 from level1_pipeline.steps.step import Facts
+from level1_pipeline.store.audit import Line
 from level1_pipeline.store.routes import Route
 
 # Errors that say what to do by themselves: no traceback for them.
@@ -194,18 +195,17 @@ def went_back(before: Route, after: Route) -> str:
 def history(settings: Settings, asked: argparse.Namespace) -> int:
     """The audit log as a table, or one line of it whole: its evidence is what the change rests on."""
     registry = Registry(settings)
-    lines = registry.store.history(problem.NAME)
+    lines = registry.store.audit_log(problem.NAME)
     if asked.show is not None:
         return _show(lines, asked.show)
     table = Table("id", "when", "who", "what", "from", "to", "why")
     for line in lines:
-        versions = (line["from_version"] or "-", line["to_version"] or "-")
-        after = line["evidence"].get("route_after", {})
-        beside = (
-            f" (challenger {after['challenger']}, {after['mode'] or 'no traffic'})" if after.get("challenger") else ""
+        versions = (line.from_version or "-", line.to_version or "-")
+        after = line.route or Route()
+        beside = f" (challenger {after.challenger}, {after.mode or 'no traffic'})" if after.challenger else ""
+        table.add_row(
+            str(line.id), f"{line.at:%Y-%m-%d %H:%M:%S}", line.actor, line.text + beside, *versions, line.reason
         )
-        when, what = f"{line['at']:%Y-%m-%d %H:%M:%S}", line["action"] + beside
-        table.add_row(str(line["id"]), when, line["actor"], what, *versions, line["reason"])
     console.print(table)
     console.print("the evidence of a line: make history SHOW=id, or python -m level1_pipeline history --show id")
     route = registry.route()
@@ -215,12 +215,12 @@ def history(settings: Settings, asked: argparse.Namespace) -> int:
     return 0
 
 
-def _show(lines: list[dict[str, Any]], wanted: int) -> int:
-    line = next((line for line in lines if line["id"] == wanted), None)
+def _show(lines: list[Line], wanted: int) -> int:
+    line = next((line for line in lines if line.id == wanted), None)
     if line is None:
         raise LookupError(f"the history of {problem.NAME} has no line {wanted}; make history lists the ids")
     for name in ("id", "at", "recorded_at", "actor", "action", "from_version", "to_version", "reason"):
-        console.print(f"{name:<12} {line[name]}", markup=False)
-    console.print(f"evidence     {json.dumps(line['evidence'], indent=2)}", markup=False)
+        console.print(f"{name:<12} {getattr(line, 'text' if name == 'action' else name)}", markup=False)
+    console.print(f"evidence     {json.dumps(line.evidence, indent=2)}", markup=False)
     console.print(f"history | {problem.NAME} | line {wanted}")
     return 0

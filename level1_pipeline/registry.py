@@ -21,7 +21,7 @@ from level1_pipeline.bundle.load import Bundle, bundle_checksum, load_bundle, re
 from level1_pipeline.errors import BundleRefused
 from level1_pipeline.settings import Settings
 from level1_pipeline.store import clock, leases
-from level1_pipeline.store.audit import Change
+from level1_pipeline.store.audit import Action, Change, Promoted, RolledBack
 from level1_pipeline.store.database import ENDED, Lease, Store
 from level1_pipeline.store.routes import Route
 from level1_pipeline.store.tables import rollouts
@@ -177,7 +177,7 @@ class Registry:
                 }
             else:
                 wanted = {CHALLENGER: version}
-            route = self._change(lease, f"promote to {alias}", reason, evidence, **wanted)
+            route = self._change(lease, Promoted(alias), reason, evidence, **wanted)
         self.reconcile()
         return route
 
@@ -203,9 +203,11 @@ class Registry:
                 raise PromotionRefused(
                     f"there is no other version to go back to (champion: {now.champion}); name one with --to, see the history"
                 )
-            return self._change(lease, "roll back", reason, evidence, **wanted)
+            return self._change(lease, RolledBack(), reason, evidence, **wanted)
 
-    def _change(self, lease: Lease, action: str, reason: str, evidence: dict[str, Any] | None, **wanted: Any) -> Route:
+    def _change(
+        self, lease: Lease, action: Action, reason: str, evidence: dict[str, Any] | None, **wanted: Any
+    ) -> Route:
         change = Change(self.settings.who, action, reason, clock.now(self.settings), evidence or {})
         active = (rollouts.c.problem == problem.NAME) & rollouts.c.state.not_in(ENDED)
         # A promotion is refused while a rollout goes on; a rollback ends it.

@@ -18,7 +18,7 @@ from level1_pipeline.bundle.load import verify_bundle
 from level1_pipeline.errors import BundleRefused, LeaseHeld, LeaseLost, NoAnswer, RouteRefused
 from level1_pipeline.settings import Settings
 from level1_pipeline.store import clock, leases
-from level1_pipeline.store.audit import Change
+from level1_pipeline.store.audit import Change, RouteSet
 from level1_pipeline.store.database import Store
 from level1_pipeline.store.routes import Route
 from serving import server
@@ -53,8 +53,8 @@ def route(settings: Settings, asked: argparse.Namespace) -> int:
     store = Store(settings.operations)
     with leases.hold(store, leases.promotion(problem.NAME), settings.lease_seconds) as lease:
         wanted = _wanted(settings, store.route(problem.NAME), asked)
-        action = f"route: {asked.mode if asked.mode != 'none' else 'no challenger'}"
-        change = Change(settings.who, action, asked.reason, clock.now(settings), {})
+        action = RouteSet(asked.mode if asked.mode != "none" else "no challenger")
+        change = Change(settings.who, action, asked.reason, clock.now(settings))
         values = {name: getattr(wanted, name) for name in ("challenger", "mode", "share")}
         now = store.change_route(problem.NAME, lease, change, **values)
     message = f"challenger {now.challenger}, mode {now.mode or 'none'}, share {now.share:g}"

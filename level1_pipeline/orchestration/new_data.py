@@ -8,6 +8,7 @@ from level1_pipeline import problem
 from level1_pipeline.orchestration.run import today
 from level1_pipeline.settings import Settings
 from level1_pipeline.steps.split import maturity_cutoff
+from level1_pipeline.store.audit_queries import last_judged_as_of
 from level1_pipeline.store.database import Store
 
 
@@ -19,12 +20,8 @@ def new_month(settings: Settings) -> str | None:
     """
     now = today(settings)
     month = _complete_month(now)
-    trained = [
-        line["evidence"]["as_of"]
-        for line in Store(settings.operations).history(problem.NAME)
-        if line["action"].startswith("train: gate")
-    ]
-    if trained and _complete_month(pd.Timestamp(max(trained))) >= month:
+    judged = last_judged_as_of(Store(settings.operations).audit_log(problem.NAME))
+    if judged and _complete_month(pd.Timestamp(judged)) >= month:
         return None
     rows = problem.load(now, settings.source, settings.home / "cache")
     labelled = rows.loc[rows[problem.TARGET].notna(), problem.EVENT_TIME].dt.tz_convert(problem.TIMEZONE)

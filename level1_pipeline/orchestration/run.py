@@ -20,7 +20,8 @@ from level1_pipeline.registry import CHAMPION, Registry
 from level1_pipeline.settings import Settings
 from level1_pipeline.steps.step import Facts, Run
 from level1_pipeline.store import clock, leases
-from level1_pipeline.store.audit import Change
+from level1_pipeline.store.audit import Change, Training, TrainingJudged, TrainingStopped
+from level1_pipeline.store.audit_queries import was_carried_out
 
 PASSED, NOT_PASSED, DATA_FAULT = 0, 3, 4  # exit codes, see docs/level1.md
 
@@ -73,14 +74,9 @@ def run_training(settings: Settings, request: Request, done: Callable[[str, Fact
             stack.enter_context(leases.hold(registry.store, f"train {problem.NAME}", settings.lease_seconds))
         except LeaseHeld as held:
             return Result(PASSED, f"level 1 | {problem.NAME} | skipped: another training is going on ({held})", {})
-        if request.order and _carried_out(registry, request.order):
+        if request.order and was_carried_out(registry.store.audit_log(problem.NAME), request.order):
             return Result(PASSED, f"level 1 | {problem.NAME} | skipped: this order was carried out", {})
         return _train(registry, run, request, done, watch)
-
-
-def _carried_out(registry: Registry, order: str) -> bool:
-    lines = registry.store.history(problem.NAME)
-    return any(line["action"].startswith("train: ") and line["evidence"].get("order") == order for line in lines)
 
 
 def _train(
@@ -95,8 +91,8 @@ def _train(
             flow.forget(run)
         return result
     except (DataCheckFailed, NotEnoughData) as fault:
-        stopped = {"as_of": run.as_of, "seconds": round(time.perf_counter() - watch, 1), "order": request.order}
-        _record(registry, run, "train: stopped", str(fault), stopped)
+        seconds = round(time.perf_counter() - watch, 1)
+        _record(registry, run, TrainingStopped(run.as_of, seconds, request.order), str(fault))
         page = _keep_reports(registry.settings, run)
         return Result(
             DATA_FAULT,
@@ -156,16 +152,10 @@ def _conclude(registry: Registry, run: Run, request: Request, facts: dict[str, F
     register, metrics = facts["register"], facts["evaluate"]["metrics"]
     version, outcome = register["versions"].get("refitted"), register["outcome"]
     if not run.experiment:
-        evidence = {
-            "as_of": run.as_of,
-            "seconds": round(seconds, 1),
-            "order": request.order,
-            "run_id": register["run_id"],
-            "metrics": metrics,
-            "reasons": register["reasons"],
-        }
+        judged = TrainingJudged(run.as_of, round(seconds, 1), request.order, outcome, register["run_id"])
+        evidence = {"metrics": metrics, "reasons": register["reasons"]}
         why = "; ".join(register["reasons"]) or run.reason or run.trigger
-        _record(registry, run, f"train: gate {outcome}", why, evidence, version)
+        _record(registry, run, judged, why, evidence, version)
     _log_times(registry, register["run_id"], facts)
     before = "".join(f"  {reason}\n" for reason in register["reasons"])
     before += f"  model card: {_keep_reports(registry.settings, run)}\n"
@@ -188,10 +178,15 @@ def _log_times(registry: Registry, run_id: str, facts: dict[str, Facts]) -> None
 
 
 def _record(
-    registry: Registry, run: Run, action: str, reason: str, evidence: dict[str, Any], version: str | None = None
+    registry: Registry,
+    run: Run,
+    action: Training,
+    reason: str,
+    evidence: dict[str, Any] | None = None,
+    version: str | None = None,
 ) -> None:
     settings = registry.settings
-    change = Change(settings.who, action, reason, clock.now(settings), {"trigger": run.trigger, **evidence})
+    change = Change(settings.who, action, reason, clock.now(settings), {"trigger": run.trigger, **(evidence or {})})
     registry.store.record(problem.NAME, change, to_version=version)
 
 

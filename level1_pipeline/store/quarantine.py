@@ -11,7 +11,7 @@ import pandas as pd
 import sqlalchemy as sa
 
 from level1_pipeline import problem
-from level1_pipeline.store.audit import Change
+from level1_pipeline.store.audit import Change, QuarantineLifted
 from level1_pipeline.store.database import Store
 from level1_pipeline.store.tables import quarantine
 
@@ -62,7 +62,7 @@ def lift(store: Store, number: int, who: str, reason: str, now: datetime) -> Qua
     (span,) = _spans([known])
     about = {"start": span.start.isoformat(), "end": span.end.isoformat(), "slice": span.slice, "why": span.reason}
     # First of all: a run that is killed here is made good by the next, and nothing is lifted without a line.
-    store.record(problem.NAME, Change(who, "lift quarantine", reason, now, about))
+    store.record(problem.NAME, Change(who, QuarantineLifted(), reason, now, about))
     with store.engine.begin() as connection:
         this = [key == known[key.name] for key in quarantine.primary_key.columns]
         connection.execute(quarantine.update().where(*this).values(lifted_at=now))

@@ -20,7 +20,8 @@ import sqlalchemy as sa
 from level1_pipeline import problem
 from level1_pipeline.settings import Settings
 from level1_pipeline.store import clock, leases
-from level1_pipeline.store.audit import Change
+from level1_pipeline.store.audit import Change, EntityForgotten, OldRowsDeleted
+from level1_pipeline.store.audit_queries import was_forgotten
 from level1_pipeline.store.database import Store
 from level1_pipeline.store.tables import monitoring_runs, outcomes, predictions, quarantine, tickets
 
@@ -67,12 +68,12 @@ def forget(settings: Settings, store: Store, entity: str) -> Forgotten:
     mark, now = digest(entity), clock.now(settings)
     with leases.hold(store, f"train {problem.NAME}", settings.lease_seconds):
         ids = _ids(store, entity)
-        known = any(line["evidence"].get("entity_sha256") == mark for line in store.history(problem.NAME))
+        known = was_forgotten(store.audit_log(problem.NAME), mark)
         if not ids and not known:
             raise LookupError(f"no prediction was logged for the entity '{entity}'; is it spelt as in the requests?")
         # First of all, so that a killed run is known when it is run again.
         message = "all predictions and outcomes of one entity deleted"
-        store.record(problem.NAME, Change(settings.who, "forget", message, now, {"entity_sha256": mark}))
+        store.record(problem.NAME, Change(settings.who, EntityForgotten(mark), message, now))
         names = [name for name in (entity, *ids) if len(name) >= SHORTEST]
         files = _remove_files(settings.home, names)
         with store.engine.begin() as connection:
@@ -93,7 +94,7 @@ def retain(settings: Settings, store: Store, now: datetime) -> tuple[int, int]:
     lost = _delete_all(store, outcomes.delete().where(o.problem == problem.NAME, o.id.in_(alone.limit(CHUNK))))
     if rows or lost:
         message = f"{rows} predictions and {lost} outcomes older than {settings.retention_days:g} days deleted"
-        store.record(problem.NAME, Change(settings.who, "retain", message, now, {"before": before.isoformat()}))
+        store.record(problem.NAME, Change(settings.who, OldRowsDeleted(), message, now, {"before": before.isoformat()}))
     return rows, lost
 
 

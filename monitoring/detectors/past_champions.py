@@ -11,6 +11,7 @@ import pandas as pd
 from level1_pipeline import problem
 from level1_pipeline.bundle.load import PROFILE, Bundle, load_bundle
 from level1_pipeline.errors import BundleRefused
+from level1_pipeline.store import audit_queries
 from level1_pipeline.store.database import Store
 from monitoring.detectors.concept_drift import CONFIDENCE, beyond
 from monitoring.results import Release
@@ -35,9 +36,8 @@ class PastChampion:
 def releases(store: Store) -> tuple[Release, ...]:
     """When which version became champion, oldest first, from the audit log."""
     return tuple(
-        Release(line["to_version"], line["at"], line["action"], line["from_version"])
-        for line in store.history(problem.NAME)
-        if "route_after" in line["evidence"] and line["to_version"] and line["to_version"] != line["from_version"]
+        Release(str(line.to_version), line.at, line.text, line.from_version)
+        for line in audit_queries.releases(store.audit_log(problem.NAME))
     )
 
 

@@ -16,6 +16,7 @@ from pathlib import Path
 
 from level1_pipeline import problem
 from level1_pipeline.settings import Settings
+from level1_pipeline.store import audit_queries
 from level1_pipeline.store.clock import Clock
 from level1_pipeline.store.database import Store
 from level1_pipeline.store.routes import CHAMPION, Route
@@ -98,11 +99,10 @@ class HotSwap:
         if before and before.champion.version == version:
             return before.since
         try:
-            lines = self.store.history(problem.NAME)
+            lines = audit_queries.releases(self.store.audit_log(problem.NAME))
         except Exception:  # unknown is better than not serving
             return None
-        came = [one["at"] for one in lines if one["to_version"] == version != one["from_version"]]
-        return came[-1].isoformat() if came else None
+        return next((line.at.isoformat() for line in reversed(lines) if line.to_version == version), None)
 
     @property
     def _memory(self) -> Path:
