@@ -16,9 +16,9 @@ from level1_pipeline.settings import Settings
 from level1_pipeline.store import clock
 from level1_pipeline.store.database import Store
 from level2_cicd.control_loop import retraining_budget
-from level2_cicd.rollout import controller
-from level2_cicd.rollout.policy import CHAMPION, ROLLED_BACK
+from level2_cicd.rollout import advance, by_hand, record
 from level2_cicd.rollout.state_machine import Decision
+from level2_cicd.rollout.states import CHAMPION, ROLLED_BACK
 from monitoring.alerting import tickets
 
 # Errors that say what to do by themselves: no traceback for them.
@@ -36,16 +36,16 @@ def rollout(settings: Settings, asked: argparse.Namespace) -> int:
             registry = Registry(settings)
             if not registry.bundle_folder(asked.version).exists():
                 registry.publish(asked.version)
-            return _said(settings, controller.start(settings, asked.version, asked.reason))
+            return _said(settings, advance.start(settings, asked.version, asked.reason))
         case "advance":
-            return _said(settings, controller.advance(settings))
+            return _said(settings, advance.advance(settings))
         case "approve":
-            return _approved(settings, controller.approve(settings, asked.reason))
+            return _approved(settings, by_hand.approve(settings, asked.reason))
         case "reject":
-            _said(settings, controller.reject(settings, asked.reason))
+            _said(settings, by_hand.reject(settings, asked.reason))
             return 0
         case "stop":
-            controller.stop(settings, asked.reason)
+            by_hand.stop(settings, asked.reason)
     return _status(settings)
 
 
@@ -86,17 +86,16 @@ def _show(decision: Decision) -> None:
 
 
 def _status(settings: Settings) -> int:
-    row = Store(settings.operations).rollout(problem.NAME)
-    if row is None:
+    rollout = record.current(Store(settings.operations))
+    if rollout is None:
         return _said(settings, None)
-    state, seen = controller.state_of(row), row["evidence"]["decision"]
-    for check in seen["checks"] if seen else []:
-        console.print(f"  {check['outcome']:<12} {check['name']}: {check['words']}", markup=False)
-    waits = f" | waits for a person: {state.waiting} (make approve, make reject)" if state.waiting else ""
-    since = f"since {state.since:%Y-%m-%d %H:%M} UTC"
-    message = f"version {state.version} in {state.step} {since}, champion {row['evidence']['champion']}{waits}"
+    for check in rollout.decision.checks if rollout.decision else ():
+        console.print(f"  {check.status:<12} {check.name}: {check.message}", markup=False)
+    waits = f" | waits for a person: {rollout.waiting} (make approve, make reject)" if rollout.waiting else ""
+    since = f"since {rollout.since:%Y-%m-%d %H:%M} UTC"
+    message = f"version {rollout.version} in {rollout.step} {since}, champion {rollout.champion}{waits}"
     console.print(f"rollout | {problem.NAME} | {message}", markup=False)
-    return WAITS if state.waiting else 0
+    return WAITS if rollout.waiting else 0
 
 
 def trace(settings: Settings, asked: argparse.Namespace) -> int:

@@ -23,7 +23,7 @@ from level2_cicd.control_loop import outcome_inbox, retraining_budget, training_
 from level2_cicd.control_loop.next_action import REFUSED, NextAction, champions, next_action, unfinished
 from level2_cicd.control_loop.situation import Order, Situation
 from level2_cicd.control_loop.triggers import MONITORING, due, order_for
-from level2_cicd.rollout import controller
+from level2_cicd.rollout.advance import advance, start
 from monitoring import after_run, history
 from monitoring.alerting import tickets
 from monitoring.data.prediction_window import last_days
@@ -136,7 +136,7 @@ class Operator:
             case "nothing":
                 return None
             case "advance":
-                decision = controller.advance(self.settings)
+                decision = advance(self.settings)
                 return f"{decision.kind} {decision.step}: {decision.reason}" if decision else None
             case "train":
                 assert step.order
@@ -192,7 +192,7 @@ class Operator:
 
     def _start(self, step: NextAction) -> str:
         assert step.version
-        decision = controller.start(self.settings, step.version, step.reason, step.evidence, automatic=True)
+        decision = start(self.settings, step.version, step.reason, step.evidence, automatic=True)
         return f"version {step.version}: {decision.step}"
 
     def _record(self, action: str, reason: str, evidence: dict[str, Any]) -> None:

@@ -3,85 +3,61 @@
 from __future__ import annotations
 
 import logging
-from dataclasses import dataclass
 from datetime import datetime
-from pathlib import Path
 
 from level1_pipeline.evaluation.gate import Check
-from level1_pipeline.settings import RolloutPolicy, Settings
+from level1_pipeline.registry import Registry
+from level1_pipeline.settings import RolloutPolicy
 from level1_pipeline.store.database import Store
-from level1_pipeline.store.routes import CANARY, CHAMPION
-from level2_cicd.rollout import checks as rollout_checks
-from level2_cicd.rollout import queries
-from level2_cicd.rollout.policy import BLESSED, REGISTERED, SHADOW
+from level1_pipeline.store.routes import CANARY, CHAMPION, SHADOW
+from level2_cicd.rollout import alarms, quality, queries
+from level2_cicd.rollout.blessings import blessings
 from level2_cicd.rollout.queries import Arm
-from level2_cicd.rollout.state_machine import Evidence, State
+from level2_cicd.rollout.state_machine import Evidence, Rollout
+from level2_cicd.rollout.states import BLESSED, REGISTERED
 
 logger = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True)
-class Sources:
-    """Where evidence is read from."""
+def gather(registry: Registry, rollout: Rollout, now: datetime) -> Evidence:
+    """The evidence for the present step; whatever goes wrong while reading it is evidence of verdict *error*.
 
-    store: Store
-    bundles: Path  # folder of the published versions
-    policy: RolloutPolicy
-
-    @classmethod
-    def of(cls, settings: Settings, store: Store) -> Sources:
-        """Those of a home."""
-        return cls(store, settings.bundles, settings.rollout)
-
-
-def gather(sources: Sources, state: State, champion: str, began: datetime, now: datetime) -> Evidence:
-    """The evidence for one step; whatever goes wrong while reading it is evidence of verdict *error*.
-
-    Args:
-        sources: store, bundles and rules.
-        state: where the rollout is.
-        champion: the version that serves beside the candidate.
-        began: when the shadow or, for later steps, the canary began.
-        now: on the clock of decisions; only what has matured by then is judged.
+    `now` is the time on the clock of decisions; only what has matured by then is judged.
     """
+    store, policy = registry.store, registry.settings.rollout
+    champion = Arm(rollout.champion, CHAMPION, rollout.began)
     try:
-        if state.step.state in (REGISTERED, BLESSED):
-            return Evidence(tuple(rollout_checks.blessings(sources.bundles / state.version)))
-        answering = Arm(champion, CHAMPION, began)
-        if state.step.state == SHADOW:
-            return _shadow(sources, Arm(state.version, SHADOW, began), answering, now)
-        return _canary(sources, state, Arm(state.version, CANARY, began), answering, now)
+        if rollout.step.state in (REGISTERED, BLESSED):
+            return Evidence(tuple(blessings(registry.bundle_folder(rollout.version))))
+        if rollout.step.state == SHADOW:
+            return _shadow(store, policy, Arm(rollout.version, SHADOW, rollout.began), champion, now)
+        return _canary(registry, rollout, Arm(rollout.version, CANARY, rollout.began), champion, now)
     except Exception as error:  # a monitor that fails pauses the rollout; it must not end it, nor pass it
-        logger.exception("the evidence about version %s cannot be read", state.version)
+        logger.exception("the evidence about version %s cannot be read", rollout.version)
         return Evidence((Check("evidence", "error", f"cannot be read: {type(error).__name__}: {error}"),))
 
 
-def _alarms(sources: Sources, candidate: Arm, champion: Arm) -> tuple[list[Check], int, int]:
-    mine, theirs = queries.counts(sources.store, candidate), queries.counts(sources.store, champion)
-    fast, usual = queries.calls(sources.store, candidate), queries.calls(sources.store, champion)
+def _alarms(store: Store, policy: RolloutPolicy, candidate: Arm, champion: Arm) -> tuple[list[Check], int, int]:
+    counts, usual = queries.counts(store, candidate), queries.counts(store, champion)
     checks = [
-        rollout_checks.errors(mine, theirs, sources.policy),
-        rollout_checks.distribution(mine, theirs, sources.policy),
-        rollout_checks.latency(fast, usual, sources.policy),
+        alarms.errors(counts, usual, policy),
+        alarms.distribution(counts, usual, policy),
+        alarms.latency(queries.calls(store, candidate), queries.calls(store, champion), policy),
     ]
-    return checks, mine.rows, theirs.rows
+    return checks, counts.rows, usual.rows
 
 
-def _shadow(sources: Sources, candidate: Arm, champion: Arm, now: datetime) -> Evidence:
-    checks, mine, theirs = _alarms(sources, candidate, champion)
-    pairs = rollout_checks.shadow_pairs(sources.store, candidate, champion, now)
-    judged, days = rollout_checks.quality(pairs, sources.policy)
-    return Evidence((*checks, *judged), mine, theirs, mine, len(pairs), days)
+def _shadow(store: Store, policy: RolloutPolicy, candidate: Arm, champion: Arm, now: datetime) -> Evidence:
+    checks, copies, answers = _alarms(store, policy, candidate, champion)
+    pairs = quality.shadow_pairs(store, candidate, champion, now)
+    judged, days = quality.quality(pairs, policy)
+    return Evidence((*checks, *judged), copies, answers, copies, len(pairs), days)
 
 
-def _canary(sources: Sources, state: State, candidate: Arm, champion: Arm, now: datetime) -> Evidence:
-    checks, mine, theirs = _alarms(sources, candidate, champion)
-    harm, outcomes = rollout_checks.canary_harm(
-        sources.store, candidate, sources.bundles / champion.version, now, sources.policy
-    )
-    in_step = queries.counts(sources.store, Arm(candidate.version, candidate.arm, state.since)).rows
-    before = rollout_checks.matured(now)
-    trial = rollout_checks.effect(
-        queries.judged(sources.store, candidate, before), queries.judged(sources.store, champion, before)
-    )
-    return Evidence((*checks, harm), mine, theirs, in_step, outcomes, notes=(trial,))
+def _canary(registry: Registry, rollout: Rollout, candidate: Arm, champion: Arm, now: datetime) -> Evidence:
+    store, policy = registry.store, registry.settings.rollout
+    checks, answers, usual = _alarms(store, policy, candidate, champion)
+    harm, outcomes = alarms.canary_harm(store, candidate, registry.bundle_folder(champion.version), now, policy)
+    in_step = queries.counts(store, Arm(candidate.version, CANARY, rollout.since)).rows
+    trial = quality.effect(*(queries.answers(store, arm, queries.matured(now)) for arm in (candidate, champion)))
+    return Evidence((*checks, harm), answers, usual, in_step, outcomes, notes=(trial,))

@@ -1,21 +1,22 @@
-"""What the prediction log and the outcomes say about two versions, read in one place and bounded in memory."""
+"""Reads what two versions answered, and what then happened, from the prediction log; bounded in memory."""
 
 from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 
 import pandas as pd
 import sqlalchemy as sa
 
 from level1_pipeline import problem
+from level1_pipeline.evaluation import gate
 from level1_pipeline.store.database import Store
 from level1_pipeline.store.routes import CHAMPION
 from level1_pipeline.store.tables import outcomes, predictions
 
-NEWEST = 100_000  # pairs that are compared: enough for any verdict, and bounded
+MOST_ROWS = 100_000  # that are compared, the newest: enough for any verdict
 C = predictions.c
 
 
@@ -29,8 +30,8 @@ class Arm:
 
     def rows(self, table: Any = C) -> Any:
         """The condition that selects its rows in the log."""
-        mine = (table.problem == problem.NAME) & (table.version == self.version)
-        return mine & (table.arm == self.arm) & (table.at >= self.since)
+        version = (table.problem == problem.NAME) & (table.version == self.version)
+        return version & (table.arm == self.arm) & (table.at >= self.since)
 
 
 @dataclass(frozen=True)
@@ -42,7 +43,12 @@ class Counts:
     alone: int = 0  # of the errors: cases that the champion answered
     mean: float = math.nan
     sd: float = math.nan
-    error: str = ""  # of one of these
+    error: str = ""  # an example
+
+
+def matured(now: datetime) -> datetime:
+    """Before this, every outcome that will ever come is there; younger ones are the early, good-looking ones."""
+    return now - timedelta(hours=gate.rules().maturity_hours)
 
 
 def counts(store: Store, arm: Arm) -> Counts:
@@ -74,8 +80,8 @@ def calls(store: Store, arm: Arm) -> pd.DataFrame:
     wanted = sa.select(C.latency_ms.label("ms"), sa.func.count().label("rows")).where(arm.rows())
     scored = wanted.group_by(C.latency_ms).having(sa.func.count(C.score) > 0)
     with store.engine.connect().execution_options(reads_only=True) as connection:
-        found = connection.execute(scored).all()
-    return pd.DataFrame(found, columns=["ms", "rows"]).astype({"ms": float, "rows": int})
+        rows = connection.execute(scored).all()
+    return pd.DataFrame(rows, columns=["ms", "rows"]).astype({"ms": float, "rows": int})
 
 
 def pairs(store: Store, first: Arm, second: Arm, before: datetime) -> pd.DataFrame:
@@ -85,38 +91,37 @@ def pairs(store: Store, first: Arm, second: Arm, before: datetime) -> pd.DataFra
     """
     other = predictions.alias("other")
     both = predictions.join(other, (other.c.problem == C.problem) & (other.c.id == C.id))
-    known = both.join(outcomes, (outcomes.c.problem == C.problem) & (outcomes.c.id == C.id))
+    labelled = both.join(outcomes, (outcomes.c.problem == C.problem) & (outcomes.c.id == C.id))
     wanted = (
         sa.select(C.at, outcomes.c.value, C.record, C.score, other.c.score)
-        .select_from(known)
+        .select_from(labelled)
         .where(first.rows(), second.rows(other.c), C.at < before, C.score.is_not(None), other.c.score.is_not(None))
         .order_by(C.at.desc())
-        .limit(NEWEST)
+        .limit(MOST_ROWS)
     )
     return _table(store, wanted, ["first", "second"])
 
 
-def judged(store: Store, arm: Arm, before: datetime) -> pd.DataFrame:
+def answers(store: Store, arm: Arm, before: datetime) -> pd.DataFrame:
     """What an arm answered before a time and has a known outcome; columns as for `pairs`, with `score`, `record`."""
     wanted = (
         sa.select(C.at, outcomes.c.value, C.record, C.score)
         .join(outcomes, (outcomes.c.problem == C.problem) & (outcomes.c.id == C.id))
         .where(arm.rows(), C.at < before, C.score.is_not(None))
         .order_by(C.at.desc())
-        .limit(NEWEST)
+        .limit(MOST_ROWS)
     )
     return _table(store, wanted, ["score"])
 
 
 def _table(store: Store, wanted: Any, scores: list[str]) -> pd.DataFrame:
-    found: list[tuple[Any, ...]] = []
+    rows: list[tuple[Any, ...]] = []
     with store.engine.connect().execution_options(reads_only=True) as connection:
-        for at, value, record, *said in connection.execute(wanted.execution_options(yield_per=5000)):
-            found.append((at, value, *(str(record.get(name, "")) for name in problem.SLICES), *said))
+        for at, value, record, *values in connection.execute(wanted.execution_options(yield_per=5000)):
+            rows.append((at, value, *(str(record.get(name, "")) for name in problem.SLICES), *values))
     columns = [problem.EVENT_TIME, problem.TARGET, *problem.SLICES, *scores]
-    rows = pd.DataFrame(reversed(found), columns=columns)
     types = {problem.EVENT_TIME: "datetime64[us, UTC]", problem.TARGET: float, **dict.fromkeys(scores, float)}
-    return rows.astype(types)
+    return pd.DataFrame(reversed(rows), columns=columns).astype(types)
 
 
 def records(store: Store, arm: Arm, before: datetime, limit: int) -> tuple[list[dict[str, Any]], pd.DataFrame]:
@@ -129,6 +134,6 @@ def records(store: Store, arm: Arm, before: datetime, limit: int) -> tuple[list[
         .limit(limit)
     )
     with store.engine.connect().execution_options(reads_only=True) as connection:
-        found = connection.execute(wanted).all()
-    table = pd.DataFrame([(value, score) for _, value, score in found], columns=[problem.TARGET, "score"]).astype(float)
-    return [record for record, _, _ in found], table
+        rows = connection.execute(wanted).all()
+    table = pd.DataFrame([(value, score) for _, value, score in rows], columns=[problem.TARGET, "score"]).astype(float)
+    return [record for record, _, _ in rows], table

@@ -1,7 +1,7 @@
-"""The rollout of a model as a pure state machine: given where it is and what was seen, what comes next?
+"""The next state of a rollout: a pure function of where it is, what was seen, the policy and the time.
 
     registered -> blessed -> shadow -> canary (share by share) -> bake -> champion
-    from any of them -> rolled back
+    from each of them -> rolled back
 
 The worst check decides. A failure rolls back; an inconclusive or broken check pauses and says what is
 missing, and after a limit the version is rolled back as not proved; only a pass goes on.
@@ -9,43 +9,22 @@ missing, and after a limit the version is rolled back as not proved; only a pass
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from datetime import datetime, timedelta
 from typing import Any, Literal
 
 from level1_pipeline.evaluation.gate import SEVERITY, Check, Status
 from level1_pipeline.settings import RolloutPolicy
-from level2_cicd.rollout.policy import (
-    ALARMS,
-    BAKE,
-    BLESSED,
-    CANARY,
-    REGISTERED,
-    ROLLED_BACK,
-    SHADOW,
-    Step,
-    following,
-)
+from level2_cicd.rollout.states import BAKE, BLESSED, CANARY, REGISTERED, ROLLED_BACK, SHADOW, Step, following
 
 Kind = Literal["advance", "stay", "wait", "roll back"]
 STOPPED = "stopped"  # a person wants to look before anything goes on
-
-
-@dataclass(frozen=True)
-class State:
-    """Where a rollout is. `waiting` names the step that needs a person, `approved` those that were agreed to."""
-
-    version: str
-    step: Step
-    opened_at: datetime
-    since: datetime
-    waiting: str | None = None
-    approved: tuple[str, ...] = ()
+ALARMS = ("errors", "latency", "distribution", "harm")  # all of them watch every canary
 
 
 @dataclass(frozen=True)
 class Evidence:
-    """What was seen of the candidate in its present step, as checks in words and the counts they rest on."""
+    """What was seen of the candidate in its present step: checks with their messages, and the counts they rest on."""
 
     checks: tuple[Check, ...] = ()  # blessings, alarms, quality: whatever applies to the step
     candidate: int = 0  # answers of the candidate in shadow or, over all its steps, in the canary
@@ -72,60 +51,75 @@ class Decision:
         return asdict(self)
 
 
-def next_state(state: State, evidence: Evidence, policy: RolloutPolicy, now: datetime) -> Decision:
-    """The next step of a rollout. Pure: the same arguments give the same decision."""
-    checks = (*evidence.checks, *_enough(state, evidence, policy, now))
-    verdict: Status = max((check.status for check in checks), key=SEVERITY.index, default="inconclusive")
-    after = following(state.step, policy)
+@dataclass(frozen=True)
+class Rollout:
+    """Where a rollout is. Two are equal when the next state follows from the same: the last decision is only shown."""
 
-    def so(kind: Kind, step: Step, reason: str) -> Decision:
+    version: str  # the candidate
+    champion: str  # that serves beside it
+    step: Step
+    opened_at: datetime
+    since: datetime  # in this step
+    began: datetime  # of the answers that are compared: when the shadow or, for later steps, the canary began
+    waiting: str | None = None  # the step that needs a person, or STOPPED
+    approved: tuple[str, ...] = ()  # the steps that a person has agreed to
+    decision: Decision | None = field(default=None, compare=False)
+
+
+def next_state(rollout: Rollout, evidence: Evidence, policy: RolloutPolicy, now: datetime) -> Decision:
+    """The next step of a rollout. Pure: the same arguments give the same decision."""
+    checks = (*evidence.checks, *_enough(rollout, evidence, policy, now))
+    verdict: Status = max((check.status for check in checks), key=SEVERITY.index, default="inconclusive")
+    after = following(rollout.step, policy)
+
+    def decided(kind: Kind, step: Step, reason: str) -> Decision:
         return Decision(kind, step, verdict, reason, checks, evidence.notes)
 
     failed = _messages(checks, "fail")
     if failed:
-        return so("roll back", Step(ROLLED_BACK), failed)
-    if state.waiting == STOPPED:
-        return so("wait", state.step, "stopped by a person: approve or reject it")
+        return decided("roll back", Step(ROLLED_BACK), failed)
+    if rollout.waiting == STOPPED:
+        return decided("wait", rollout.step, "stopped by a person: approve or reject it")
     if verdict == "pass":
-        if after.state in policy.approvals and str(after) not in state.approved:
-            return so("wait", after, f"ready for {after}, which needs a person: approve or reject it")
-        return so("advance", after, _messages(checks, "pass"))
+        if after.state in policy.approvals and str(after) not in rollout.approved:
+            return decided("wait", after, f"ready for {after}, which needs a person: approve or reject it")
+        return decided("advance", after, _messages(checks, "pass"))
     missing = _messages(checks, "error", "inconclusive")
-    limit = _limit(state, policy)
-    if now - state.since >= limit:
-        message = f"not proved within {limit.total_seconds() / 86400:g} days in {state.step}: {missing}"
-        return so("roll back", Step(ROLLED_BACK), message)
-    return so("stay", state.step, missing)
+    limit = _limit(rollout, policy)
+    if now - rollout.since >= limit:
+        message = f"not proved within {limit.total_seconds() / 86400:g} days in {rollout.step}: {missing}"
+        return decided("roll back", Step(ROLLED_BACK), message)
+    return decided("stay", rollout.step, missing)
 
 
-def _limit(state: State, policy: RolloutPolicy) -> timedelta:
-    return timedelta(days=policy.canary_max_days if state.step.state in (CANARY, BAKE) else policy.shadow_max_days)
+def _limit(rollout: Rollout, policy: RolloutPolicy) -> timedelta:
+    return timedelta(days=policy.canary_max_days if rollout.step.state in (CANARY, BAKE) else policy.shadow_max_days)
 
 
 def _messages(checks: tuple[Check, ...], *statuses: Status) -> str:
     return "; ".join(f"{check.name}: {check.message}" for check in checks if check.status in statuses)
 
 
-def _enough(state: State, evidence: Evidence, policy: RolloutPolicy, now: datetime) -> list[Check]:
+def _enough(rollout: Rollout, evidence: Evidence, policy: RolloutPolicy, now: datetime) -> list[Check]:
     """The minimum samples of the step. Both arms count: nothing can be compared with an idle champion."""
-    if state.step.state in (REGISTERED, BLESSED):
+    if rollout.step.state in (REGISTERED, BLESSED):
         return []
-    if state.step.state == SHADOW:
+    if rollout.step.state == SHADOW:
         return [
             _at_least("copies", evidence.candidate, policy.min_requests),
             _at_least("champion's answers", evidence.champion, policy.min_requests),
             _at_least("days with outcomes", evidence.days, policy.shadow_days),
         ]
     asleep = set(ALARMS) - {check.name for check in evidence.checks}
-    hours = (now - state.since).total_seconds() / 3600
+    hours = (now - rollout.since).total_seconds() / 3600
     checks = [
         Check(
             "alarms", "inconclusive" if asleep else "pass", f"nobody watched {sorted(asleep)}" if asleep else "awake"
         ),
         _at_least("hours in this step", hours, policy.canary_hours),
-        _at_least("answers in this step", evidence.in_step, 1 if state.step.state == BAKE else policy.step_requests),
+        _at_least("answers in this step", evidence.in_step, 1 if rollout.step.state == BAKE else policy.step_requests),
     ]
-    if state.step.state == BAKE:
+    if rollout.step.state == BAKE:
         checks += [
             _at_least("candidate's answers", evidence.candidate, policy.min_requests),
             _at_least("champion's answers", evidence.champion, policy.min_requests),

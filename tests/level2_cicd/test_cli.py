@@ -10,25 +10,26 @@ from level1_pipeline import problem
 from level1_pipeline.registry import Registry
 from level1_pipeline.settings import Settings
 from level2_cicd.__main__ import main
-from level2_cicd.rollout import controller
+from level2_cicd.rollout import advance
 from level2_cicd.rollout.state_machine import Decision
-from tests.level2_cicd.conftest import Year, set_route
+from tests.serving.conftest import set_route
+from tests.support.days import Days
 
 
 @pytest.fixture
-def typed(year: Year, monkeypatch: pytest.MonkeyPatch) -> Year:
-    year.settings = year.settings.changed({"clock": "replay"})
-    year.store.set_replay_time(year.now)
+def typed(days: Days, monkeypatch: pytest.MonkeyPatch) -> Days:
+    days.settings = days.settings.changed({"clock": "replay"})
+    days.store.set_replay_time(days.now)
     for name in ("home", "tracking_uri", "clock"):
-        monkeypatch.setenv(f"MLOPS_{name.upper()}", str(getattr(year.settings, name)))
-    return year
+        monkeypatch.setenv(f"MLOPS_{name.upper()}", str(getattr(days.settings, name)))
+    return days
 
 
 def last_line(capsys: pytest.CaptureFixture[str]) -> str:
     return capsys.readouterr().out.splitlines()[-1]
 
 
-def test_a_rollout_is_started_looked_at_advanced_and_rejected(typed: Year, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_rollout_is_started_looked_at_advanced_and_rejected(typed: Days, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["rollout", "status"]) == 0
     assert last_line(capsys) == f"rollout | {problem.NAME} | none is going on | champion 1"
     assert main(["rollout", "start", "2", "--reason", "new month"]) == 0
@@ -42,7 +43,7 @@ def test_a_rollout_is_started_looked_at_advanced_and_rejected(typed: Year, capsy
     assert "roll back: rolled back" in last_line(capsys)
 
 
-def test_a_candidate_that_is_rolled_back_has_its_own_exit_code(typed: Year, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_candidate_that_is_rolled_back_has_its_own_exit_code(typed: Days, capsys: pytest.CaptureFixture[str]) -> None:
     typed.sometimes = 0.1
     typed.start()
     typed.pass_day()
@@ -53,21 +54,21 @@ def test_a_candidate_that_is_rolled_back_has_its_own_exit_code(typed: Year, caps
 
 @pytest.mark.parametrize("meanwhile", ["the loop writes", "somebody rolls back"])
 def test_an_approval_that_another_process_overtakes_stands_and_says_what_happens(
-    typed: Year, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, meanwhile: str
+    typed: Days, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, meanwhile: str
 ) -> None:
     monkeypatch.setenv("MLOPS_APPROVALS", "all")
     set_route(typed.settings, previous="3")
     assert main(["rollout", "start", "2", "--reason", "new month"]) == 5
-    advance = controller.advance
+    real = advance.advance
 
     def overtaken(settings: Settings, now: datetime | None = None) -> Decision | None:
         if meanwhile == "somebody rolls back":
             Registry(settings).rollback("an emergency")
-            return advance(settings, now)
+            return real(settings, now)
         with Registry(settings).promotion():
-            return advance(settings, now)
+            return real(settings, now)
 
-    monkeypatch.setattr(controller, "advance", overtaken)
+    monkeypatch.setattr(advance, "advance", overtaken)
     assert main(["rollout", "approve", "--reason", "seen"]) == 0
     message = {
         "the loop writes": "approved; the loop takes the step",
@@ -75,18 +76,18 @@ def test_an_approval_that_another_process_overtakes_stands_and_says_what_happens
     }
     assert last_line(capsys) == f"rollout | {problem.NAME} | {message[meanwhile]}"
     assert "rollout: approved" in [action for action, *_ in typed.audit()]
-    monkeypatch.setattr(controller, "advance", advance)
-    taken = controller.advance(typed.settings.changed({"approvals": "all"}), typed.now)
+    monkeypatch.setattr(advance, "advance", real)
+    taken = advance.advance(typed.settings.changed({"approvals": "all"}), typed.now)
     assert (taken and str(taken.step)) == (None if meanwhile == "somebody rolls back" else "shadow")
 
 
-def test_what_is_refused_is_said_without_a_traceback(typed: Year, capsys: pytest.CaptureFixture[str]) -> None:
+def test_what_is_refused_is_said_without_a_traceback(typed: Days, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["rollout", "approve", "--reason", "yes"]) == 1
     assert capsys.readouterr().err.startswith("NoRollout: no rollout is going on")
     assert main(["rollout", "start", "1", "--reason", "again"]) == 1
     assert "champion already" in capsys.readouterr().err
 
 
-def test_a_person_lets_the_governor_try_again(typed: Year, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_person_lets_the_governor_try_again(typed: Days, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["reset", "--reason", "the feed is mended"]) == 0
     assert typed.store.history(problem.NAME)[-1]["action"] == "governor: reset"

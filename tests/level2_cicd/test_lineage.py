@@ -103,7 +103,7 @@ def test_a_request_that_nobody_could_answer_is_not_called_reproduced_whatever_th
 ) -> None:
     log(asked, "champion", "1", None, models.records[7])
     log(asked, "shadow", "2", models.scores[1][7], models.records[7])
-    assert [one.reproduced for one in trace(asked, "case-2")] == [False, True]
+    assert [line.reproduced for line in trace(asked, "case-2")] == [False, True]
     monkeypatch.setenv("MLOPS_HOME", str(asked.home))
     assert main(["trace", "case-2"]) == NOT_PASSED
     assert capsys.readouterr().out.strip().endswith("| case-2 | version 1 | failed, nothing to reproduce")
@@ -114,7 +114,7 @@ def test_a_damaged_bundle_spoils_only_the_answers_of_its_own_version(
     asked: Settings, damaged: str, code: int, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (asked.home / "bundles" / problem.NAME / damaged / "model.skops").write_bytes(b"x")
-    found = {one.version: one for one in trace(asked, "case-1")}
+    found = {answer.version: answer for answer in trace(asked, "case-1")}
     spoilt, whole = found.pop(damaged), *found.values()
     assert whole.reproduced
     assert not spoilt.reproduced

@@ -32,12 +32,13 @@ from level2_cicd.control_loop.operate import Operator
 from level2_cicd.control_loop.situation import Order, Situation
 from level2_cicd.control_loop.training_job import environment
 from level2_cicd.control_loop.triggers import order_for
-from level2_cicd.rollout import controller
+from level2_cicd.rollout import advance, by_hand
 from monitoring import history
 from monitoring.alerting import tickets
 from monitoring.results import Diagnosis, MonitoringRun, Window
-from tests.level2_cicd.conftest import Year, set_route
+from tests.serving.conftest import set_route
 from tests.support import monitoring_runs
+from tests.support.days import Days
 from tests.support.monitoring_runs import CHANGE, FAULT, NOTHING, RELEASE, RETURN, SHIFT, UNSURE
 
 ROOT = Path(__file__).parents[3]
@@ -171,15 +172,15 @@ def quiet(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture
-def operated(year: Year, monkeypatch: pytest.MonkeyPatch, quiet: None) -> Callable[..., Operator]:
+def operated(days: Days, monkeypatch: pytest.MonkeyPatch, quiet: None) -> Callable[..., Operator]:
     """An operator whose monitoring finds what the test says, and whose governor sees enough new outcomes."""
 
     def make(said: Diagnosis, trainer: Trainer | None = None, **changes: Any) -> Operator:
-        settings = year.settings.model_copy(
+        settings = days.settings.model_copy(
             update={"clock": "replay", "min_new_outcomes": 0, "lease_seconds": 0.5, **changes}
         )
-        year.store.set_replay_time(year.now)
-        monkeypatch.setattr(operate, "run_monitoring", lambda settings, now, days: plant(year.store, said, now))
+        days.store.set_replay_time(days.now)
+        monkeypatch.setattr(operate, "run_monitoring", lambda settings, now, days: plant(days.store, said, now))
         monkeypatch.setattr(operate.after_run.html_report, "write", lambda *_: None)
         return Operator(settings, trainer or Trainer())
 
@@ -194,17 +195,17 @@ def plant(store: Store, said: Diagnosis, now: Any) -> MonitoringRun:
     return found
 
 
-def actions(year: Year) -> list[str]:
-    return [one["action"] for one in year.store.history(problem.NAME)]
+def actions(days: Days) -> list[str]:
+    return [line["action"] for line in days.store.history(problem.NAME)]
 
 
-def test_a_concept_drift_is_trained_for_and_its_candidate_is_rolled_out(year: Year, operated: Any) -> None:
+def test_a_concept_drift_is_trained_for_and_its_candidate_is_rolled_out(days: Days, operated: Any) -> None:
     trainer = Trainer()
     operator = operated(CHANGE, trainer)
     operator.cycle()
     (order,) = trainer.orders
     assert order.evidence["cause"] == "concept drift"
-    assert actions(year)[1:] == [
+    assert actions(days)[1:] == [
         audit.ALLOWED,
         "promote to challenger",
         "train: gate pass",
@@ -212,105 +213,105 @@ def test_a_concept_drift_is_trained_for_and_its_candidate_is_rolled_out(year: Ye
         "rollout: blessed",
         "rollout: shadow",
     ]
-    assert (year.route.champion, year.route.challenger, year.route.mode) == ("1", "2", "shadow")
-    while year.route.champion == "1":
-        assert year.day < 12
-        year.pass_day()
-        year.store.set_replay_time(year.now)
+    assert (days.route.champion, days.route.challenger, days.route.mode) == ("1", "2", "shadow")
+    while days.route.champion == "1":
+        assert days.day < 12
+        days.pass_day()
+        days.store.set_replay_time(days.now)
         operator.cycle()
-    assert (year.route.champion, year.route.previous) == ("2", "1")
+    assert (days.route.champion, days.route.previous) == ("2", "1")
     assert len(trainer.orders) == 1
 
 
 @pytest.mark.parametrize("said", [FAULT, NOTHING, SHIFT, UNSURE], ids=lambda said: said.cause)
-def test_whatever_is_no_concept_drift_is_never_trained_for(year: Year, operated: Any, said: Diagnosis) -> None:
+def test_whatever_is_no_concept_drift_is_never_trained_for(days: Days, operated: Any, said: Diagnosis) -> None:
     trainer = Trainer()
     operator = operated(said, trainer, triggers="monitoring, schedule", schedule_days=0.5 if said is FAULT else 99.0)
-    year.store.record(problem.NAME, Change("t", "train: gate pass", "", year.now - timedelta(days=2), {}))
+    days.store.record(problem.NAME, Change("t", "train: gate pass", "", days.now - timedelta(days=2), {}))
     for _ in range(5):
-        year.pass_day()
-        year.store.set_replay_time(year.now)
+        days.pass_day()
+        days.store.set_replay_time(days.now)
         operator.cycle()
     assert trainer.orders == []
-    assert actions(year).count("operate: quarantine") == (5 if said is FAULT else 0)
+    assert actions(days).count("operate: quarantine") == (5 if said is FAULT else 0)
 
 
-def test_a_change_that_lasts_costs_at_most_the_budget_and_then_a_person_is_asked_for(year: Year, operated: Any) -> None:
+def test_a_change_that_lasts_costs_at_most_the_budget_and_then_a_person_is_asked_for(days: Days, operated: Any) -> None:
     trainer = Trainer("fail", 3)
     operator = operated(CHANGE, trainer, cooldown_days=1.0, max_rejected=99, max_trainings=3, period_days=28.0)
     for _ in range(28):
-        year.today += pd.Timedelta("1D")
-        year.store.set_replay_time(year.now)
+        days.today += pd.Timedelta("1D")
+        days.store.set_replay_time(days.now)
         operator.cycle()
     assert len(trainer.orders) == 3
-    assert year.route.champion == "1"
+    assert days.route.champion == "1"
 
 
 def test_after_too_many_rejected_candidates_one_ticket_asks_for_a_person_who_closes_it(
-    year: Year, operated: Any, monkeypatch: pytest.MonkeyPatch
+    days: Days, operated: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     operator = operated(CHANGE, Trainer("fail", 3), cooldown_days=1.0, max_rejected=2, max_trainings=9)
     for _ in range(6):
-        year.today += pd.Timedelta("1D")
-        year.store.set_replay_time(year.now)
+        days.today += pd.Timedelta("1D")
+        days.store.set_replay_time(days.now)
         operator.cycle()
-    asked = [one for one in tickets.open_tickets(year.store) if one["incident"].startswith(tickets.GOVERNOR)]
+    asked = [line for line in tickets.open_tickets(days.store) if line["incident"].startswith(tickets.GOVERNOR)]
     assert len(asked) == 1
     assert "reset" in asked[0]["body"]
-    monkeypatch.setenv("MLOPS_HOME", str(year.settings.home))
+    monkeypatch.setenv("MLOPS_HOME", str(days.settings.home))
     assert main(["reset", "--reason", "the data were mended"]) == 0
-    assert not [one for one in tickets.open_tickets(year.store) if one["incident"].startswith(tickets.GOVERNOR)]
+    assert not [line for line in tickets.open_tickets(days.store) if line["incident"].startswith(tickets.GOVERNOR)]
 
 
-def test_a_training_that_crashes_is_said_once_and_not_tried_for_ever(year: Year, operated: Any) -> None:
+def test_a_training_that_crashes_is_said_once_and_not_tried_for_ever(days: Days, operated: Any) -> None:
     trainer = Trainer(code=1)
     operator = operated(CHANGE, trainer)
     for _ in range(3):
         operator.cycle()
     assert len(trainer.orders) == 1
-    assert "train: crashed" in actions(year)
+    assert "train: crashed" in actions(days)
 
 
-def test_a_bad_release_is_rolled_back_and_a_recurring_concept_goes_through_a_rollout(year: Year, operated: Any) -> None:
+def test_a_bad_release_is_rolled_back_and_a_recurring_concept_goes_through_a_rollout(days: Days, operated: Any) -> None:
     operator = operated(replace(RELEASE, version="3"))
     operator.cycle()
-    assert year.route.champion == "3"
+    assert days.route.champion == "3"
     operator = operated(replace(RETURN, version="2"))
-    year.today += pd.Timedelta("1D")
-    year.store.set_replay_time(year.now)
+    days.today += pd.Timedelta("1D")
+    days.store.set_replay_time(days.now)
     operator.cycle()
-    assert (year.route.champion, year.route.challenger, year.route.mode) == ("3", "2", "shadow")
+    assert (days.route.champion, days.route.challenger, days.route.mode) == ("3", "2", "shadow")
 
 
-def test_only_one_loop_acts(year: Year, operated: Any) -> None:
+def test_only_one_loop_acts(days: Days, operated: Any) -> None:
     operator = operated(CHANGE)
-    with leases.hold(year.store, f"operate {problem.NAME}", 30), pytest.raises(LeaseHeld):
+    with leases.hold(days.store, f"operate {problem.NAME}", 30), pytest.raises(LeaseHeld):
         operator.cycle()
-    assert len(actions(year)) == 1
+    assert len(actions(days)) == 1
 
 
-def test_too_many_rollbacks_are_said_once_and_wait_for_a_person(year: Year, operated: Any) -> None:
+def test_too_many_rollbacks_are_said_once_and_wait_for_a_person(days: Days, operated: Any) -> None:
     operator = operated(CHANGE, max_rollbacks=0)
     for _ in range(3):
         operator.cycle()
-    assert actions(year).count(next_action.REFUSED) == 1
-    assert year.route.mode is None
-    (ticket,) = [one for one in tickets.open_tickets(year.store) if one["incident"].startswith(tickets.GOVERNOR)]
+    assert actions(days).count(next_action.REFUSED) == 1
+    assert days.route.mode is None
+    (ticket,) = [line for line in tickets.open_tickets(days.store) if line["incident"].startswith(tickets.GOVERNOR)]
     assert "a person must look" in ticket["body"]
 
 
 def test_after_a_person_has_looked_a_refused_candidate_is_tried_again(
-    year: Year, operated: Any, monkeypatch: pytest.MonkeyPatch
+    days: Days, operated: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     operated(CHANGE, max_rollbacks=0).cycle()
-    monkeypatch.setenv("MLOPS_HOME", str(year.settings.home))
+    monkeypatch.setenv("MLOPS_HOME", str(days.settings.home))
     assert main(["reset", "--reason", "the candidate is fine"]) == 0
     operated(CHANGE).cycle()
-    assert (year.route.challenger, year.route.mode) == ("2", "shadow")
+    assert (days.route.challenger, days.route.mode) == ("2", "shadow")
 
 
-def test_files_with_outcomes_are_taken_in_and_put_aside(year: Year, operated: Any) -> None:
-    inbox = year.settings.home / "outcomes"
+def test_files_with_outcomes_are_taken_in_and_put_aside(days: Days, operated: Any) -> None:
+    inbox = days.settings.home / "outcomes"
     inbox.mkdir()
     (inbox / "today.csv").write_text("id,value\n0-0,1\nnobody,0\n")
     (did, *_) = operated(NOTHING).cycle()
@@ -327,28 +328,28 @@ def broken(*_: Any, **__: Any) -> Any:
 
 @pytest.mark.parametrize("fault", ["a file of outcomes", "the monitoring", "the report", "the triggers"])
 def test_a_bad_canary_is_rolled_back_whatever_else_fails(
-    year: Year, operated: Any, monkeypatch: pytest.MonkeyPatch, fault: str
+    days: Days, operated: Any, monkeypatch: pytest.MonkeyPatch, fault: str
 ) -> None:
-    year.start()
-    year.until("canary")
-    year.sometimes = 1.0
-    year.pass_day()
+    days.start()
+    days.until("canary")
+    days.sometimes = 1.0
+    days.pass_day()
     operator = operated(NOTHING, triggers="schedule")
     if fault == "a file of outcomes":
-        (year.settings.home / "outcomes").mkdir()
-        (year.settings.home / "outcomes" / "a.parquet").write_bytes(b"x")
+        (days.settings.home / "outcomes").mkdir()
+        (days.settings.home / "outcomes" / "a.parquet").write_bytes(b"x")
     else:
         what = {"the monitoring": "observe", "the report": "follow_up.report.write", "the triggers": "due"}[fault]
         monkeypatch.setattr(f"level2_cicd.control_loop.operate.{what}", broken)
     did = operator.cycle()
     assert "rolled back" in did[-1], did
-    assert (year.route.champion, year.route.mode) == ("1", None)
-    (ticket,) = [one for one in tickets.open_tickets(year.store) if one["incident"].startswith(tickets.GOVERNOR)]
+    assert (days.route.champion, days.route.mode) == ("1", None)
+    (ticket,) = [line for line in tickets.open_tickets(days.store) if line["incident"].startswith(tickets.GOVERNOR)]
     assert ("a.parquet" if fault == "a file of outcomes" else "no space left") in ticket["body"]
 
 
-def test_a_refused_file_of_outcomes_does_not_keep_the_next_one_waiting(year: Year, operated: Any) -> None:
-    inbox = year.settings.home / "outcomes"
+def test_a_refused_file_of_outcomes_does_not_keep_the_next_one_waiting(days: Days, operated: Any) -> None:
+    inbox = days.settings.home / "outcomes"
     inbox.mkdir()
     (inbox / "a.parquet").write_bytes(b"x")
     (inbox / "b.csv").write_text("id,value\n0-0,1\n")
@@ -359,63 +360,63 @@ def test_a_refused_file_of_outcomes_does_not_keep_the_next_one_waiting(year: Yea
     assert not [file for file in inbox.iterdir() if file.is_file()]
 
 
-def damage(year: Year, version: str) -> None:
-    (year.settings.home / "bundles" / problem.NAME / version / MANIFEST).write_text("{}")
+def damage(days: Days, version: str) -> None:
+    (days.settings.home / "bundles" / problem.NAME / version / MANIFEST).write_text("{}")
 
 
-def test_a_bad_release_is_rolled_back_though_a_damaged_challenger_waits(year: Year, operated: Any) -> None:
-    set_route(year.settings, champion="1", challenger="2")
-    damage(year, "2")
+def test_a_bad_release_is_rolled_back_though_a_damaged_challenger_waits(days: Days, operated: Any) -> None:
+    set_route(days.settings, champion="1", challenger="2")
+    damage(days, "2")
     operated(replace(RELEASE, version="3")).cycle()
-    assert (year.route.champion, year.route.challenger) == ("3", None)
+    assert (days.route.champion, days.route.challenger) == ("3", None)
 
 
-def test_a_damaged_challenger_is_refused_once_and_the_diagnosis_is_answered(year: Year, operated: Any) -> None:
-    set_route(year.settings, champion="1", challenger="2")
-    damage(year, "2")
+def test_a_damaged_challenger_is_refused_once_and_the_diagnosis_is_answered(days: Days, operated: Any) -> None:
+    set_route(days.settings, champion="1", challenger="2")
+    damage(days, "2")
     operator = operated(FAULT)
     operator.cycle()
     operator.cycle()
-    assert actions(year).count(next_action.REFUSED) == 1
-    assert actions(year).count("operate: quarantine") == 1
+    assert actions(days).count(next_action.REFUSED) == 1
+    assert actions(days).count("operate: quarantine") == 1
 
 
-def test_a_rollout_that_waits_for_a_person_does_not_keep_a_bad_release_serving(year: Year, operated: Any) -> None:
-    controller.start(year.settings, "2", "a test", now=year.now)
-    controller.stop(year.settings, "let me look", year.now)
+def test_a_rollout_that_waits_for_a_person_does_not_keep_a_bad_release_serving(days: Days, operated: Any) -> None:
+    advance.start(days.settings, "2", "a test", now=days.now)
+    by_hand.stop(days.settings, "let me look", days.now)
     operated(replace(RELEASE, version="3")).cycle()
-    assert (year.route.champion, year.route.challenger, year.route.mode) == ("3", None, None)
-    assert year.store.rollout(problem.NAME) is None
+    assert (days.route.champion, days.route.challenger, days.route.mode) == ("3", None, None)
+    assert days.store.rollout(problem.NAME) is None
 
 
-def test_where_the_version_before_is_damaged_an_earlier_champion_serves(year: Year, operated: Any) -> None:
+def test_where_the_version_before_is_damaged_an_earlier_champion_serves(days: Days, operated: Any) -> None:
     for version in ("3", "2", "1"):
-        Registry(year.settings).promote(version, "champion", "a test")
-    damage(year, "2")
+        Registry(days.settings).promote(version, "champion", "a test")
+    damage(days, "2")
     operated(replace(RELEASE, version="2")).cycle()
-    assert year.route.champion == "3"
-    assert "not version 2" in year.store.history(problem.NAME)[-1]["reason"]
+    assert days.route.champion == "3"
+    assert "not version 2" in days.store.history(problem.NAME)[-1]["reason"]
 
 
-def test_where_no_version_can_be_gone_back_to_a_person_is_asked_for_once(year: Year, operated: Any) -> None:
-    damage(year, "2")
+def test_where_no_version_can_be_gone_back_to_a_person_is_asked_for_once(days: Days, operated: Any) -> None:
+    damage(days, "2")
     operator = operated(replace(RELEASE, version="2"))
     operator.cycle()
     operator.cycle()
-    assert year.route.champion == "1"
-    assert actions(year).count(next_action.REFUSED) == 1
+    assert days.route.champion == "1"
+    assert actions(days).count(next_action.REFUSED) == 1
 
 
-def test_where_the_monitoring_may_not_order_a_training_a_concept_drift_is_noted(year: Year, operated: Any) -> None:
+def test_where_the_monitoring_may_not_order_a_training_a_concept_drift_is_noted(days: Days, operated: Any) -> None:
     trainer = Trainer()
     operator = operated(CHANGE, trainer, triggers="schedule")
     operator.cycle()
     operator.cycle()
     assert trainer.orders == []
-    assert actions(year)[1:] == ["operate: note"]
+    assert actions(days)[1:] == ["operate: note"]
 
 
-def test_an_order_whose_training_is_skipped_waits_for_the_next_cycle(year: Year, operated: Any) -> None:
+def test_an_order_whose_training_is_skipped_waits_for_the_next_cycle(days: Days, operated: Any) -> None:
     class Busy(Trainer):
         def __call__(self, settings: Settings, order: Order) -> int:
             self.orders.append(order)
@@ -425,26 +426,26 @@ def test_an_order_whose_training_is_skipped_waits_for_the_next_cycle(year: Year,
     operator = operated(CHANGE, busy)
     operator.cycle()
     assert len(busy.orders) == 1
-    assert not [action for action in actions(year) if action.startswith("train: ")]
+    assert not [action for action in actions(days) if action.startswith("train: ")]
     operator.train = Trainer()
     operator.cycle()
     assert operator.train.orders == busy.orders
-    assert year.route.mode == "shadow"
+    assert days.route.mode == "shadow"
 
 
-def test_a_person_s_training_does_not_count_as_the_loop_s(year: Year, operated: Any) -> None:
+def test_a_person_s_training_does_not_count_as_the_loop_s(days: Days, operated: Any) -> None:
     trainer = Trainer("fail", 3)
     operator = operated(NOTHING, trainer)
     retraining_budget.overrule(
         operator.settings, triggers.by_hand(operator.settings, "release", "a new pipeline").as_dict()
     )
-    year.store.record(problem.NAME, Change("somebody", "train: gate pass", "", year.now, {"order": None}))
+    days.store.record(problem.NAME, Change("somebody", "train: gate pass", "", days.now, {"order": None}))
     operator.cycle()
     assert [order.trigger for order in trainer.orders] == ["release"]
 
 
 def test_the_ticket_of_a_pass_that_was_killed_before_it_is_opened_by_the_next_cycle(
-    year: Year, operated: Any, monkeypatch: pytest.MonkeyPatch
+    days: Days, operated: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     operator = operated(FAULT)
     with monkeypatch.context() as patch:
@@ -452,16 +453,16 @@ def test_the_ticket_of_a_pass_that_was_killed_before_it_is_opened_by_the_next_cy
         operator.cycle()
     operator.cycle()
     operator.cycle()
-    (ticket,) = [one for one in tickets.open_tickets(year.store) if one["incident"].startswith("data fault")]
+    (ticket,) = [line for line in tickets.open_tickets(days.store) if line["incident"].startswith("data fault")]
     assert ticket["seen"] == 1
 
 
 # ---- the other triggers
 
 
-def test_the_calendar_asks_when_it_is_told_to_and_once_a_day(year: Year, operated: Any) -> None:
+def test_the_calendar_asks_when_it_is_told_to_and_once_a_day(days: Days, operated: Any) -> None:
     trainer = Trainer("fail", 3)
-    year.store.record(problem.NAME, Change("t", "train: gate pass", "", year.now - timedelta(days=40), {}))
+    days.store.record(problem.NAME, Change("t", "train: gate pass", "", days.now - timedelta(days=40), {}))
     operated(NOTHING, trainer).cycle()
     assert trainer.orders == []
     operator = operated(NOTHING, trainer, triggers="schedule")
@@ -471,9 +472,9 @@ def test_the_calendar_asks_when_it_is_told_to_and_once_a_day(year: Year, operate
 
 
 @pytest.mark.flights
-def test_a_month_of_new_outcomes_asks_when_it_is_told_to(year: Year, operated: Any, cache: Path) -> None:
+def test_a_month_of_new_outcomes_asks_when_it_is_told_to(days: Days, operated: Any, cache: Path) -> None:
     trainer = Trainer("fail", 3)
-    year.today = pd.Timestamp("2013-05-06", tz=problem.TIMEZONE).tz_convert("UTC")
+    days.today = pd.Timestamp("2013-05-06", tz=problem.TIMEZONE).tz_convert("UTC")
     operator = operated(NOTHING, trainer, triggers="new data")
     operator.cycle()
     operator.cycle()
@@ -482,7 +483,7 @@ def test_a_month_of_new_outcomes_asks_when_it_is_told_to(year: Year, operated: A
 
 
 @pytest.mark.parametrize("trigger", situation_module.BY_HAND)
-def test_what_a_person_orders_is_trained_whatever_the_governor_thinks(year: Year, operated: Any, trigger: str) -> None:
+def test_what_a_person_orders_is_trained_whatever_the_governor_thinks(days: Days, operated: Any, trigger: str) -> None:
     trainer = Trainer()
     operator = operated(NOTHING, trainer, max_trainings=0, cooldown_days=99.0)
     retraining_budget.overrule(operator.settings, triggers.by_hand(operator.settings, trigger, "I want it").as_dict())
@@ -508,9 +509,9 @@ from pathlib import Path
 from level1_pipeline.settings import Settings
 from level1_pipeline.store.database import Store
 from level2_cicd.control_loop import operate
-from tests.level2_cicd.control_loop.test_operate import SAID, Trainer, plant
+from tests.level2_cicd.control_loop.test_operate import DIAGNOSES, Trainer, plant
 
-home, spare, now, said = Path(sys.argv[1]), Path(sys.argv[2]), sys.argv[3], SAID[sys.argv[4]]
+home, spare, now, said = Path(sys.argv[1]), Path(sys.argv[2]), sys.argv[3], DIAGNOSES[sys.argv[4]]
 operate.run_monitoring = lambda settings, now, days: plant(Store(settings.operations), said, now)
 operate.after_run.html_report.write = lambda *_: None
 
@@ -557,30 +558,33 @@ for limit in range(500):
 """
 
 
-SAID = {one.cause: one for one in (CHANGE, FAULT, SHIFT, replace(RELEASE, version="3"), replace(RETURN, version="2"))}
+DIAGNOSES = {
+    diagnosis.cause: diagnosis
+    for diagnosis in (CHANGE, FAULT, SHIFT, replace(RELEASE, version="3"), replace(RETURN, version="2"))
+}
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("said", SAID)
+@pytest.mark.parametrize("said", DIAGNOSES)
 def test_killed_at_any_write_of_a_cycle_the_next_one_ends_where_an_unharmed_one_does(
-    year: Year, tmp_path: Path, said: str
+    days: Days, tmp_path: Path, said: str
 ) -> None:
-    year.store.close()
+    days.store.close()
     spare = tmp_path / "spare"
-    subprocess.run(["cp", "-r", str(year.settings.home), str(spare)], check=True)
+    subprocess.run(["cp", "-r", str(days.settings.home), str(spare)], check=True)
     environment = {name: value for name, value in os.environ.items() if not name.startswith("MLOPS_")}
     told = subprocess.run(
-        [sys.executable, "-c", KILLED, str(year.settings.home), str(spare), year.now.isoformat(), said],
+        [sys.executable, "-c", KILLED, str(days.settings.home), str(spare), days.now.isoformat(), said],
         cwd=ROOT,
         env=environment | {"PYTHONPATH": str(ROOT)},
         capture_output=True,
         text=True,
     )
     assert told.returncode == 0, told.stderr
-    *killed, unharmed = [json.loads(one) for one in told.stdout.splitlines()]
+    *killed, unharmed = [json.loads(line) for line in told.stdout.splitlines()]
     assert not unharmed["killed"]
     assert len(killed) > 10
-    for one in killed:
-        assert one["killed"]
-        assert one["again"] == [[False, 0], [False, 0]], one
-        assert one["end"] == unharmed["end"], one
+    for line in killed:
+        assert line["killed"]
+        assert line["again"] == [[False, 0], [False, 0]], line
+        assert line["end"] == unharmed["end"], line

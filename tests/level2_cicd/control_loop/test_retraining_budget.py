@@ -23,10 +23,10 @@ from level2_cicd.control_loop import retraining_budget, training_job, triggers
 from level2_cicd.control_loop.retraining_budget import Need, may_train
 from level2_cicd.control_loop.situation import Order
 from level2_cicd.control_loop.triggers import order_for
-from level2_cicd.rollout.policy import SHADOW, Step
+from level2_cicd.rollout.states import SHADOW, Step
 from monitoring.data import prediction_window
-from tests.level2_cicd.conftest import ROWS_A_DAY, Year
 from tests.support import monitoring_runs
+from tests.support.days import ROWS_A_DAY, Days
 
 NOW = datetime(2013, 7, 1, 4, tzinfo=UTC)
 POLICY = RetrainingPolicy()
@@ -104,7 +104,7 @@ def test_a_drift_that_lasts_a_year_costs_at_most_the_budget_of_each_period(endin
 
 
 def test_a_cooldown_longer_than_the_period_of_the_budgets_holds() -> None:
-    patient = replace(POLICY, cooldown_days=60.0)
+    patient = POLICY.model_copy(update={"cooldown_days": 60.0})
     for days in (29, 59):
         assert "cooling down" in may_train([line("train: gate pass", days)], NEED, patient, NOW).reason
     assert may_train([line("train: gate pass", 60)], NEED, patient, NOW).allowed
@@ -116,8 +116,8 @@ def test_each_answer_stands_in_the_audit_log_with_its_figures(home: Settings) ->
         assert not retraining_budget.ask(home, replace(NEED, dollars=dollars), NOW + timedelta(days=7)).allowed
     allowed, *refused = Store(home.operations).history(problem.NAME)
     assert (allowed["action"], allowed["evidence"]["figures"]["dollars"]) == (ALLOWED, 500.0)
-    assert [(one["action"], one["evidence"]["refused_by"]) for one in refused] == [(audit.REFUSED, "dollars")] * 2
-    assert [one["evidence"]["figures"]["dollars"] for one in refused] == [5.0, 6.0]
+    assert [(line["action"], line["evidence"]["refused_by"]) for line in refused] == [(audit.REFUSED, "dollars")] * 2
+    assert [line["evidence"]["figures"]["dollars"] for line in refused] == [5.0, 6.0]
 
 
 def test_of_many_that_ask_at_once_one_may_train(home: Settings) -> None:
@@ -164,25 +164,25 @@ def test_the_loss_is_what_decisions_cost_beyond_what_the_scores_promised() -> No
 
 
 @pytest.fixture
-def lived(year: Year) -> Year:
+def lived(days: Days) -> Days:
     """Nine days that the champion answered badly, on the clock of their end."""
     for _ in range(9):
-        year.pass_day()
-    year.settings = year.settings.changed({"clock": year.now.isoformat(), "min_new_outcomes": 0})
-    return year
+        days.pass_day()
+    days.settings = days.settings.changed({"clock": days.now.isoformat(), "min_new_outcomes": 0})
+    return days
 
 
-def asked(year: Year, order: Order) -> Need:
-    return training_job.need(year.settings, year.store, order)
+def asked(days: Days, order: Order) -> Need:
+    return training_job.need(days.settings, days.store, order)
 
 
-def changed(year: Year, **figures: float) -> Order:
+def changed(days: Days, **figures: float) -> Order:
     """What the monitoring asks for after a concept drift with these figures."""
-    return order_for(year.settings, replace(monitoring_runs.a_pass(monitoring_runs.CHANGE), figures=figures))
+    return order_for(days.settings, replace(monitoring_runs.a_pass(monitoring_runs.CHANGE), figures=figures))
 
 
 @pytest.mark.flights  # about its costs
-def test_a_change_of_the_rate_alone_is_weighed_in_dollars_and_may_train(lived: Year) -> None:
+def test_a_change_of_the_rate_alone_is_weighed_in_dollars_and_may_train(lived: Days) -> None:
     order = changed(lived, excess=0.03, excess_over=-0.002, bias_over=0.1)
     need = asked(lived, order)
     answer = may_train([], need, lived.settings.retraining, lived.now)
@@ -195,26 +195,26 @@ def test_a_change_of_the_rate_alone_is_weighed_in_dollars_and_may_train(lived: Y
     assert not may_train([], replace(need, dollars=12.0), POLICY, lived.now).allowed
 
 
-def test_a_drop_is_that_of_the_windows_on_which_the_diagnosis_rests(lived: Year) -> None:
+def test_a_drop_is_that_of_the_windows_on_which_the_diagnosis_rests(lived: Days) -> None:
     order = changed(lived, excess=-0.01, excess_over=0.02, bias_over=0.1)
     need = replace(asked(lived, order), dollars=None)
     assert (order.trigger, need.drop) == (triggers.PERFORMANCE, 0.02)
     assert may_train([], need, lived.settings.retraining, lived.now).allowed
 
 
-def test_the_calendar_and_new_data_are_not_weighed_in_dollars(lived: Year) -> None:
+def test_the_calendar_and_new_data_are_not_weighed_in_dollars(lived: Days) -> None:
     for trigger in (triggers.SCHEDULE, triggers.NEW_DATA):
         need = asked(lived, Order(trigger, "", lived.now.isoformat(), {"cause": trigger}))
         assert (need.drop, need.dollars) == (None, None)
 
 
-def test_without_answers_in_the_window_nobody_knows_what_a_change_costs(year: Year) -> None:
-    year.settings = year.settings.changed({"clock": year.now.isoformat()})
-    assert asked(year, changed(year, excess_over=0.02)).dollars is None
+def test_without_answers_in_the_window_nobody_knows_what_a_change_costs(days: Days) -> None:
+    days.settings = days.settings.changed({"clock": days.now.isoformat()})
+    assert asked(days, changed(days, excess_over=0.02)).dollars is None
 
 
 @pytest.mark.flights  # about its costs
-def test_rows_in_quarantine_cost_nothing(lived: Year) -> None:
+def test_rows_in_quarantine_cost_nothing(lived: Days) -> None:
     order = changed(lived, excess_over=0.02)
     before = asked(lived, order).dollars
     _set_apart(lived, lived.now - timedelta(days=7), lived.now - timedelta(days=4))
@@ -226,14 +226,14 @@ def test_rows_in_quarantine_cost_nothing(lived: Year) -> None:
     assert asked(lived, order).dollars is None
 
 
-def _set_apart(year: Year, start: datetime, end: datetime) -> None:
-    span = {"problem": problem.NAME, "start": start, "end": end, "slice": "", "reason": "a test", "at": year.now}
-    with year.store.engine.begin() as connection:
+def _set_apart(days: Days, start: datetime, end: datetime) -> None:
+    span = {"problem": problem.NAME, "start": start, "end": end, "slice": "", "reason": "a test", "at": days.now}
+    with days.store.engine.begin() as connection:
         connection.execute(sa.insert(quarantine), span)
 
 
 @pytest.mark.flights  # about its costs
-def test_a_sample_of_a_large_log_stands_for_all_of_its_rows(lived: Year, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_sample_of_a_large_log_stands_for_all_of_its_rows(lived: Days, monkeypatch: pytest.MonkeyPatch) -> None:
     order = changed(lived, excess_over=0.02)
     exact = asked(lived, order).dollars
     monkeypatch.setattr(prediction_window, "CAP", 1000)
@@ -241,7 +241,7 @@ def test_a_sample_of_a_large_log_stands_for_all_of_its_rows(lived: Year, monkeyp
 
 
 @pytest.mark.parametrize("verdict", ["pass", "fail", "inconclusive", "error"])
-def test_new_outcomes_are_those_that_the_last_judged_training_could_not_have(lived: Year, verdict: str) -> None:
+def test_new_outcomes_are_those_that_the_last_judged_training_could_not_have(lived: Days, verdict: str) -> None:
     """A candidate that was rejected would only be made once more of the same rows."""
     order = Order(triggers.SCHEDULE, "", lived.now.isoformat(), {"cause": triggers.SCHEDULE})
     matured = sum(12 + 24 * days >= problem.GATE["maturity_hours"] for days in range(9)) * ROWS_A_DAY
@@ -261,16 +261,16 @@ def test_new_outcomes_are_those_that_the_last_judged_training_could_not_have(liv
 # ---- what a person may do
 
 
-def test_a_person_ends_the_count_of_rollbacks_too(year: Year, monkeypatch: pytest.MonkeyPatch) -> None:
-    year.store.set_replay_time(year.now)
+def test_a_person_ends_the_count_of_rollbacks_too(days: Days, monkeypatch: pytest.MonkeyPatch) -> None:
+    days.store.set_replay_time(days.now)
     for _ in range(3):
-        year.store.record(problem.NAME, Change("loop", "rollout: rolled back", "worse", year.now, {}))
+        days.store.record(problem.NAME, Change("loop", "rollout: rolled back", "worse", days.now, {}))
     with pytest.raises(PromotionRefused, match="3 rollouts were rolled back in a row"):
-        year.start(automatic=True)
-    for name, value in {"HOME": year.settings.home, "CLOCK": "replay"}.items():
+        days.start(automatic=True)
+    for name, value in {"HOME": days.settings.home, "CLOCK": "replay"}.items():
         monkeypatch.setenv(f"MLOPS_{name}", str(value))
     assert main(["reset", "--reason", "the fault was in the feed"]) == 0
-    assert year.start(automatic=True).step == Step(SHADOW)
+    assert days.start(automatic=True).step == Step(SHADOW)
 
 
 def test_the_triggers_that_are_on_are_those_that_the_settings_name(home: Settings) -> None:

@@ -19,8 +19,7 @@ from level1_pipeline.store.database import Store
 from level1_pipeline.store.outcomes import Reported, keep
 from level1_pipeline.store.routes import Route
 from level2_cicd.control_loop import retraining_budget
-from level2_cicd.rollout import checks as rollout_checks
-from level2_cicd.rollout import queries
+from level2_cicd.rollout import alarms, quality, queries
 from level2_cicd.rollout.queries import Arm, Counts
 from serving.errors import Refusal
 from serving.models.loaded_model import Model
@@ -68,7 +67,7 @@ def table(days: int, gains: list[float]) -> pd.DataFrame:
     ],
 )
 def test_a_regression_is_judged_in_shadow_by_the_same_rule(gains: list[float], verdict: str) -> None:
-    checks, days = rollout_checks.quality(table(len(gains), gains), POLICY)
+    checks, days = quality.quality(table(len(gains), gains), POLICY)
     outcomes = {check.status for check in checks}
     assert days == len(gains)
     assert max(outcomes, key=gate.SEVERITY.index) == verdict, checks
@@ -77,13 +76,13 @@ def test_a_regression_is_judged_in_shadow_by_the_same_rule(gains: list[float], v
 @pytest.mark.usefixtures("regression")
 def test_gross_harm_of_a_regression_has_no_calibration_and_its_costs_are_not_applicable() -> None:
     y = np.linspace(0, 20, 200)
-    assert rollout_checks.harm(y, y + 1.2, y + 1.0, POLICY).status == "pass"
-    assert rollout_checks.harm(y, y + 3.0, y + 1.0, POLICY).status == "fail"
+    assert alarms.harm(y, y + 1.2, y + 1.0, POLICY).status == "pass"
+    assert alarms.harm(y, y + 3.0, y + 1.0, POLICY).status == "fail"
     assert retraining_budget.dollars_lost(y, y) is None
 
 
 def test_too_few_outcomes_show_no_harm_and_say_who_waits_for_them() -> None:
-    check = rollout_checks.harm(np.zeros(99), np.zeros(99), np.zeros(99), POLICY)
+    check = alarms.harm(np.zeros(99), np.zeros(99), np.zeros(99), POLICY)
     assert "the bake waits" in check.message
 
 
@@ -97,7 +96,7 @@ def test_too_few_outcomes_show_no_harm_and_say_who_waits_for_them() -> None:
     ],
 )
 def test_one_failure_in_a_thousand_is_allowed(mine: Counts, outcome: str) -> None:
-    assert rollout_checks.errors(mine, Counts(1000), POLICY).status == outcome
+    assert alarms.errors(mine, Counts(1000), POLICY).status == outcome
 
 
 class Crashing:
@@ -115,7 +114,7 @@ class Crashing:
 
 
 def asked(home: Settings, rows: pd.DataFrame, serving: Serving) -> Store:
-    """A store with the log of a service that was asked about each of the rows, one by one."""
+    """A store with the log of a service that was asked about each of the rows, one by line."""
     service = Service(home.changed({"clock": NOW.isoformat()}))  # its threads never run
     service.watcher.serving = serving
     for n, record in enumerate(schema.records(rows)):
@@ -145,7 +144,7 @@ def test_a_candidate_is_blamed_for_failing_where_the_champion_answers_and_only_t
     store = asked(home, rows.head(1000), Serving(Route("1", "2", mode, share), *models))
     mine, theirs = (queries.counts(store, Arm(*arm, NOW)) for arm in (("2", mode), ("1", "champion")))
     store.close()
-    check = rollout_checks.errors(mine, theirs, POLICY)
+    check = alarms.errors(mine, theirs, POLICY)
     assert check.status == outcome, check.message
     assert (theirs.errors > 0) == bool(champion.fails)
 
@@ -159,9 +158,9 @@ def test_harm_is_judged_on_the_cases_that_the_champion_can_score(
     serving = Serving(Route("1", "2", "canary", 1.0), Model("1", crashing, "", {}, {}), Model("2", mended, "", {}, {}))  # type: ignore[arg-type]
     store = asked(home, labelled, serving)
     keep(store, [Reported(f"{n}", float(value), NOW) for n, value in enumerate(labelled[problem.TARGET])], NOW)
-    monkeypatch.setattr(rollout_checks, "load_bundle", lambda _: crashing)
+    monkeypatch.setattr(alarms, "load_bundle", lambda _: crashing)
     later = NOW + timedelta(days=5)
-    check, cases = rollout_checks.canary_harm(store, Arm("2", "canary", NOW), home.home / "1", later, POLICY)
+    check, cases = alarms.canary_harm(store, Arm("2", "canary", NOW), home.home / "1", later, POLICY)
     store.close()
     assert check.status == "pass", check.message
     assert 200 < cases < 280, "the others broke the champion"
@@ -179,14 +178,14 @@ def test_failed_calls_say_nothing_about_speed(store: Store) -> None:
     found = queries.calls(store, Arm("1", "champion", NOW))
     store.close()
     assert found["rows"].sum() == 100
-    assert rollout_checks.latency(calls(26, 1, 200), found, POLICY).status == "pass"
+    assert alarms.latency(calls(26, 1, 200), found, POLICY).status == "pass"
 
 
 def test_a_distribution_is_judged_in_the_champions_standard_deviations() -> None:
     usual = Counts(1000, mean=0.2, sd=0.1)
-    assert rollout_checks.distribution(Counts(1000, mean=0.29, sd=0.1), usual, POLICY).status == "pass"
-    assert rollout_checks.distribution(Counts(1000, mean=0.31, sd=0.1), usual, POLICY).status == "fail"
-    assert rollout_checks.distribution(Counts(), usual, POLICY).status == "inconclusive"
+    assert alarms.distribution(Counts(1000, mean=0.29, sd=0.1), usual, POLICY).status == "pass"
+    assert alarms.distribution(Counts(1000, mean=0.31, sd=0.1), usual, POLICY).status == "fail"
+    assert alarms.distribution(Counts(), usual, POLICY).status == "inconclusive"
     assert math.isnan(Counts().mean)
 
 
@@ -207,18 +206,18 @@ def calls(ms: float, size: int, count: int) -> pd.DataFrame:
     ],
 )
 def test_latency_is_compared_for_calls_of_like_size(mine: pd.DataFrame, theirs: pd.DataFrame, outcome: str) -> None:
-    assert rollout_checks.latency(mine, theirs, POLICY).status == outcome
+    assert alarms.latency(mine, theirs, POLICY).status == outcome
 
 
 def test_one_slow_call_is_no_slow_model() -> None:
     mixed = pd.concat([calls(25, 1, 199), calls(9000, 1, 1)], ignore_index=True)
-    assert rollout_checks.latency(mixed, calls(25, 1, 200), POLICY).status == "pass"
+    assert alarms.latency(mixed, calls(25, 1, 200), POLICY).status == "pass"
 
 
 @pytest.mark.usefixtures("regression")
 def test_the_effect_per_arm_has_an_interval_or_is_called_underpowered() -> None:
     rows = table(4, [0.5, 0.52, 0.49, 0.5])
     arms = [rows.rename(columns={name: "score"}) for name in ("second", "first")]
-    assert "gain +0.5" in rollout_checks.effect(*arms)
-    assert "underpowered" not in rollout_checks.effect(*arms)
-    assert "underpowered, 1 whole days" in rollout_checks.effect(*(arm.head(300) for arm in arms))
+    assert "gain +0.5" in quality.effect(*arms)
+    assert "underpowered" not in quality.effect(*arms)
+    assert "underpowered, 1 whole days" in quality.effect(*(arm.head(300) for arm in arms))

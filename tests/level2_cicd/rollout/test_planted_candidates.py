@@ -24,9 +24,9 @@ from level1_pipeline.steps.fit import fit_model
 from level1_pipeline.store.database import Store
 from level1_pipeline.store.outcomes import Reported, keep
 from level1_pipeline.store.routes import Route
-from level2_cicd.rollout import controller
-from level2_cicd.rollout.policy import CHAMPION, ROLLED_BACK
+from level2_cicd.rollout import advance
 from level2_cicd.rollout.state_machine import Decision
+from level2_cicd.rollout.states import CHAMPION, ROLLED_BACK
 from serving.models.routing import in_canary
 from tests.serving.conftest import eventually, in_process, set_route
 from tests.support.planted import TYPE, Planted
@@ -79,7 +79,7 @@ class Load:
             self.trouble.append(repr(error))
             return
         known = answer.json() if answer.status_code == 200 else []
-        said = [(case["entity_id"], one["version"], one["arm"]) for case, one in zip(cases, known, strict=False)]
+        said = [(case["entity_id"], line["version"], line["arm"]) for case, line in zip(cases, known, strict=False)]
         self.answers.append(Answer(sent, time.monotonic(), answer.status_code, said))
 
 
@@ -142,17 +142,17 @@ class Stage:
     def roll_out(self) -> list[Decision]:
         """Start version 2 and live until its rollout is over."""
         self.store.set_replay_time(self.today.tz_convert("UTC").to_pydatetime())
-        decisions = [self.look(lambda: controller.start(self.settings, "2", "a test"))]
+        decisions = [self.look(lambda: advance.start(self.settings, "2", "a test"))]
         while decisions[-1].step.state not in (CHAMPION, ROLLED_BACK):
             assert len(decisions) < 20, decisions[-1].reason
             self.pass_day()
-            decisions.append(self.look(lambda: controller.advance(self.settings)))
+            decisions.append(self.look(lambda: advance.advance(self.settings)))
         time.sleep(0.5)
         return decisions
 
     def violations(self) -> list[str]:
         """Failed requests, and answers by a version or arm that no route of that time allowed."""
-        wrong = [*self.load.trouble, *(f"status {one.status}" for one in self.load.answers if one.status != 200)]
+        wrong = [*self.load.trouble, *(f"status {line.status}" for line in self.load.answers if line.status != 200)]
         for answer in self.load.answers:
             allowed = [
                 route
@@ -181,7 +181,7 @@ def bundles(rows: pd.DataFrame, tmp_path_factory: pytest.TempPathFactory) -> Ite
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(problem, "TRUSTED_TYPES", (*problem.TRUSTED_TYPES, TYPE))
 
-        def one(model: str, fault: str) -> Path:
+        def make(model: str, fault: str) -> Path:
             span = {"old": ("2013-01-01", "2013-01-31"), "new": ("2013-06-01", "2013-08-31")}[model]
             if model not in fitted:
                 fitted[model] = fit_model(known.loc[slice(*span)])
@@ -193,7 +193,7 @@ def bundles(rows: pd.DataFrame, tmp_path_factory: pytest.TempPathFactory) -> Ite
             write_bundle(target, wrapped, golden, info, pd.DataFrame({"day": ["2013-09-04"]}))
             return target
 
-        yield one
+        yield make
 
 
 @pytest.fixture
@@ -221,8 +221,8 @@ def stage(home: Settings, rows: pd.DataFrame, bundles: Callable[[str, str], Path
         client = served.__enter__()
         load = Load(str(client.base_url))
         thread = threading.Thread(target=load.run)
-        one = Stage(settings, rows, client, load)
-        one.routes.append((0.0, time.monotonic(), Route("1")))
+        running_stage = Stage(settings, rows, client, load)
+        running_stage.routes.append((0.0, time.monotonic(), Route("1")))
         local = rows[problem.EVENT_TIME] >= START
         first = rows[local].head(2)
         load.extra = [
@@ -231,7 +231,7 @@ def stage(home: Settings, rows: pd.DataFrame, bundles: Callable[[str, str], Path
         ]
         thread.start()
         running.extend([load, thread, served])
-        return one
+        return running_stage
 
     yield prepare
     if running:

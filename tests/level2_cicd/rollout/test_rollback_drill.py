@@ -13,12 +13,12 @@ from level1_pipeline.errors import LeaseLost
 from level1_pipeline.evaluation.gate import Check
 from level1_pipeline.registry import Registry
 from level1_pipeline.settings import Settings
-from level1_pipeline.store import leases
+from level1_pipeline.store import clock, leases
 from level1_pipeline.store.audit import Change
 from level1_pipeline.store.database import Store
 from level1_pipeline.store.routes import Route
 from level2_cicd.__main__ import main
-from level2_cicd.rollout import controller
+from level2_cicd.rollout import advance
 from level2_cicd.rollout.state_machine import Decision, Evidence
 from tests.serving.conftest import Models, eventually, in_process, set_route
 
@@ -44,7 +44,7 @@ def test_a_rollback_without_the_registry_brings_the_old_predictions_back_bit_for
     with in_process(served) as client:
 
         def scores() -> list[float]:
-            return [one["score"] for one in client.post("/predict", json=cases).json()]
+            return [line["score"] for line in client.post("/predict", json=cases).json()]
 
         def drill() -> None:
             codes.append(main(["rollback", "--reason", "a drill"]))
@@ -103,8 +103,8 @@ def test_a_person_waits_for_no_loop_that_looks_and_what_it_decided_meanwhile_is_
         assert go_on.wait(60)
         return Evidence((Check("quality", "pass", "better"),), 1000, 1000, 1000, 1000, 9)
 
-    monkeypatch.setattr(controller, "gather", slow)
-    loop = threading.Thread(target=lambda: decisions.append(controller.advance(served)))
+    monkeypatch.setattr(advance, "gather", slow)
+    loop = threading.Thread(target=lambda: decisions.append(advance.advance(served)))
     loop.start()
     assert looking.wait(60)
     command, code, wanted = EMERGENCIES.get(what or "", (None, 0, Route("2", "3", "canary", 0.05, "1")))
@@ -116,7 +116,9 @@ def test_a_person_waits_for_no_loop_that_looks_and_what_it_decided_meanwhile_is_
     assert Store(served.operations).route(problem.NAME) == wanted
     given = [line["action"] for line in Store(served.operations).history(problem.NAME)].count("rollout: canary 5 %")
     assert given == (what is None)
-    assert [one.kind if one else None for one in decisions] == [{None: "advance", "stop": "wait"}.get(what)]
+    assert [decision.kind if decision else None for decision in decisions] == [
+        {None: "advance", "stop": "wait"}.get(what)
+    ]
 
 
 @pytest.mark.parametrize("what", EMERGENCIES)
@@ -130,7 +132,7 @@ def test_a_holder_of_the_lease_that_was_killed_or_hangs_is_overruled_and_can_wri
     assert main([*command, "--reason", "an emergency"]) == code
     assert store.route(problem.NAME) == wanted
     with pytest.raises(LeaseLost):
-        store.change_route(problem.NAME, old, Change("the old one", "promote", "", served.now(), {}), champion="3")
+        store.change_route(problem.NAME, old, Change("the old one", "promote", "", clock.now(served), {}), champion="3")
     assert store.route(problem.NAME) == wanted
 
 

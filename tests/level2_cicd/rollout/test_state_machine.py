@@ -9,8 +9,8 @@ import pytest
 
 from level1_pipeline.evaluation.gate import Check, Status
 from level1_pipeline.settings import RolloutPolicy, Settings
-from level2_cicd.rollout.policy import (
-    ALARMS,
+from level2_cicd.rollout.state_machine import ALARMS, STOPPED, Decision, Evidence, Rollout, next_state
+from level2_cicd.rollout.states import (
     BAKE,
     BLESSED,
     CANARY,
@@ -20,7 +20,6 @@ from level2_cicd.rollout.policy import (
     SHADOW,
     Step,
 )
-from level2_cicd.rollout.state_machine import STOPPED, Decision, Evidence, State, next_state
 
 NOW = datetime(2013, 7, 1, 4, tzinfo=UTC)
 POLICY = RolloutPolicy(canary_shares=(0.25, 0.5))
@@ -36,9 +35,9 @@ PATH = [
 ]
 
 
-def at(step: Step, days: float = 1.0, waiting: str | None = None, approved: tuple[str, ...] = ()) -> State:
+def at(step: Step, days: float = 1.0, waiting: str | None = None, approved: tuple[str, ...] = ()) -> Rollout:
     since = NOW - timedelta(days=days)
-    return State("2", step, since, since, waiting, approved)
+    return Rollout("2", "1", step, since, since, since, waiting, approved)
 
 
 def seen(**changes: object) -> Evidence:
@@ -125,7 +124,7 @@ def test_a_canary_that_an_alarm_does_not_watch_goes_nowhere(asleep: str) -> None
 
 
 def test_a_step_that_needs_a_person_waits_for_as_long_as_it_takes_and_goes_on_when_approved() -> None:
-    policy = replace(POLICY, approvals=frozenset({CANARY}))
+    policy = POLICY.model_copy(update={"approvals": frozenset({CANARY})})
     decision = look(Step(SHADOW), policy=policy, days=400)
     assert (decision.kind, decision.step) == ("wait", Step(CANARY, 0.25))
     assert look(Step(SHADOW), policy=policy, approved=("canary 25 %",)).kind == "advance"
@@ -133,7 +132,7 @@ def test_a_step_that_needs_a_person_waits_for_as_long_as_it_takes_and_goes_on_wh
 
 
 def test_an_approval_waives_no_evidence() -> None:
-    policy = replace(POLICY, approvals=frozenset({CANARY}))
+    policy = POLICY.model_copy(update={"approvals": frozenset({CANARY})})
     assert look(Step(SHADOW), seen(days=1), policy, approved=("canary 25 %",)).kind == "stay"
     failed = seen(checks=(*QUIET, Check("quality", "fail", "worse")))
     assert look(Step(SHADOW), failed, policy, approved=("canary 25 %",)).kind == "roll back"

@@ -1,4 +1,4 @@
-"""The simulated year: what is sent, when, and the story that it must end in."""
+"""The simulated days: what is sent, when, and the story that it must end in."""
 
 from __future__ import annotations
 
@@ -24,8 +24,8 @@ from level2_cicd.simulation import replay
 from level2_cicd.simulation import story as summer
 from level2_cicd.simulation.replay import Fault, Traffic
 from serving.service.outcomes import unknown
-from tests.level2_cicd.conftest import Models, Year, set_route
-from tests.serving.conftest import ROOT, in_process, known_outcomes, logged
+from tests.serving.conftest import ROOT, Models, in_process, known_outcomes, logged, set_route
+from tests.support.days import Days
 
 pytestmark = pytest.mark.flights
 
@@ -114,10 +114,10 @@ def test_every_local_midnight_is_a_moment_also_after_the_clocks_were_changed(hom
     assert seen[-1] == day("2013-11-05")
 
 
-def test_traffic_counts_what_failed(year: Year, rows: pd.DataFrame) -> None:
+def test_traffic_counts_what_failed(days: Days, rows: pd.DataFrame) -> None:
     some = rows[rows[problem.TARGET].notna()].head(700)
-    year.store.set_replay_time(rows[problem.LABEL_TIME].max().to_pydatetime())
-    settings = year.settings.changed({"clock": "replay", "flush_seconds": 0.1})
+    days.store.set_replay_time(rows[problem.LABEL_TIME].max().to_pydatetime())
+    settings = days.settings.changed({"clock": "replay", "flush_seconds": 0.1})
     with in_process(settings) as client:
         traffic = Traffic(str(client.base_url))
         traffic.predict(some)
@@ -130,14 +130,14 @@ def test_traffic_counts_what_failed(year: Year, rows: pd.DataFrame) -> None:
         assert [reason[:13] for reason in traffic.reasons] == ["predict: 422 ", "outcomes: 422"]
         traffic.close()
     assert len(logged(settings)) == len(known_outcomes(settings)) == 700
-    assert not unknown(year.store)
+    assert not unknown(days.store)
 
 
 def test_the_end_of_a_simulation_counts_every_failure_and_says_what_failed_first(
-    year: Year, rows: pd.DataFrame, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    days: Days, rows: pd.DataFrame, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     some = rows[rows[problem.TARGET].notna()].head(4)
-    locked = year.settings.changed({"predict_key_hash": "b" * 64, "admin_key_hash": "a" * 64})
+    locked = days.settings.changed({"predict_key_hash": "b" * 64, "admin_key_hash": "a" * 64})
     with in_process(locked) as client:
         traffic = Traffic(str(client.base_url))
         traffic.tell(some)

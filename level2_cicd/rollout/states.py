@@ -5,17 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from level1_pipeline.settings import RolloutPolicy
+from level1_pipeline.store.routes import CANARY, CHAMPION, SHADOW
 
-REGISTERED, BLESSED, SHADOW, CANARY, BAKE, CHAMPION, ROLLED_BACK = (
-    "registered",
-    "blessed",
-    "shadow",
-    "canary",
-    "bake",
-    "champion",
-    "rolled back",
-)
-ALARMS = ("errors", "latency", "distribution", "harm")  # all of them watch every canary
+REGISTERED, BLESSED, BAKE, ROLLED_BACK = "registered", "blessed", "bake", "rolled back"
 
 
 @dataclass(frozen=True)
@@ -31,14 +23,16 @@ class Step:
 
 
 def following(step: Step, policy: RolloutPolicy) -> Step:
-    """The step that comes after one."""
+    """The step that comes after `step`."""
     if step.state == CANARY:
-        bigger = [share for share in policy.canary_shares if share > step.share]
-        return Step(CANARY, bigger[0]) if bigger else Step(BAKE, step.share)
-    after = {
+        larger = [share for share in policy.canary_shares if share > step.share]
+        return Step(CANARY, larger[0]) if larger else Step(BAKE, step.share)
+    return {
         REGISTERED: Step(BLESSED),
         BLESSED: Step(SHADOW),
         SHADOW: Step(CANARY, policy.canary_shares[0]),
         BAKE: Step(CHAMPION),
-    }
-    return after[step.state]
+    }[step.state]
+
+
+__all__ = ["BAKE", "BLESSED", "CANARY", "CHAMPION", "REGISTERED", "ROLLED_BACK", "SHADOW", "Step", "following"]

@@ -1,0 +1,134 @@
+"""Advances a rollout: starts one, looks at its evidence, decides the next state, and has it written.
+
+The lease is held while something is written, never while evidence is read. MLflow's aliases follow with the
+caller's `Registry.reconcile`.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Any
+
+from level1_pipeline import problem
+from level1_pipeline.bundle.load import verify_bundle
+from level1_pipeline.errors import LeaseHeld, LeaseLost, PromotionRefused
+from level1_pipeline.registry import Registry
+from level1_pipeline.settings import Settings
+from level1_pipeline.store import audit, clock
+from level1_pipeline.store.routes import Route
+from level2_cicd.rollout import record
+from level2_cicd.rollout.evidence import gather
+from level2_cicd.rollout.state_machine import Decision, Rollout, next_state
+from level2_cicd.rollout.states import BLESSED, REGISTERED, ROLLED_BACK, Step
+
+
+def start(
+    settings: Settings,
+    version: str,
+    reason: str,
+    evidence: dict[str, Any] | None = None,
+    automatic: bool = False,
+    now: datetime | None = None,
+) -> Decision:
+    """Begin the rollout of a published version, and take its first steps.
+
+    Raises:
+        PromotionRefused: no champion to compare with, another rollout is going on, or too many were
+            rolled back in a row (then only a person may start one: `automatic` is False).
+        RouteSetByHand: a person has given a version traffic without a rollout.
+        BundleRefused: the version is damaged or was never published.
+        LeaseHeld, LeaseLost: another process changes the route at this moment; nothing was written.
+    """
+    registry, now = Registry(settings), now or clock.now(settings)
+    with registry.promotion() as lease:
+        champion = _champion_to_beat(registry, version, automatic)
+        rollout = Rollout(version, champion, Step(REGISTERED), opened_at=now, since=now, began=now)
+        facts = {**(evidence or {}), "automatic": automatic}
+        record.Writer(registry, lease, now).write(rollout, "start", reason, facts, {"challenger": version})
+    message = "begun; another process acts on it at this moment: see rollout status, or the history"
+    return look_again(settings, now) or Decision("stay", Step(REGISTERED), "inconclusive", message)
+
+
+def _champion_to_beat(registry: Registry, version: str, automatic: bool) -> str:
+    registry.refuse_during_a_trial()
+    champion = registry.route().champion
+    if champion is None:
+        raise PromotionRefused("there is no champion to compare with; the first one comes from Level 1: make level1")
+    if champion == version:
+        raise PromotionRefused(f"version {version} is the champion already")
+    verify_bundle(registry.bundle_folder(version))
+    failed, allowed = rolled_back_in_a_row(registry), registry.settings.rollout.max_rollbacks
+    if automatic and failed >= allowed:
+        raise PromotionRefused(
+            f"{failed} rollouts were rolled back in a row (allowed: {allowed}): a person must look, and then: "
+            "python -m level2_cicd reset --reason …"
+        )
+    return champion
+
+
+def advance(settings: Settings, now: datetime | None = None) -> Decision | None:
+    """One look at the rollout that is going on: go a step further, stay, wait for a person, or roll back.
+
+    Returns None when there is none. Safe to call at any time, by anybody, as often as wanted.
+
+    Raises:
+        LeaseHeld, LeaseLost: another process changes the route at this moment; nothing was written.
+    """
+    registry, now = Registry(settings), now or clock.now(settings)
+    decision = _look(registry, now)
+    while decision and decision.kind == "advance" and decision.step.state == BLESSED:
+        decision = _look(registry, now)
+    return decision
+
+
+def look_again(settings: Settings, now: datetime) -> Decision | None:
+    """`advance` after something was recorded; None when another process is quicker: it takes the step, or ended all."""
+    try:
+        return advance(settings, now)
+    except (LeaseHeld, LeaseLost):
+        return None
+
+
+def _look(registry: Registry, now: datetime) -> Decision | None:
+    """Judge without the lease, which takes seconds; write under it, if what was judged still stands. Else look again."""
+    while True:
+        rollout, route = record.current(registry.store), registry.route()
+        if rollout is None:
+            return None
+        by_hand = record.changed_by_hand(rollout, route)
+        decision = _ended_by_hand(route) if by_hand else _judge(registry, rollout, now)
+        with registry.promotion() as lease:
+            if (record.current(registry.store), registry.route()) == (rollout, route):
+                _write(record.Writer(registry, lease, now), rollout, decision, by_hand)
+                return decision
+
+
+def _judge(registry: Registry, rollout: Rollout, now: datetime) -> Decision:
+    return next_state(rollout, gather(registry, rollout, now), registry.settings.rollout, now)
+
+
+def _ended_by_hand(route: Route) -> Decision:
+    """Somebody changed the route: that person wins, and the evidence no longer fits what is served."""
+    now = f"champion {route.champion}, mode {route.mode}, share {route.share:g}"
+    message = f"the route was changed by hand ({now}): it stays so, and the rollout is over"
+    return Decision("roll back", Step(ROLLED_BACK), "error", message)
+
+
+def _write(writer: record.Writer, rollout: Rollout, decision: Decision, by_hand: bool) -> None:
+    if by_hand:
+        writer.move(rollout, decision, "ended by hand", {})
+    elif decision.kind in ("advance", "roll back"):
+        writer.move(rollout, decision)
+    else:
+        writer.note(rollout, decision)
+
+
+def rolled_back_in_a_row(registry: Registry) -> int:
+    """How many rollouts failed since one succeeded, or since a person began one by hand or said `reset`."""
+    count = 0
+    for line in registry.store.history(problem.NAME):
+        by_hand = line["action"] == "rollout: start" and not line["evidence"].get("automatic")
+        if line["action"] in ("rollout: champion", audit.RESET) or by_hand:
+            count = 0
+        count += line["action"] == "rollout: rolled back"
+    return count

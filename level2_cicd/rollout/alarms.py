@@ -1,0 +1,112 @@
+"""The alarms that watch a candidate: errors, latency, distribution of its scores, and gross harm."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from level1_pipeline import problem
+from level1_pipeline.bundle.load import Bundle, load_bundle
+from level1_pipeline.evaluation import gate
+from level1_pipeline.evaluation.gate import Check
+from level1_pipeline.settings import RolloutPolicy
+from level1_pipeline.store.database import Store
+from level2_cicd.rollout import queries
+from level2_cicd.rollout.queries import Arm, Counts, matured
+
+HARM_FACTOR = 10  # gross harm: this many times the gate's `max_harm`, because a canary's days are few
+HARM_CALIBRATION = 2.0  # gross harm: observed / expected is off by so much more than the champion's
+HARM_ROWS = 2000  # the newest outcomes that harm is judged on
+SLOWER_BY_MS = 1.0  # a row: less is noticed by nobody
+
+
+def errors(candidate: Counts, champion: Counts, policy: RolloutPolicy) -> Check:
+    """Does it fail (raise, or say NaN) where the champion answers? Case by case: in a canary the arms see different
+    cases, and chance alone would make one of them fail more often on what breaks both."""
+    message = f"{candidate.alone:,} of {candidate.rows:,} answers failed where the champion's did not"
+    message += f" (all failures: {candidate.errors:,}, the champion's: {champion.errors:,} of {champion.rows:,})"
+    bad = candidate.alone > policy.max_error_rate * candidate.rows
+    return Check("errors", "fail" if bad else "pass", message + (f", for example {candidate.error}" if bad else ""))
+
+
+def distribution(candidate: Counts, champion: Counts, policy: RolloutPolicy) -> Check:
+    """Are its scores altogether elsewhere? Bound in standard deviations of the champion's scores."""
+    if min(candidate.rows - candidate.errors, champion.rows - champion.errors) < policy.step_requests:
+        return Check("distribution", "inconclusive", f"fewer than {policy.step_requests} scores of each")
+    shift = abs(candidate.mean - champion.mean) / max(champion.sd, 1e-12)
+    message = f"mean score {candidate.mean:.4g} against {champion.mean:.4g}: "
+    message += f"{shift:.2f} standard deviations (allowed: {policy.max_shift:g})"
+    return Check("distribution", "fail" if shift > policy.max_shift else "pass", message)
+
+
+def latency(candidate: pd.DataFrame, champion: pd.DataFrame, policy: RolloutPolicy) -> Check:
+    """How many times slower is it at least? The median over its calls, each against the champion's calls of
+    the nearest size.
+
+    A call of n rows costs something fixed and something for each row, so the champion would need at most
+    t0 * max(1, n / n0) for it, if it needs t0 for n0 rows: this can only flatter the candidate. It
+    matters in shadow, where copies are scored in batches; in the canary both get calls of like size.
+    """
+    if min(candidate["rows"].sum(), champion["rows"].sum()) < policy.step_requests:
+        return Check("latency", "inconclusive", f"fewer than {policy.step_requests} answers of each")
+    size = np.log2(champion["rows"]).round()
+    usual = champion.groupby(size)[["ms", "rows"]].median()
+    at = np.abs(np.log2(candidate["rows"].to_numpy())[:, None] - usual.index.to_numpy()).argmin(axis=1)
+    ms, rows = candidate["ms"].to_numpy(), candidate["rows"].to_numpy()
+    expected = usual["ms"].to_numpy()[at] * np.maximum(1.0, rows / usual["rows"].to_numpy()[at])
+    slower = _median(ms / np.maximum(expected, 1e-9), rows)
+    by = _median((ms - expected) / rows, rows)
+    message = f"at least {slower:.1f} times the champion's, {by:+.2f} ms a row "
+    message += f"(allowed: {policy.max_slowdown:g} times or {SLOWER_BY_MS:+g} ms)"
+    return Check("latency", "fail" if slower > policy.max_slowdown and by > SLOWER_BY_MS else "pass", message)
+
+
+def _median(values: np.ndarray, weight: np.ndarray) -> float:
+    order = np.argsort(values)
+    total = np.cumsum(weight[order])
+    return float(values[order][np.searchsorted(total, total[-1] / 2)])
+
+
+def harm(y: np.ndarray, candidate: np.ndarray, champion: np.ndarray, policy: RolloutPolicy) -> Check:
+    """Is it grossly worse than the champion would have been on the very cases that it answered?"""
+    if len(y) < policy.min_outcomes:
+        message = f"not judged yet, {len(y)} of {policy.min_outcomes} outcomes: the bake waits for them"
+        return Check("harm", "pass", message)
+    name, bound = problem.PRIMARY_METRIC, HARM_FACTOR * gate.rules().max_harm
+    metrics, usual = problem.evaluate(y, candidate), problem.evaluate(y, champion)
+    worse = metrics[name] - usual[name]
+    message = f"{name} {worse:+.4f} against the champion on the same {len(y):,} cases (allowed: {bound:+g})"
+    bad = not worse <= bound
+    if "calibration" in metrics:
+        off, usually_off = (abs(np.log(np.clip(of["calibration"], 1e-6, 1e6))) for of in (metrics, usual))
+        message += f", observed / expected {metrics['calibration']:.2f} against {usual['calibration']:.2f}"
+        bad |= bool(off - usually_off > np.log(HARM_CALIBRATION))
+    return Check("harm", "fail" if bad else "pass", message)
+
+
+def canary_harm(
+    store: Store, candidate: Arm, champion: Path, now: datetime, policy: RolloutPolicy
+) -> tuple[Check, int]:
+    """`harm` on the canary's matured outcomes, re-scored with the champion's bundle; and how many these are. Cases on
+    which the champion fails are left out: a candidate that mends them would else never be judged."""
+    records, rows = queries.records(store, candidate, matured(now), HARM_ROWS)
+    enough = len(rows) >= policy.min_outcomes
+    usual = _scores(load_bundle(champion), records) if enough else np.zeros(len(rows))
+    both = np.isfinite(usual)
+    y, scores = rows[problem.TARGET].to_numpy(), rows["score"].to_numpy()
+    return harm(y[both], scores[both], usual[both], policy), int(both.sum())
+
+
+def _scores(model: Bundle, records: list[dict[str, Any]]) -> np.ndarray:
+    """The score of each record; NaN where the model raises."""
+    try:
+        return model.predict(records)
+    except Exception:  # whatever a model does wrong, which of the records is it?
+        if len(records) == 1:
+            return np.array([np.nan])
+        half = len(records) // 2
+        return np.concatenate([_scores(model, records[:half]), _scores(model, records[half:])])

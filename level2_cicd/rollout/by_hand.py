@@ -1,0 +1,58 @@
+"""What a person may say about the rollout that is going on: approve, reject, stop."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from datetime import datetime
+
+from level1_pipeline.errors import NoRollout
+from level1_pipeline.registry import Registry
+from level1_pipeline.settings import Settings
+from level1_pipeline.store import clock
+from level2_cicd.rollout.advance import look_again
+from level2_cicd.rollout.record import Writer
+from level2_cicd.rollout.state_machine import STOPPED, Decision
+from level2_cicd.rollout.states import ROLLED_BACK, Step
+
+
+@contextmanager
+def _writer(settings: Settings, now: datetime) -> Iterator[Writer]:
+    """A person waits for nobody: the lease is taken over from a process that hangs."""
+    registry = Registry(settings)
+    with registry.promotion(urgent=True) as lease:
+        yield Writer(registry, lease, now)
+
+
+def approve(settings: Settings, reason: str, now: datetime | None = None) -> Decision | None:
+    """A person agrees to the step that waits (or lets a stopped rollout go on); alarms still count.
+
+    Returns None when the approval is recorded and another process acts on the rollout: the loop takes the step.
+
+    Raises:
+        NoRollout: nothing waits for a person.
+    """
+    now = now or clock.now(settings)
+    with _writer(settings, now) as writer:
+        rollout = writer.current()
+        step = rollout.waiting
+        if not step:
+            raise NoRollout(f"version {rollout.version} ({rollout.step.state}) waits for nobody; see: rollout status")
+        approved = (*rollout.approved, *(() if step == STOPPED else (step,)))
+        writer.write(replace(rollout, waiting=None, approved=approved), "approved", reason, {"step": step})
+    return look_again(settings, now)
+
+
+def reject(settings: Settings, reason: str, now: datetime | None = None) -> Decision:
+    """A person ends the rollout. Raises NoRollout when there is none."""
+    decision = Decision("roll back", Step(ROLLED_BACK), "fail", reason)
+    with _writer(settings, now or clock.now(settings)) as writer:
+        writer.move(writer.current(), decision, "rejected")
+    return decision
+
+
+def stop(settings: Settings, reason: str, now: datetime | None = None) -> None:
+    """Keep the rollout where it is until a person approves or rejects; alarms go on. Raises NoRollout."""
+    with _writer(settings, now or clock.now(settings)) as writer:
+        writer.write(replace(writer.current(), waiting=STOPPED), "stop", reason, {})

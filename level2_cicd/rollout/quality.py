@@ -1,0 +1,87 @@
+"""What is better, candidate or champion?  In shadow on the same cases, day by day; in the canary as a trial."""
+
+from __future__ import annotations
+
+from datetime import datetime
+
+import numpy as np
+import pandas as pd
+
+from level1_pipeline import problem
+from level1_pipeline.evaluation import gate
+from level1_pipeline.evaluation.gate import Check, Status
+from level1_pipeline.evaluation.metrics import compare, days
+from level1_pipeline.settings import RolloutPolicy
+from level1_pipeline.store.database import Store
+from level2_cicd.rollout import queries
+from level2_cicd.rollout.queries import Arm, matured
+
+
+def shadow_pairs(store: Store, candidate: Arm, champion: Arm, now: datetime) -> pd.DataFrame:
+    """The scores of both on the same cases of whole, matured days; `first` is the champion's, `second` the candidate's.
+
+    Days with less than a quarter of the fullest day's rows (the day of the start, say) are left out:
+    every day counts alike in the comparison.
+    """
+    whole = pd.Timestamp(matured(now)).tz_convert(problem.TIMEZONE).normalize().tz_convert("UTC").to_pydatetime()
+    rows = queries.pairs(store, champion, candidate, whole)
+    if rows.empty:
+        return rows
+    day = days(rows)
+    size = np.bincount(day)
+    return rows[size[day] >= size.max() / 4].reset_index(drop=True)
+
+
+def quality(rows: pd.DataFrame, policy: RolloutPolicy) -> tuple[list[Check], int]:
+    """The gate's rule on the shadow's days, looked at day by day; and how many days these are.
+
+    A pass needs a mean daily gain, a bounded harm and no harmed slice. It fails only when it is worse
+    with 90 % confidence (a slice: from a week on); anything between waits for more days.
+    """
+    n = len(np.unique(days(rows))) if len(rows) else 0
+    if n < policy.shadow_days:
+        return [Check("quality", "inconclusive", f"{n} of {policy.shadow_days} whole days have their outcomes")], n
+    champion, candidate = rows["first"].to_numpy(), rows["second"].to_numpy()
+    comparison, rules = compare(rows, champion, candidate), gate.rules()
+    if comparison.identical:
+        return [Check("quality", "fail", "predictions are identical to the champion's: no gain")], n
+    better: Status = "pass" if comparison.gain >= rules.min_gain else "inconclusive"
+    message = f"mean daily gain {comparison.gain:+.5f} on {n} days (needed: {rules.min_gain:+}), "
+    message += f"{comparison.flips:,} of {len(rows):,} decisions flip"
+    bounded: Status = "pass" if comparison.harm_bound < rules.max_harm else "inconclusive"
+    bound = f"with 90 % confidence at most {comparison.harm_bound:+.5f} worse (allowed: {rules.max_harm:+})"
+    slices = gate.no_slice_harmed(rows, candidate, champion, "champion")
+    if slices.status == "fail" and n < gate.MIN_DAYS:
+        slices = Check(slices.name, "inconclusive", f"{slices.message}; counts from {gate.MIN_DAYS} days on")
+    return [
+        Check("quality", "fail" if comparison.clearly_worse else better, message),
+        Check("bounded harm", bounded, bound),
+        slices,
+    ], n
+
+
+def effect(candidate: pd.DataFrame, champion: pd.DataFrame) -> str:
+    """The difference of the two arms as a trial (different cases, same days), or that it cannot be seen.
+
+    Args:
+        candidate: EVENT_TIME, TARGET and `score` of the canary's answers with outcomes.
+        champion: the same of the champion's.
+    """
+    from scipy.stats import ttest_1samp
+
+    gain = (_daily(champion) - _daily(candidate)).dropna()
+    n = len(gain)
+    if n < 2:
+        return f"canary against champion: underpowered, {n} whole days of outcomes"
+    half = ttest_1samp(gain, 0.0).confidence_interval(0.95).high - gain.mean()
+    message = f"canary against champion: {problem.PRIMARY_METRIC} gain {gain.mean():+.4f} ± {half:.4f} on {n} days"
+    return message + (" (underpowered)" if half > gate.rules().max_harm else "")
+
+
+def _daily(rows: pd.DataFrame) -> pd.Series:
+    day = rows[problem.EVENT_TIME].dt.tz_convert(problem.TIMEZONE).dt.date
+    figures = {
+        name: problem.evaluate(part[problem.TARGET].to_numpy(), part["score"].to_numpy())[problem.PRIMARY_METRIC]
+        for name, part in rows.groupby(day)
+    }
+    return pd.Series(figures, dtype=float)
