@@ -12,9 +12,11 @@ import sqlalchemy as sa
 
 from level1_pipeline import problem
 from level1_pipeline.bundle.load import bundle_checksum, load_bundle, verify_bundle
-from level1_pipeline.errors import BundleRefused
+from level1_pipeline.errors import BundleRefused, NotFound
 from level1_pipeline.registry import Registry
 from level1_pipeline.settings import Settings
+from level1_pipeline.store.audit import Line
+from level1_pipeline.store.audit_queries import route_change_before
 from level1_pipeline.store.routes import SHADOW
 from level1_pipeline.store.tables import outcomes, predictions
 
@@ -44,7 +46,7 @@ class Trace:
 
     @property
     def check(self) -> str:
-        """What became of the re-scoring, in words."""
+        """What became of the re-scoring."""
         if self.score is None:
             return "failed, nothing to reproduce"
         return "reproduced bit for bit" if self.reproduced else "NOT reproduced"
@@ -54,9 +56,9 @@ class Trace:
         """What to print, in order."""
         did = "tried" if self.score is None else "answered"
         about = {"prediction": f"{self.id}, {did} by the {self.arm} on {self.at.isoformat()}"}
-        said = "failed" if self.score is None else f"{self.score!r} -> {problem.choose_action(self.score)}"
+        score = "failed" if self.score is None else f"{self.score!r} -> {problem.choose_action(self.score)}"
         today = f", it says {self.again!r} today" if self.again is not None and not self.reproduced else ""
-        about |= {"request": json.dumps(self.record), "score": said, "version": self.version}
+        about |= {"request": json.dumps(self.record), "score": score, "version": self.version}
         return [*about.items(), *self.facts.items(), ("re-scoring", self.check + today)]
 
 
@@ -67,27 +69,28 @@ def trace(settings: Settings, prediction_id: str) -> list[Trace]:
     or gone costs the answers of its own version their re-scoring, and no other.
 
     Raises:
-        LookupError: no prediction with this id is in the log (any more).
+        NotFound: no prediction with this id is in the log (any more).
     """
     registry = Registry(settings)
-    mine = (predictions.c.problem == problem.NAME) & (predictions.c.id == prediction_id)
+    same_id = (predictions.c.problem == problem.NAME) & (predictions.c.id == prediction_id)
     with registry.store.engine.connect().execution_options(reads_only=True) as connection:
-        found = [dict(row._mapping) for row in connection.execute(sa.select(predictions).where(mine))]
+        rows = [dict(row._mapping) for row in connection.execute(sa.select(predictions).where(same_id))]
         same = (outcomes.c.problem == problem.NAME) & (outcomes.c.id == prediction_id)
         outcome = connection.execute(sa.select(outcomes).where(same)).first()
-    if not found:
-        raise LookupError(
-            f"no prediction {prediction_id!r} is in the log: it was never made, is not written yet, or was deleted by retention"
+    if not rows:
+        raise NotFound(
+            f"no prediction {prediction_id!r} is in the log: "
+            "it was never made, is not written yet, or was deleted by retention"
         )
-    history = registry.store.history(problem.NAME)
+    log = registry.store.audit_log(problem.NAME)
     truth = f"{outcome.value:g}, known at {outcome.known_at.isoformat()}" if outcome else "not known"
     # A shadow's answer was never served, not even where all others failed.
-    found.sort(key=lambda row: (row["arm"] == SHADOW, row["score"] is None))
-    return [_traced(registry.bundle_folder(row["version"]), row, history, truth) for row in found]
+    rows.sort(key=lambda row: (row["arm"] == SHADOW, row["score"] is None))
+    return [_traced(registry.bundle_folder(row["version"]), row, log, truth) for row in rows]
 
 
-def _traced(folder: Path, row: dict[str, Any], history: list[dict[str, Any]], truth: str) -> Trace:
-    facts = {"outcome": truth, "error": row["error"] or "none", "rollout step": _step(row, history)}
+def _traced(folder: Path, row: dict[str, Any], log: list[Line], truth: str) -> Trace:
+    facts = {"outcome": truth, "error": row["error"] or "none", "rollout step": _step(row, log)}
     again = None
     try:
         facts |= _origin(verify_bundle(folder)) | {"bundle checksum": bundle_checksum(folder)}
@@ -99,36 +102,35 @@ def _traced(folder: Path, row: dict[str, Any], history: list[dict[str, Any]], tr
     return Trace(**kept, again=again, facts=facts)
 
 
-def _origin(said: dict[str, Any]) -> dict[str, str]:
+def _origin(manifest: dict[str, Any]) -> dict[str, str]:
     """What a bundle's manifest knows about how it was made."""
-    window = f"{said.get('trained_from', UNKNOWN)} to {said.get('trained_until', UNKNOWN)}"
+    window = f"{manifest.get('trained_from', UNKNOWN)} to {manifest.get('trained_until', UNKNOWN)}"
     return {
-        "gate's verdict": str(said.get("verdict", UNKNOWN)) + _judged(said),
-        "training run": str(said.get("run_id", UNKNOWN)),
-        "code revision": str(said.get("code_revision", UNKNOWN)),
-        "lock digest": str(said.get("lock_digest", UNKNOWN)),
-        "data window": f"{window}, {said.get('rows', 0):,} rows",
-        "data digest": str(said.get("data_digest", UNKNOWN)),
+        "gate's verdict": str(manifest.get("verdict", UNKNOWN)) + _judged(manifest),
+        "training run": str(manifest.get("run_id", UNKNOWN)),
+        "code revision": str(manifest.get("code_revision", UNKNOWN)),
+        "lock digest": str(manifest.get("lock_digest", UNKNOWN)),
+        "data window": f"{window}, {manifest.get('rows', 0):,} rows",
+        "data digest": str(manifest.get("data_digest", UNKNOWN)),
     }
 
 
-def _judged(said: dict[str, Any]) -> str:
-    scores = " ".join(f"{name}={value:.4f}" for name, value in said.get("metrics", {}).items())
-    twin = f", judged as version {said['judged_version']}" if "judged_version" in said else ""
+def _judged(manifest: dict[str, Any]) -> str:
+    scores = " ".join(f"{name}={value:.4f}" for name, value in manifest.get("metrics", {}).items())
+    twin = f", judged as version {manifest['judged_version']}" if "judged_version" in manifest else ""
     return f"{twin} ({scores})" if scores else twin
 
 
-def _step(row: dict[str, Any], history: list[dict[str, Any]]) -> str:
+def _step(row: dict[str, Any], log: list[Line]) -> str:
     """What the route said about the version when it answered: the last change before that, from the audit log."""
-    before = [line for line in history if line["at"] <= row["at"] and "route_after" in line["evidence"]]
-    if not before:
+    line = route_change_before(log, row["at"])
+    if line is None or line.route is None:
         return UNKNOWN
-    line = before[-1]
-    route = line["evidence"]["route_after"]
-    if row["version"] == route["champion"]:
+    route = line.route
+    if row["version"] == route.champion:
         role = "champion"
-    elif row["version"] == route["challenger"]:
-        role = f"{route['mode'] or 'no traffic'}, share {route['share']:.0%}"
+    elif row["version"] == route.challenger:
+        role = f"{route.mode or 'no traffic'}, share {route.share:.0%}"
     else:
         role = "no longer in the route (the service was about to follow it)"
-    return f"{role}, since {line['at'].isoformat()} by {line['actor']}: {line['action']}, {line['reason']}"
+    return f"{role}, since {line.at.isoformat()} by {line.actor}: {line.text}, {line.reason}"

@@ -163,6 +163,13 @@ class RolloutApproved(Rollout):
 
 
 @dataclass(frozen=True)
+class RolloutStopped(Rollout):
+    """A person keeps it in its step."""
+
+    text: ClassVar[str] = "rollout: stop"
+
+
+@dataclass(frozen=True)
 class RolloutRejected(Rollout):
     """A person ends it."""
 
@@ -226,7 +233,8 @@ ACTIONS: dict[str, type[Action]] = {
         *(Promoted, RolledBack, RouteSet),
         *(TrainingJudged, TrainingStopped, TrainingCrashed),
         *(TrainingAllowed, TrainingRefused, BudgetReset),
-        *(RolloutStarted, RolloutMoved, RolloutWaits, RolloutApproved, RolloutRejected, RolloutEndedByHand),
+        *(RolloutStarted, RolloutMoved, RolloutWaits, RolloutApproved),
+        *(RolloutStopped, RolloutRejected, RolloutEndedByHand),
         *(DataQuarantined, FindingNoted, StepRefused),
         *(QuarantineLifted, EntityForgotten, OldRowsDeleted),
         Unrecognised,  # the last: it fits every text

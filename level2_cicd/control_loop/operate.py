@@ -1,7 +1,7 @@
-"""The control loop: take in outcomes, monitor, diagnose, decide, act, audit; then again.
+"""The control loop. One cycle: take in outcomes, monitor, order trainings that are due, then act until nothing is left.
 
-Level-triggered: every cycle derives its next step from what is stored (route, rollout, audit log, newest
-pass). A loop that was killed anywhere goes on where it stood, and two loops cannot act at once.
+Level-triggered: every cycle derives its next action from what is stored (route, rollout, audit log, newest
+monitoring run). A loop that was killed anywhere goes on where it stood, and two loops cannot act at once.
 """
 
 from __future__ import annotations
@@ -18,22 +18,29 @@ from level1_pipeline.errors import BundleRefused, LeaseHeld, LeaseLost, Promotio
 from level1_pipeline.registry import Registry
 from level1_pipeline.settings import Settings
 from level1_pipeline.store import clock, leases
-from level1_pipeline.store.audit import Change
-from level2_cicd.control_loop import outcome_inbox, retraining_budget, training_job
-from level2_cicd.control_loop.next_action import REFUSED, NextAction, champions, next_action, unfinished
-from level2_cicd.control_loop.situation import Order, Situation
+from level1_pipeline.store.audit import (
+    Action,
+    Change,
+    DataQuarantined,
+    FindingNoted,
+    Order,
+    StepRefused,
+    TrainingCrashed,
+)
+from level1_pipeline.store.audit_queries import champions, open_order
+from level2_cicd.control_loop import expected_gain, outcome_inbox, retraining_budget, situation, training_job
+from level2_cicd.control_loop.next_action import NextAction, next_action
 from level2_cicd.control_loop.triggers import MONITORING, due, order_for
 from level2_cicd.rollout.advance import advance, start
 from monitoring import after_run, history
 from monitoring.alerting import tickets
 from monitoring.data.prediction_window import last_days
 from monitoring.history import DAYS
-from monitoring.results import MonitoringRun
 from monitoring.run import run_monitoring
 
 logger = logging.getLogger(__name__)
 
-MOST_STEPS = 6  # of one cycle: an order, its training, the start of its rollout, and looks at it
+MOST_ACTIONS = 6  # of one cycle: an order, its training, the start of its rollout, and looks at it
 Trainer = Callable[[Settings, Order], int]
 
 
@@ -49,120 +56,109 @@ class Operator:
         self.store = self.registry.store
 
     def cycle(self) -> list[str]:
-        """One pass of the loop. Returns what it did, in words.
+        """One cycle. Returns a message for each thing that it did.
 
         Raises:
             LeaseHeld: another loop is at work, or somebody changes the route at this moment.
         """
+        phases = {
+            "take in outcomes": lambda: outcome_inbox.take_in(self.settings, self.store),
+            "monitor": self._monitor,
+            "bring the tickets up to date": self._follow,
+            "order a training": self._order,
+        }
         with leases.hold(self.store, f"operate {problem.NAME}", self.settings.lease_seconds):
-            did = [
-                message
-                for phase in (self._take_in, self._monitor, self._follow, self._order)
-                for message in self._try(phase)
-            ]
-            for _ in range(MOST_STEPS):
-                step = next_action(self._situation())
-                message = self._try_step(step)
-                did += [f"{step.kind}: {message}"] if message else []
-                if not message or step.kind == "advance":
+            messages = [message for name, phase in phases.items() for message in self._try(name, phase)]
+            for _ in range(MOST_ACTIONS):
+                action = next_action(situation.read(self.store))
+                message = self._try_action(action)
+                messages += [f"{action.kind}: {message}"] if message else []
+                if not message or action.kind == "advance":
                     break
             self.registry.reconcile()  # MLflow may have been away, or a process killed before it was told
-        return did
+        return messages
 
-    def _try(self, phase: Callable[[], list[str]]) -> list[str]:
-        """A phase that fails must not keep the loop from a rollback: it is said, and tried again in the next cycle."""
+    def _try(self, name: str, phase: Callable[[], list[str]]) -> list[str]:
+        """A phase that fails must not keep the loop from a rollback: it is tried again in the next cycle."""
         try:
             return phase()
         except LeaseHeld:
             raise
         except Exception as error:
-            name = phase.__name__.strip("_").replace("_", " ")
             logger.exception("the control loop could not %s", name)
             message = f"{type(error).__name__}: {error}"
-            tickets.ask_a_person(self.store, f"the control loop cannot {name}", message, clock.now(self.settings))
+            self._ask_a_person(f"the control loop cannot {name}", message)
             return [f"{name}: failed ({message})"]
 
-    def _take_in(self) -> list[str]:
-        return outcome_inbox.take_in(self.settings, self.store)
-
     def _monitor(self) -> list[str]:
-        """A pass over the newest window, when it is due."""
-        now, newest = clock.now(self.settings), self._newest()
-        end = last_days(now, DAYS).end
+        """A monitoring run over the newest window, when it is due."""
+        now, newest = clock.now(self.settings), history.newest(self.store)
         if self.registry.route().champion is None:
             return []
-        if newest and end - newest.window.end < timedelta(days=self.settings.loop.monitor_every_days):
+        every = timedelta(days=self.settings.loop.monitor_every_days)
+        if newest and last_days(now, DAYS).end - newest.window.end < every:
             return []
-        found = run_monitoring(self.settings, now, DAYS)
+        run = run_monitoring(self.settings, now, DAYS)
         self._follow()
-        after_run.publish(self.settings, self.store, found)
-        return [f"monitor: {found.diagnosis.cause} ({found.diagnosis.message})"]
+        after_run.publish(self.settings, self.store, run)
+        return [f"monitor: {run.diagnosis.cause} ({run.diagnosis.message})"]
 
     def _follow(self) -> list[str]:
-        """The tickets of the newest pass, in every cycle: the one that made it may have been killed."""
-        if newest := self._newest():
+        """The tickets of the newest monitoring run, in every cycle: the loop that made it may have been killed."""
+        if newest := history.newest(self.store):
             after_run.tell(self.settings, self.store, newest)
         return []
 
-    def _newest(self) -> MonitoringRun | None:
-        return history.newest(self.store)
-
-    def _situation(self) -> Situation:
-        return Situation(
-            route=self.registry.route(),
-            rolling=self.store.rollout(problem.NAME) is not None,
-            history=self.store.history(problem.NAME),
-            newest=self._newest(),
-        )
-
     def _order(self) -> list[str]:
         """Trainings that are due by the calendar or by new data."""
-        order = due(self.settings, self._situation())
-        return [f"order: {self._ask(order)}"] if order else []
+        order = due(self.settings, situation.read(self.store))
+        return [f"order: {self._ask_the_budget(order)}"] if order else []
 
-    def _try_step(self, step: NextAction) -> str | None:
-        """A step that is refused is written down once and left to a person, so that the next one can be taken."""
+    def _try_action(self, action: NextAction) -> str | None:
+        """An action that is refused is written down once and left to a person, so that the next one can be taken."""
         try:
-            return self._carry_out(step)
+            return self._carry_out(action)
         except (BundleRefused, PromotionRefused) as refusal:
-            message = f"{step.kind} is refused: {refusal}"
-            tickets.ask_a_person(self.store, f"{step.kind} is refused", message, clock.now(self.settings))
-            self._record(REFUSED, message, step.evidence)
+            message = f"{action.kind} is refused: {refusal}"
+            self._ask_a_person(f"{action.kind} is refused", message)
+            candidate = action.version if action.kind == "start" else None
+            self._record(StepRefused(candidate), message, action.evidence)
             return message
 
-    def _carry_out(self, step: NextAction) -> str | None:
-        """Do it; words about what came out, or None when nothing can be done now."""
-        match step.kind:
-            case "nothing":
-                return None
-            case "advance":
+    def _carry_out(self, action: NextAction) -> str | None:
+        """Do it; a message about what came out, or None when nothing can be done now."""
+        match action:
+            case NextAction("advance"):
                 decision = advance(self.settings)
                 return f"{decision.kind} {decision.step}: {decision.reason}" if decision else None
-            case "train":
-                assert step.order
-                return self._train(step.order)
-            case "start" | "switch back":
-                return self._start(step)
-            case "roll back":
-                return self._roll_back(step)
-            case "ask":
-                assert step.found
-                if MONITORING in self.settings.loop.triggers:
-                    return self._ask(order_for(self.settings, step.found))
-                message = (
-                    f"{step.reason}; MLOPS_TRIGGERS does not name {MONITORING}, so only a person may order a training"
-                )
-                self._record("operate: note", message, step.evidence)
-                return message
-        self._record(f"operate: {step.kind}", step.reason, step.evidence)
-        return step.reason
+            case NextAction("train", order=Order() as order):
+                return self._train(order)
+            case NextAction("start" | "switch back", reason, str(version)):
+                decision = start(self.settings, version, reason, action.evidence, automatic=True)
+                return f"version {version}: {decision.step}"
+            case NextAction("roll back", reason, str(version)):
+                return self._roll_back(version, reason, action.evidence)
+            case NextAction("ask") if action.run:
+                return self._ask(action)
+            case NextAction("quarantine"):
+                return self._record(DataQuarantined(), action.reason, action.evidence)
+            case NextAction("note"):
+                return self._record(FindingNoted(), action.reason, action.evidence)
+        return None
 
-    def _ask(self, order: Order) -> str:
-        answer = retraining_budget.ask(
-            self.settings, training_job.need(self.settings, self.store, order), order=order.as_dict()
-        )
-        if answer.ticket:
-            tickets.ask_a_person(self.store, "no candidate is good enough", answer.reason, clock.now(self.settings))
+    def _ask(self, action: NextAction) -> str:
+        """The monitoring asks for a training, where the settings allow it to."""
+        assert action.run
+        if MONITORING in self.settings.loop.triggers:
+            return self._ask_the_budget(order_for(self.settings, action.run))
+        why = f"MLOPS_TRIGGERS does not name {MONITORING}, so only a person may order a training"
+        return self._record(FindingNoted(), f"{action.reason}; {why}", action.evidence)
+
+    def _ask_the_budget(self, order: Order) -> str:
+        need = expected_gain.need(self.settings, self.store, order)
+        answer = retraining_budget.ask(self.settings, need, order=order)
+        if answer.needs_a_person:
+            self._ask_a_person("no candidate is good enough", answer.reason)
         return ("allowed: " if answer.allowed else "refused: ") + answer.reason
 
     def _train(self, order: Order) -> str | None:
@@ -170,34 +166,33 @@ class Operator:
         code = self.train(self.settings, order)
         if code not in training_job.ANSWERS:
             # Without this line a training that always crashes would be tried for ever.
-            facts = {"order": order.id, "seconds": round(time.perf_counter() - watch, 1), **order.evidence}
-            self._record("train: crashed", f"exit code {code}; its log: {training_job.log(self.settings)}", facts)
+            crashed = TrainingCrashed(seconds=round(time.perf_counter() - watch, 1), order=order.id)
+            self._record(crashed, f"exit code {code}; its log: {training_job.log(self.settings)}", order.evidence)
             return f"crashed with exit code {code}"
-        open_order = unfinished(self.store.history(problem.NAME))
-        if open_order and open_order.id == order.id:
+        waiting = open_order(self.store.audit_log(problem.NAME))
+        if waiting and waiting.id == order.id:
             logger.info("another training is going on; the order of %s waits for the next cycle", order.trigger)
             return None
         return f"ended with exit code {code} (trigger: {order.trigger})"
 
-    def _roll_back(self, step: NextAction) -> str:
+    def _roll_back(self, version: str, reason: str, evidence: dict[str, Any]) -> str:
         """To the version that is named or, where its bundle is damaged, to the champion before it."""
-        reason, serving = step.reason, self.registry.route().champion
-        earlier = [version for version in champions(self.store.history(problem.NAME)) if version != serving]
-        for version in dict.fromkeys([str(step.version), *earlier]):
+        serving = self.registry.route().champion
+        earlier = [champion for champion in champions(self.store.audit_log(problem.NAME)) if champion != serving]
+        for target in dict.fromkeys([version, *earlier]):
             try:
-                return f"champion {self.registry.rollback(reason, version, step.evidence).champion}"
+                return f"champion {self.registry.rollback(reason, target, evidence).champion}"
             except BundleRefused as damaged:
-                reason += f" (not version {version}: {damaged})"
+                reason += f" (not version {target}: {damaged})"
         raise BundleRefused(f"no earlier champion can serve: {reason}")
 
-    def _start(self, step: NextAction) -> str:
-        assert step.version
-        decision = start(self.settings, step.version, step.reason, step.evidence, automatic=True)
-        return f"version {step.version}: {decision.step}"
+    def _ask_a_person(self, about: str, message: str) -> None:
+        tickets.ask_a_person(self.store, about, message, clock.now(self.settings))
 
-    def _record(self, action: str, reason: str, evidence: dict[str, Any]) -> None:
+    def _record(self, action: Action, reason: str, evidence: dict[str, Any]) -> str:
         change = Change(self.settings.who, action, reason, clock.now(self.settings), evidence)
         self.store.record(problem.NAME, change)
+        return reason
 
 
 def run(settings: Settings, tell: Callable[[datetime, list[str]], None]) -> None:

@@ -15,19 +15,18 @@ from monitoring.data import outcome_files
 def take_in(settings: Settings, store: Store) -> list[str]:
     """Keep what the files say. A file is put aside once all of it is kept; one that cannot be read goes to
     `refused` and a ticket says why, because it must not keep the others, or the loop, waiting."""
-    inbox, did = settings.home / "outcomes", []
+    inbox, messages = settings.home / "outcomes", []
     for file in sorted([*inbox.glob("*.csv"), *inbox.glob("*.parquet")]):
         try:
-            found = outcome_files.ingest(store, file, clock.now(settings))
+            taken = outcome_files.ingest(store, file, clock.now(settings))
         except OutcomeFileRefused as refusal:
-            place = _put_aside(file, "refused")
-            message = f"{refusal}\n\nIt lies in {place} now."
+            message = f"{refusal}\n\nIt lies in {_put_aside(file, 'refused')} now."
             tickets.ask_a_person(store, "a file of outcomes is refused", message, clock.now(settings))
-            did.append(f"outcomes: {file.name} is refused, see the ticket")
+            messages.append(f"outcomes: {file.name} is refused, see the ticket")
             continue
         _put_aside(file, "done")
-        did.append(f"outcomes: {found.new:,} new ones from {file.name}, {sum(found.bad.values()):,} bad rows")
-    return did
+        messages.append(f"outcomes: {taken.new:,} new ones from {file.name}, {sum(taken.bad.values()):,} bad rows")
+    return messages
 
 
 def _put_aside(file: Path, folder: str) -> Path:

@@ -1,42 +1,33 @@
-"""TODO docstring."""
+"""The situation of the control loop: everything that its next action depends on, as it is stored."""
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, field
-from typing import TYPE_CHECKING, Any
-from uuid import uuid4
+from dataclasses import dataclass
 
+from level1_pipeline import problem
+from level1_pipeline.store.audit import Line
+from level1_pipeline.store.database import Store
 from level1_pipeline.store.routes import Route
+from monitoring import history
 from monitoring.results import MonitoringRun
-
-if TYPE_CHECKING:
-    from monitoring.results import MonitoringRun
 
 
 @dataclass(frozen=True)
 class Situation:
-    """Everything that the next step depends on."""
+    """What is served, what was begun, what was done, and what the monitoring says."""
 
     route: Route
     rolling: bool  # a rollout is going on
-    history: list[dict[str, Any]]  # the audit log, oldest first
-    newest: MonitoringRun | None  # of the monitoring
+    log: list[Line]  # the audit log, oldest first
+    newest: MonitoringRun | None
+
+    @property
+    def data_broken(self) -> bool:
+        """Whether the newest monitoring run says that the data are at fault: nothing may be learned from them."""
+        return self.newest is not None and self.newest.diagnosis.cause == "data fault"
 
 
-BY_HAND = ("on demand", "release")
-BLOCKING = "data fault"
-
-
-@dataclass(frozen=True)
-class Order:
-    """A training that somebody or something asks for. JSON-ready: it lies in the audit log until it is done."""
-
-    trigger: str
-    reason: str
-    as_of: str  # ISO time
-    evidence: dict[str, Any] = field(default_factory=dict)
-    id: str = field(default_factory=lambda: uuid4().hex)  # the line about its training names it
-
-    def as_dict(self) -> dict[str, Any]:
-        """For the audit log."""
-        return asdict(self)
+def read(store: Store) -> Situation:
+    """The situation now."""
+    rolling = store.rollout(problem.NAME) is not None
+    return Situation(store.route(problem.NAME), rolling, store.audit_log(problem.NAME), history.newest(store))

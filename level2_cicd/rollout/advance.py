@@ -14,7 +14,9 @@ from level1_pipeline.bundle.load import verify_bundle
 from level1_pipeline.errors import LeaseHeld, LeaseLost, PromotionRefused
 from level1_pipeline.registry import Registry
 from level1_pipeline.settings import Settings
-from level1_pipeline.store import audit, clock
+from level1_pipeline.store import clock
+from level1_pipeline.store.audit import RolloutEndedByHand, RolloutStarted
+from level1_pipeline.store.audit_queries import rolled_back_in_a_row
 from level1_pipeline.store.routes import Route
 from level2_cicd.rollout import record
 from level2_cicd.rollout.evidence import gather
@@ -43,8 +45,8 @@ def start(
     with registry.promotion() as lease:
         champion = _champion_to_beat(registry, version, automatic)
         rollout = Rollout(version, champion, Step(REGISTERED), opened_at=now, since=now, began=now)
-        facts = {**(evidence or {}), "automatic": automatic}
-        record.Writer(registry, lease, now).write(rollout, "start", reason, facts, {"challenger": version})
+        started = RolloutStarted(version, automatic)
+        record.Writer(registry, lease, now).write(rollout, started, reason, evidence, {"challenger": version})
     message = "begun; another process acts on it at this moment: see rollout status, or the history"
     return look_again(settings, now) or Decision("stay", Step(REGISTERED), "inconclusive", message)
 
@@ -57,7 +59,8 @@ def _champion_to_beat(registry: Registry, version: str, automatic: bool) -> str:
     if champion == version:
         raise PromotionRefused(f"version {version} is the champion already")
     verify_bundle(registry.bundle_folder(version))
-    failed, allowed = rolled_back_in_a_row(registry), registry.settings.rollout.max_rollbacks
+    failed = rolled_back_in_a_row(registry.store.audit_log(problem.NAME))
+    allowed = registry.settings.rollout.max_rollbacks
     if automatic and failed >= allowed:
         raise PromotionRefused(
             f"{failed} rollouts were rolled back in a row (allowed: {allowed}): a person must look, and then: "
@@ -116,19 +119,8 @@ def _ended_by_hand(route: Route) -> Decision:
 
 def _write(writer: record.Writer, rollout: Rollout, decision: Decision, by_hand: bool) -> None:
     if by_hand:
-        writer.move(rollout, decision, "ended by hand", {})
+        writer.move(rollout, decision, RolloutEndedByHand(rollout.version), {})
     elif decision.kind in ("advance", "roll back"):
         writer.move(rollout, decision)
     else:
         writer.note(rollout, decision)
-
-
-def rolled_back_in_a_row(registry: Registry) -> int:
-    """How many rollouts failed since one succeeded, or since a person began one by hand or said `reset`."""
-    count = 0
-    for line in registry.store.history(problem.NAME):
-        by_hand = line["action"] == "rollout: start" and not line["evidence"].get("automatic")
-        if line["action"] in ("rollout: champion", audit.RESET) or by_hand:
-            count = 0
-        count += line["action"] == "rollout: rolled back"
-    return count

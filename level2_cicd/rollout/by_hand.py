@@ -11,6 +11,7 @@ from level1_pipeline.errors import NoRollout
 from level1_pipeline.registry import Registry
 from level1_pipeline.settings import Settings
 from level1_pipeline.store import clock
+from level1_pipeline.store.audit import RolloutApproved, RolloutRejected, RolloutStopped
 from level2_cicd.rollout.advance import look_again
 from level2_cicd.rollout.record import Writer
 from level2_cicd.rollout.state_machine import STOPPED, Decision
@@ -40,7 +41,8 @@ def approve(settings: Settings, reason: str, now: datetime | None = None) -> Dec
         if not step:
             raise NoRollout(f"version {rollout.version} ({rollout.step.state}) waits for nobody; see: rollout status")
         approved = (*rollout.approved, *(() if step == STOPPED else (step,)))
-        writer.write(replace(rollout, waiting=None, approved=approved), "approved", reason, {"step": step})
+        action = RolloutApproved(rollout.version, step)
+        writer.write(replace(rollout, waiting=None, approved=approved), action, reason)
     return look_again(settings, now)
 
 
@@ -48,11 +50,13 @@ def reject(settings: Settings, reason: str, now: datetime | None = None) -> Deci
     """A person ends the rollout. Raises NoRollout when there is none."""
     decision = Decision("roll back", Step(ROLLED_BACK), "fail", reason)
     with _writer(settings, now or clock.now(settings)) as writer:
-        writer.move(writer.current(), decision, "rejected")
+        rollout = writer.current()
+        writer.move(rollout, decision, RolloutRejected(rollout.version))
     return decision
 
 
 def stop(settings: Settings, reason: str, now: datetime | None = None) -> None:
     """Keep the rollout where it is until a person approves or rejects; alarms go on. Raises NoRollout."""
     with _writer(settings, now or clock.now(settings)) as writer:
-        writer.write(replace(writer.current(), waiting=STOPPED), "stop", reason, {})
+        rollout = writer.current()
+        writer.write(replace(rollout, waiting=STOPPED), RolloutStopped(rollout.version), reason)

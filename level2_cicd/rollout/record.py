@@ -16,14 +16,12 @@ from pydantic import TypeAdapter, ValidationError
 from level1_pipeline import problem
 from level1_pipeline.errors import NoRollout
 from level1_pipeline.registry import Registry
-from level1_pipeline.store.audit import Change
+from level1_pipeline.store import audit
 from level1_pipeline.store.database import Lease, Store
 from level1_pipeline.store.routes import Route
 from level1_pipeline.store.tables import rollouts
 from level2_cicd.rollout.state_machine import STOPPED, Decision, Rollout
 from level2_cicd.rollout.states import BAKE, CANARY, CHAMPION, ROLLED_BACK, SHADOW, Step
-
-ACTION = "rollout: "
 
 
 def current(store: Store) -> Rollout | None:
@@ -86,27 +84,33 @@ class Writer:
         return rollout
 
     def write(
-        self, rollout: Rollout, action: str, reason: str, facts: dict[str, Any], route: dict[str, Any] | None = None
+        self,
+        rollout: Rollout,
+        action: audit.Rollout,
+        reason: str,
+        evidence: dict[str, Any] | None = None,
+        route: dict[str, Any] | None = None,
     ) -> None:
         """Replace the row, change the route and write the audit line: all or nothing."""
-        evidence = {"candidate": rollout.version, **facts}
-        change = Change(self.registry.settings.who, ACTION + action, reason, self.now, evidence)
-        statements: list[sa.Executable] = [
-            rollouts.delete().where(_same(rollout)),
-            rollouts.insert().values(_row(rollout)),
-        ]
+        change = audit.Change(self.registry.settings.who, action, reason, self.now, evidence or {})
+        statements = [rollouts.delete().where(_same(rollout)), rollouts.insert().values(_row(rollout))]
         self.registry.store.change_route(problem.NAME, self.lease, change, statements, **(route or {}))
 
-    def move(self, rollout: Rollout, decision: Decision, action: str = "", route: dict[str, Any] | None = None) -> None:
+    def move(
+        self,
+        rollout: Rollout,
+        decision: Decision,
+        action: audit.Rollout | None = None,
+        route: dict[str, Any] | None = None,
+    ) -> None:
         """To the step of a decision, with the route that this step wants, or the given one."""
-        step, begins = (
-            decision.step,
-            decision.step.state in (SHADOW, CANARY) and decision.step.state != rollout.step.state,
-        )
+        step, before = decision.step, rollout.step
         moved = replace(rollout, step=step, since=self.now, waiting=None, decision=decision)
-        moved = replace(moved, began=self.now) if begins else moved
+        if step.state in (SHADOW, CANARY) and step.state != before.state:
+            moved = replace(moved, began=self.now)
+        action = action or audit.RolloutMoved(rollout.version, str(step))
         route = desired_route(moved) if route is None else route
-        self.write(moved, action or str(step), decision.reason, {"decision": decision.as_dict()}, route)
+        self.write(moved, action, decision.reason, {"decision": decision.as_dict()}, route)
 
     def note(self, rollout: Rollout, decision: Decision) -> None:
         """Keep what was seen, for `rollout status`; the audit log hears of it when a person is needed."""
@@ -115,7 +119,8 @@ class Writer:
             waiting = STOPPED if rollout.waiting == STOPPED else str(decision.step)
         noted = replace(rollout, waiting=waiting, decision=decision)
         if waiting and waiting != rollout.waiting:
-            self.write(noted, "waits for a person", decision.reason, {"decision": decision.as_dict()})
+            evidence = {"decision": decision.as_dict()}
+            self.write(noted, audit.RolloutWaits(rollout.version), decision.reason, evidence)
         else:
             update = rollouts.update().where(_same(noted)).values(waiting=waiting, evidence=_row(noted)["evidence"])
             self.registry.store.write(self.lease, [update])

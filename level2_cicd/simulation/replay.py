@@ -1,4 +1,4 @@
-"""The simulated year: real rows of the past are asked, answered and judged again, on the replay clock.
+"""The world of a simulated summer: real rows of the past are sent, answered and judged again, on the replay clock.
 
 A service and the control loop run as they would in production; only the clock is ours. Rows are sent at
 their EVENT_TIME, outcomes when they became known. `Fault` spoils what the callers send for some days.
@@ -20,6 +20,7 @@ from typing import Any
 import pandas as pd
 
 from level1_pipeline import problem, schema
+from level1_pipeline.errors import NoAnswer
 from level1_pipeline.orchestration.run import day
 from level1_pipeline.settings import Settings
 from level1_pipeline.store.database import Store
@@ -37,10 +38,16 @@ class Fault:
     start: pd.Timestamp
     end: pd.Timestamp
 
+    @classmethod
+    def of(cls, column: str, first: str, days: int) -> Fault:
+        """From the beginning of the local day `first` on, for so many days."""
+        start = day(first)
+        return cls(column, start, start + pd.DateOffset(days=days))
+
     def spoil(self, rows: pd.DataFrame) -> pd.DataFrame:
         """As degrees Fahrenheit sent in Celsius; other numbers suffer likewise. Stays within the Record's bounds."""
         hit = (rows[problem.EVENT_TIME] >= self.start) & (rows[problem.EVENT_TIME] < self.end)
-        rule = next(one for one in schema.columns() if one.name == self.column)
+        rule = next(column for column in schema.columns() if column.name == self.column)
         wrong = ((rows[self.column] - 32) / 1.8).clip(rule.low, rule.high)
         return rows.assign(**{self.column: rows[self.column].where(~hit, wrong)})
 
@@ -50,10 +57,10 @@ class Traffic:
     """What was sent, and what came back."""
 
     url: str
-    asked: int = 0
-    failed: int = 0  # of these
-    told: int = 0  # outcomes
-    untold: int = 0  # of these: the service did not take them
+    predictions: int = 0  # rows that were asked about
+    failed_predictions: int = 0  # of these
+    outcomes: int = 0  # that were reported
+    failed_outcomes: int = 0  # of these: the service did not take them
     reasons: list[str] = field(default_factory=list)  # of all failures, in order
 
     def __post_init__(self) -> None:
@@ -65,17 +72,17 @@ class Traffic:
         cases = [{"id": str(i), "entity_id": str(e), "record": record} for i, e, record in names]
         for start in range(0, len(cases), ROWS):
             part = cases[start : start + ROWS]
-            self.asked += len(part)
-            self.failed += 0 if self._post("predict", part) else len(part)
+            self.predictions += len(part)
+            self.failed_predictions += 0 if self._post("predict", part) else len(part)
 
     def tell(self, rows: pd.DataFrame) -> None:
         """Report outcomes with the time at which they became known."""
-        known = zip(rows[problem.ID], rows[problem.TARGET], rows[problem.LABEL_TIME], strict=True)
-        body = [{"id": str(i), "value": _json(value), "known_at": at.isoformat()} for i, value, at in known]
+        labels = zip(rows[problem.ID], rows[problem.TARGET], rows[problem.LABEL_TIME], strict=True)
+        body = [{"id": str(i), "value": _json(value), "known_at": at.isoformat()} for i, value, at in labels]
         for start in range(0, len(body), ROWS):
             part = body[start : start + ROWS]
-            self.told += len(part)
-            self.untold += 0 if self._post("outcomes", part) else len(part)
+            self.outcomes += len(part)
+            self.failed_outcomes += 0 if self._post("outcomes", part) else len(part)
 
     def close(self) -> None:
         """Hang up."""
@@ -85,13 +92,13 @@ class Traffic:
         try:
             self._connection.request("POST", f"/{path}", json.dumps(body), {"Content-Type": "application/json"})
             answer = self._connection.getresponse()
-            said = answer.read()
+            content = answer.read()
         except (OSError, http.client.HTTPException) as error:
             self.reasons.append(f"{path}: {error!r}")
             self.close()
             return False
         if answer.status != 200:
-            self.reasons.append(f"{path}: {answer.status} {said.decode()[:300]}")
+            self.reasons.append(f"{path}: {answer.status} {content.decode()[:300]}")
         return answer.status == 200
 
 
@@ -110,7 +117,7 @@ def service(settings: Settings) -> Iterator[str]:
     try:
         line = process.stdout.readline()
         if "http" not in line:
-            raise RuntimeError(f"the service did not start; its log: {log}")
+            raise NoAnswer(f"the service did not start; its log: {log}")
         yield next(word for word in line.split(" | ") if word.startswith("http"))
     finally:
         process.send_signal(signal.SIGINT)
@@ -126,28 +133,25 @@ def moments(
     begin, end = midnights[0], midnights[-1]
     everything = problem.load(end + pd.Timedelta(days=7), settings.source, settings.home.parent / "cache")
     rows = everything[(everything[problem.EVENT_TIME] >= begin) & (everything[problem.EVENT_TIME] < end)]
-    sent = fault.spoil(rows) if fault else rows
-    sent, told = (
-        sent.sort_values(problem.EVENT_TIME),
-        rows.dropna(subset=[problem.TARGET]).sort_values(problem.LABEL_TIME),
-    )
+    sent = (fault.spoil(rows) if fault else rows).sort_values(problem.EVENT_TIME)
+    labelled = rows.dropna(subset=[problem.TARGET]).sort_values(problem.LABEL_TIME)
     # After the clocks were changed, no step of so many hours hits a local midnight any more.
     times = pd.date_range(begin, end, freq=f"{HOURS}h").union(pd.DatetimeIndex(midnights))
     for start, now in pairwise(times):
-        asked = sent[problem.EVENT_TIME].searchsorted([start, now])
-        known = told[problem.LABEL_TIME].searchsorted([start, now])
-        yield now, sent.iloc[asked[0] : asked[1]], told.iloc[known[0] : known[1]]
+        due = slice(*sent[problem.EVENT_TIME].searchsorted([start, now]))
+        matured = slice(*labelled[problem.LABEL_TIME].searchsorted([start, now]))
+        yield now, sent.iloc[due], labelled.iloc[matured]
 
 
 def live(settings: Settings, traffic: Traffic, first: str, last: str, fault: Fault | None) -> Iterator[pd.Timestamp]:
-    """Live through the days; gives the time at each local midnight, when all before it was asked and told."""
+    """Live through the days; gives the time at each local midnight, when all before it was sent and reported."""
     store = Store(settings.operations)
-    for now, asked, known in moments(settings, first, last, fault):
-        for at, part in asked.groupby(asked[problem.EVENT_TIME].dt.ceil("h")):
+    for now, due, labelled in moments(settings, first, last, fault):
+        for at, part in due.groupby(due[problem.EVENT_TIME].dt.ceil("h")):
             store.set_replay_time(min(at, now).to_pydatetime())
             traffic.predict(part)
         store.set_replay_time(now.to_pydatetime())
-        traffic.tell(known)
+        traffic.tell(labelled)
         if now == now.tz_convert(problem.TIMEZONE).normalize():
             traffic.close()  # a training may come, and the service hangs up on who is silent for so long
             yield now

@@ -8,6 +8,7 @@ import sys
 import time
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 from zoneinfo import ZoneInfo
 
@@ -17,11 +18,28 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
 from level1_pipeline import problem
+from level1_pipeline.errors import TrainingStopped
 from level1_pipeline.orchestration.run import day
 from level1_pipeline.settings import Settings
+from level1_pipeline.store.audit import (
+    DataQuarantined,
+    FindingNoted,
+    Line,
+    Promoted,
+    RolledBack,
+    Rollout,
+    RolloutMoved,
+    RolloutStarted,
+    StepRefused,
+    Training,
+    TrainingAllowed,
+    TrainingRefused,
+)
+from level1_pipeline.store.audit_queries import trainings
 from level1_pipeline.store.database import Store
 from level2_cicd.control_loop.operate import Operator
 from level2_cicd.control_loop.training_job import environment
+from level2_cicd.rollout.states import ROLLED_BACK
 from level2_cicd.simulation import replay
 
 FAST: dict[str, Any] = {
@@ -35,33 +53,48 @@ FAST: dict[str, Any] = {
 }
 KEPT = ("actor", "source")  # of the user's settings: who acts, and on which raw data
 SETTLE = 0.25  # seconds for the service to see a new route and to write its log: the clock waits, not the callers
-# Lines of the audit log that are part of the story; the others are in `make history`.
-TOLD = (
-    "train: ",
-    "promote",
-    "rollout: ",
-    "roll back",
-    "governor: ",
-    "operate: quarantine",
-    "operate: note",
-    "operate: refused",
-)
-
-SKIPPED = ("rollout: start", "rollout: blessed", "promote to challenger")  # the line after each says the same
 WIDTH = 150  # of the table, where the terminal is narrower or a file
 
 
 @dataclass(frozen=True)
 class Story:
-    """What happened."""
+    """What happened: the audit log from the first champion on, the traffic, and who serves in the end."""
 
-    lines: list[dict[str, Any]]
+    log: list[Line]
     traffic: replay.Traffic
     champion: str | None
+    home: Path
 
-    def count(self, action: str) -> int:
-        """How often something happened."""
-        return sum(line["action"].startswith(action) for line in self.lines)
+    @property
+    def quarantines(self) -> int:
+        """How often the control loop set rows apart."""
+        return sum(isinstance(line.action, DataQuarantined) for line in self.log)
+
+    @property
+    def retrainings(self) -> int:
+        """How many trainings ended, without the one that made the first champion."""
+        return len(trainings(self.log)) - 1
+
+    @property
+    def rollbacks(self) -> int:
+        """How often a candidate was rolled back, or a champion."""
+        return sum(line.action == RolledBack() or _step(line) == ROLLED_BACK for line in self.log)
+
+
+def _step(line: Line) -> str | None:
+    return line.action.step if isinstance(line.action, RolloutMoved) else None
+
+
+def is_told(line: Line) -> bool:
+    """Whether a line is part of the story. Of the rest `make history` tells; and of some the next line says the same."""
+    match line.action:
+        case RolloutStarted() | RolloutMoved(step="blessed") | Promoted(alias="challenger"):
+            return False
+        case Training() | TrainingAllowed() | TrainingRefused() | Rollout() | Promoted() | RolledBack():
+            return True
+        case DataQuarantined() | FindingNoted() | StepRefused():
+            return True
+    return False
 
 
 def apart(settings: Settings) -> Settings:
@@ -75,30 +108,29 @@ def apart(settings: Settings) -> Settings:
 def run(settings: Settings, trained: str, first: str, last: str, fault: replay.Fault | None, console: Console) -> Story:
     """Live through the days from `first` to `last` in a home of its own, which is made anew, with a champion that was
     `trained` as of that day or an earlier one."""
-    mine = apart(settings)
-    shutil.rmtree(mine.home, ignore_errors=True)
-    mine.home.mkdir(parents=True)
-    store = Store(mine.operations)
+    settings = apart(settings)
+    shutil.rmtree(settings.home, ignore_errors=True)
+    settings.home.mkdir(parents=True)
+    store = Store(settings.operations)
     store.set_replay_time(day(trained).to_pydatetime())
     with console.status(f"Level 1 trains the first champion as of {trained}"):
-        _first_champion(mine, trained)
+        _first_champion(settings, trained)
     store.set_replay_time(day(first).to_pydatetime())
-    with replay.service(mine) as url:
+    with replay.service(settings) as url:
         traffic = replay.Traffic(url)
-        for _ in _progress(replay.live(mine, traffic, first, last, fault), first, last, console):
+        for _ in _progress(replay.live(settings, traffic, first, last, fault), first, last, console):
             time.sleep(SETTLE)
-            Operator(mine).cycle()
-    lines = [line for line in store.history(problem.NAME) if line["action"].startswith(TOLD)]
-    champion = store.route(problem.NAME).champion
+            Operator(settings).cycle()
+    story = Story(store.audit_log(problem.NAME), traffic, store.route(problem.NAME).champion, settings.home)
     store.close()
-    return Story(lines, traffic, champion)
+    return story
 
 
 def _first_champion(settings: Settings, as_of: str) -> None:
     command = [sys.executable, "-m", "level1_pipeline", "train", "--as-of", as_of]
     done = subprocess.run(command, env=environment(settings), capture_output=True, text=True)
     if done.returncode:
-        raise RuntimeError(f"Level 1 made no champion as of {as_of}:\n{done.stdout}{done.stderr}")
+        raise TrainingStopped(f"Level 1 made no champion as of {as_of}:\n{done.stdout}{done.stderr}")
 
 
 def _progress(days: Iterable[pd.Timestamp], first: str, last: str, console: Console) -> Iterator[None]:
@@ -121,10 +153,8 @@ def tell(story: Story, console: Console) -> None:
     table = Table(title="What happened", title_justify="left")
     for name, width in (("when", 10), ("what", 26), ("version", 7), ("why", WIDTH - 60)):
         table.add_column(name, no_wrap=True, overflow="ellipsis", min_width=width, max_width=width)
-    for line in story.lines:
-        if line["action"] in SKIPPED:
-            continue
-        when = line["at"].astimezone(ZoneInfo(problem.TIMEZONE))
-        about = line["evidence"].get("candidate") or line["to_version"] or ""
-        table.add_row(f"{when:%Y-%m-%d}", line["action"], about, line["reason"])
+    for line in filter(is_told, story.log):
+        version = getattr(line.action, "candidate", None) or line.to_version or ""
+        when = line.at.astimezone(ZoneInfo(problem.TIMEZONE))
+        table.add_row(f"{when:%Y-%m-%d}", line.text, version, line.reason)
     Console(file=console.file, width=max(console.width, WIDTH)).print(table)

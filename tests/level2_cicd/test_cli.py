@@ -9,7 +9,8 @@ import pytest
 from level1_pipeline import problem
 from level1_pipeline.registry import Registry
 from level1_pipeline.settings import Settings
-from level2_cicd.__main__ import main
+from level1_pipeline.store.audit import BudgetReset
+from level2_cicd.cli import main
 from level2_cicd.rollout import advance
 from level2_cicd.rollout.state_machine import Decision
 from tests.serving.conftest import set_route
@@ -88,6 +89,6 @@ def test_what_is_refused_is_said_without_a_traceback(typed: Days, capsys: pytest
     assert "champion already" in capsys.readouterr().err
 
 
-def test_a_person_lets_the_governor_try_again(typed: Days, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_person_resets_the_retraining_budget(typed: Days, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["reset", "--reason", "the feed is mended"]) == 0
-    assert typed.store.history(problem.NAME)[-1]["action"] == "governor: reset"
+    assert typed.store.audit_log(problem.NAME)[-1].action == BudgetReset()

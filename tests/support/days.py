@@ -90,7 +90,7 @@ class Days:
         return decisions
 
     def audit(self) -> list[tuple[str, str | None, str | None]]:
-        return [(line["action"], line["from_version"], line["to_version"]) for line in self.store.history(problem.NAME)]
+        return [(line.text, line.from_version, line.to_version) for line in self.store.audit_log(problem.NAME)]
 
     def _log(self, cases: pd.DataFrame, arm: str, version: str, scores: np.ndarray, at: datetime, ms: float) -> None:
         lines = [

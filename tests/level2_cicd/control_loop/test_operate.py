@@ -20,16 +20,27 @@ from level1_pipeline.bundle.load import MANIFEST
 from level1_pipeline.errors import LeaseHeld
 from level1_pipeline.registry import Registry
 from level1_pipeline.settings import Settings
-from level1_pipeline.store import audit, clock, leases
-from level1_pipeline.store.audit import Change
+from level1_pipeline.store import clock, leases
+from level1_pipeline.store.audit import (
+    Action,
+    Change,
+    DataQuarantined,
+    FindingNoted,
+    Order,
+    RolloutStarted,
+    StepRefused,
+    TrainingAllowed,
+    TrainingJudged,
+    TrainingRefused,
+)
+from level1_pipeline.store.audit_queries import answering
 from level1_pipeline.store.database import Store
 from level1_pipeline.store.routes import Route
-from level2_cicd.__main__ import main
+from level2_cicd.cli import main
 from level2_cicd.control_loop import operate, retraining_budget, triggers
-from level2_cicd.control_loop import situation as situation_module
-from level2_cicd.control_loop.next_action import STARTED, next_action
+from level2_cicd.control_loop.next_action import next_action
 from level2_cicd.control_loop.operate import Operator
-from level2_cicd.control_loop.situation import Order, Situation
+from level2_cicd.control_loop.situation import Situation
 from level2_cicd.control_loop.training_job import environment
 from level2_cicd.control_loop.triggers import order_for
 from level2_cicd.rollout import advance, by_hand
@@ -38,26 +49,17 @@ from monitoring.alerting import tickets
 from monitoring.results import Diagnosis, MonitoringRun, Window
 from tests.serving.conftest import set_route
 from tests.support import monitoring_runs
+from tests.support.audit_lines import a_line, a_log
 from tests.support.days import Days
 from tests.support.monitoring_runs import CHANGE, FAULT, NOTHING, RELEASE, RETURN, SHIFT, UNSURE
 
 ROOT = Path(__file__).parents[3]
 ORDER = Order("performance drop", "it got worse", "2013-07-08T04:00:00+00:00", {"cause": "concept drift"})
-LINE = {"at": monitoring_runs.END, "reason": "", "evidence": {}, "from_version": None, "to_version": None}
+ORDERED = TrainingAllowed(ORDER)
 
 
-def line(action: str, **evidence: Any) -> dict[str, Any]:
-    return {**LINE, "action": action, "evidence": evidence}
-
-
-def situation(
-    found: MonitoringRun | None = None, *lines: dict[str, Any], rolling: bool = False, **route: Any
-) -> Situation:
-    return Situation(Route(**{"champion": "2", **route}), rolling, list(lines), found)
-
-
-def ordered() -> dict[str, Any]:
-    return line(audit.ALLOWED, order=ORDER.as_dict())
+def situation(run: MonitoringRun | None = None, *actions: Action, rolling: bool = False, **route: Any) -> Situation:
+    return Situation(Route(**{"champion": "2", **route}), rolling, a_log(*actions), run)
 
 
 # ---- the decision
@@ -84,25 +86,25 @@ def test_each_diagnosis_has_its_one_answer(said: Diagnosis, kind: str) -> None:
 
 def test_what_was_begun_is_finished_before_anything_new_begins() -> None:
     found = monitoring_runs.a_pass(CHANGE)
-    assert next_action(situation(found, ordered(), rolling=True, challenger="3")).kind == "advance"
-    assert next_action(situation(found, ordered(), challenger="3")).kind == "train"
-    ended = line("train: gate pass", order=ORDER.id)
-    assert next_action(situation(found, ordered(), ended, challenger="3")).kind == "start"
-    started = line(STARTED, candidate="3")
-    assert next_action(situation(found, ordered(), ended, started, challenger="3")).kind == "ask"
+    assert next_action(situation(found, ORDERED, rolling=True, challenger="3")).kind == "advance"
+    assert next_action(situation(found, ORDERED, challenger="3")).kind == "train"
+    ended = TrainingJudged(order=ORDER.id, status="pass")
+    assert next_action(situation(found, ORDERED, ended, challenger="3")).kind == "start"
+    started = RolloutStarted("3")
+    assert next_action(situation(found, ORDERED, ended, started, challenger="3")).kind == "ask"
 
 
 def test_a_bad_release_comes_before_everything_that_was_begun() -> None:
     found = monitoring_runs.a_pass(RELEASE)
-    step = next_action(situation(found, ordered(), rolling=True, challenger="3"))
+    step = next_action(situation(found, ORDERED, rolling=True, challenger="3"))
     assert (step.kind, step.version) == ("roll back", RELEASE.version)
 
 
 def test_while_the_data_are_broken_only_a_person_s_order_is_trained_for() -> None:
-    by_hand = line(audit.ALLOWED, order={**ORDER.as_dict(), "trigger": "on demand"})
-    assert next_action(situation(monitoring_runs.a_pass(FAULT), ordered())).kind == "quarantine"
+    by_hand = TrainingAllowed(replace(ORDER, trigger="on demand"))
+    assert next_action(situation(monitoring_runs.a_pass(FAULT), ORDERED)).kind == "quarantine"
     assert next_action(situation(monitoring_runs.a_pass(FAULT), by_hand)).kind == "train"
-    assert next_action(situation(monitoring_runs.a_pass(NOTHING), ordered())).kind == "train"
+    assert next_action(situation(monitoring_runs.a_pass(NOTHING), ORDERED)).kind == "train"
 
 
 def test_a_challenger_that_a_person_serves_by_hand_is_left_to_that_person() -> None:
@@ -112,25 +114,10 @@ def test_a_challenger_that_a_person_serves_by_hand_is_left_to_that_person() -> N
 
 def test_a_pass_is_answered_once_and_one_about_an_earlier_champion_never() -> None:
     found = monitoring_runs.a_pass(CHANGE)
-    answered = line(audit.REFUSED, window_end=found.window.end.isoformat())
-    assert next_action(situation(found, answered)).kind == "nothing"
+    answered = a_line(TrainingRefused(), evidence=answering(found.window.end, "concept drift"))
+    assert next_action(replace(situation(found), log=[answered])).kind == "nothing"
     assert next_action(situation(found, champion="9")).kind == "nothing"
     assert next_action(situation(None)).kind == "nothing"
-
-
-@pytest.mark.parametrize("ending", ["train: gate pass", "train: gate fail", "train: stopped", "train: crashed"])
-def test_an_order_lies_open_until_its_training_has_said_how_it_ended(ending: str) -> None:
-    ended = line(ending, order=ORDER.id)
-    assert next_action.unfinished([ordered()]) == ORDER
-    assert next_action.unfinished([ordered(), ended]) is None
-    assert next_action.unfinished([ordered(), line(ending), line(ending, order="another")]) == ORDER
-
-
-def test_of_two_orders_each_is_carried_out() -> None:
-    second = replace(ORDER, id="second")
-    both = [ordered(), line(audit.ALLOWED, order=second.as_dict())]
-    assert next_action.unfinished(both) == ORDER
-    assert next_action.unfinished([*both, line("train: gate pass", order=ORDER.id)]) == second
 
 
 def test_a_loss_above_its_expectation_is_a_performance_drop_and_else_the_distribution_changed(home: Settings) -> None:
@@ -159,8 +146,8 @@ class Trainer:
             return 1
         if self.outcome == "pass" and registry.route().challenger != "2":  # a resumed one does not publish again
             registry.promote("2", "challenger", order.reason)
-        facts = {"as_of": order.as_of, "order": order.id}
-        change = Change("trainer", f"train: gate {self.outcome}", order.reason, clock.now(settings), facts)
+        judged = TrainingJudged(as_of=order.as_of, order=order.id, status=self.outcome)
+        change = Change("trainer", judged, order.reason, clock.now(settings))
         registry.store.record(problem.NAME, change, to_version="2" if self.outcome == "pass" else None)
         return self.code
 
@@ -173,12 +160,10 @@ def quiet(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def operated(days: Days, monkeypatch: pytest.MonkeyPatch, quiet: None) -> Callable[..., Operator]:
-    """An operator whose monitoring finds what the test says, and whose governor sees enough new outcomes."""
+    """An operator whose monitoring finds what the test says, and whose budget sees enough new outcomes."""
 
     def make(said: Diagnosis, trainer: Trainer | None = None, **changes: Any) -> Operator:
-        settings = days.settings.model_copy(
-            update={"clock": "replay", "min_new_outcomes": 0, "lease_seconds": 0.5, **changes}
-        )
+        settings = days.settings.changed({"clock": "replay", "min_new_outcomes": 0, "lease_seconds": 0.5, **changes})
         days.store.set_replay_time(days.now)
         monkeypatch.setattr(operate, "run_monitoring", lambda settings, now, days: plant(days.store, said, now))
         monkeypatch.setattr(operate.after_run.html_report, "write", lambda *_: None)
@@ -196,7 +181,7 @@ def plant(store: Store, said: Diagnosis, now: Any) -> MonitoringRun:
 
 
 def actions(days: Days) -> list[str]:
-    return [line["action"] for line in days.store.history(problem.NAME)]
+    return [line.text for line in days.store.audit_log(problem.NAME)]
 
 
 def test_a_concept_drift_is_trained_for_and_its_candidate_is_rolled_out(days: Days, operated: Any) -> None:
@@ -206,7 +191,7 @@ def test_a_concept_drift_is_trained_for_and_its_candidate_is_rolled_out(days: Da
     (order,) = trainer.orders
     assert order.evidence["cause"] == "concept drift"
     assert actions(days)[1:] == [
-        audit.ALLOWED,
+        TrainingAllowed.text,
         "promote to challenger",
         "train: gate pass",
         "rollout: start",
@@ -227,13 +212,13 @@ def test_a_concept_drift_is_trained_for_and_its_candidate_is_rolled_out(days: Da
 def test_whatever_is_no_concept_drift_is_never_trained_for(days: Days, operated: Any, said: Diagnosis) -> None:
     trainer = Trainer()
     operator = operated(said, trainer, triggers="monitoring, schedule", schedule_days=0.5 if said is FAULT else 99.0)
-    days.store.record(problem.NAME, Change("t", "train: gate pass", "", days.now - timedelta(days=2), {}))
+    days.store.record(problem.NAME, Change("t", TrainingJudged(status="pass"), "", days.now - timedelta(days=2)))
     for _ in range(5):
         days.pass_day()
         days.store.set_replay_time(days.now)
         operator.cycle()
     assert trainer.orders == []
-    assert actions(days).count("operate: quarantine") == (5 if said is FAULT else 0)
+    assert actions(days).count(DataQuarantined.text) == (5 if said is FAULT else 0)
 
 
 def test_a_change_that_lasts_costs_at_most_the_budget_and_then_a_person_is_asked_for(days: Days, operated: Any) -> None:
@@ -294,7 +279,7 @@ def test_too_many_rollbacks_are_said_once_and_wait_for_a_person(days: Days, oper
     operator = operated(CHANGE, max_rollbacks=0)
     for _ in range(3):
         operator.cycle()
-    assert actions(days).count(next_action.REFUSED) == 1
+    assert actions(days).count(StepRefused.text) == 1
     assert days.route.mode is None
     (ticket,) = [line for line in tickets.open_tickets(days.store) if line["incident"].startswith(tickets.GOVERNOR)]
     assert "a person must look" in ticket["body"]
@@ -339,7 +324,9 @@ def test_a_bad_canary_is_rolled_back_whatever_else_fails(
         (days.settings.home / "outcomes").mkdir()
         (days.settings.home / "outcomes" / "a.parquet").write_bytes(b"x")
     else:
-        what = {"the monitoring": "observe", "the report": "follow_up.report.write", "the triggers": "due"}[fault]
+        what = {"the monitoring": "run_monitoring", "the report": "after_run.html_report.write", "the triggers": "due"}[
+            fault
+        ]
         monkeypatch.setattr(f"level2_cicd.control_loop.operate.{what}", broken)
     did = operator.cycle()
     assert "rolled back" in did[-1], did
@@ -377,8 +364,8 @@ def test_a_damaged_challenger_is_refused_once_and_the_diagnosis_is_answered(days
     operator = operated(FAULT)
     operator.cycle()
     operator.cycle()
-    assert actions(days).count(next_action.REFUSED) == 1
-    assert actions(days).count("operate: quarantine") == 1
+    assert actions(days).count(StepRefused.text) == 1
+    assert actions(days).count(DataQuarantined.text) == 1
 
 
 def test_a_rollout_that_waits_for_a_person_does_not_keep_a_bad_release_serving(days: Days, operated: Any) -> None:
@@ -395,7 +382,7 @@ def test_where_the_version_before_is_damaged_an_earlier_champion_serves(days: Da
     damage(days, "2")
     operated(replace(RELEASE, version="2")).cycle()
     assert days.route.champion == "3"
-    assert "not version 2" in days.store.history(problem.NAME)[-1]["reason"]
+    assert "not version 2" in days.store.audit_log(problem.NAME)[-1].reason
 
 
 def test_where_no_version_can_be_gone_back_to_a_person_is_asked_for_once(days: Days, operated: Any) -> None:
@@ -404,7 +391,7 @@ def test_where_no_version_can_be_gone_back_to_a_person_is_asked_for_once(days: D
     operator.cycle()
     operator.cycle()
     assert days.route.champion == "1"
-    assert actions(days).count(next_action.REFUSED) == 1
+    assert actions(days).count(StepRefused.text) == 1
 
 
 def test_where_the_monitoring_may_not_order_a_training_a_concept_drift_is_noted(days: Days, operated: Any) -> None:
@@ -413,7 +400,7 @@ def test_where_the_monitoring_may_not_order_a_training_a_concept_drift_is_noted(
     operator.cycle()
     operator.cycle()
     assert trainer.orders == []
-    assert actions(days)[1:] == ["operate: note"]
+    assert actions(days)[1:] == [FindingNoted.text]
 
 
 def test_an_order_whose_training_is_skipped_waits_for_the_next_cycle(days: Days, operated: Any) -> None:
@@ -436,10 +423,8 @@ def test_an_order_whose_training_is_skipped_waits_for_the_next_cycle(days: Days,
 def test_a_person_s_training_does_not_count_as_the_loop_s(days: Days, operated: Any) -> None:
     trainer = Trainer("fail", 3)
     operator = operated(NOTHING, trainer)
-    retraining_budget.overrule(
-        operator.settings, triggers.by_hand(operator.settings, "release", "a new pipeline").as_dict()
-    )
-    days.store.record(problem.NAME, Change("somebody", "train: gate pass", "", days.now, {"order": None}))
+    retraining_budget.overrule(operator.settings, triggers.by_hand(operator.settings, "release", "a new pipeline"))
+    days.store.record(problem.NAME, Change("somebody", TrainingJudged(status="pass"), "", days.now))
     operator.cycle()
     assert [order.trigger for order in trainer.orders] == ["release"]
 
@@ -462,7 +447,7 @@ def test_the_ticket_of_a_pass_that_was_killed_before_it_is_opened_by_the_next_cy
 
 def test_the_calendar_asks_when_it_is_told_to_and_once_a_day(days: Days, operated: Any) -> None:
     trainer = Trainer("fail", 3)
-    days.store.record(problem.NAME, Change("t", "train: gate pass", "", days.now - timedelta(days=40), {}))
+    days.store.record(problem.NAME, Change("t", TrainingJudged(status="pass"), "", days.now - timedelta(days=40)))
     operated(NOTHING, trainer).cycle()
     assert trainer.orders == []
     operator = operated(NOTHING, trainer, triggers="schedule")
@@ -482,11 +467,11 @@ def test_a_month_of_new_outcomes_asks_when_it_is_told_to(days: Days, operated: A
     assert trainer.orders[0].evidence["month"] == "2013-04"
 
 
-@pytest.mark.parametrize("trigger", situation_module.BY_HAND)
-def test_what_a_person_orders_is_trained_whatever_the_governor_thinks(days: Days, operated: Any, trigger: str) -> None:
+@pytest.mark.parametrize("trigger", triggers.BY_HAND)
+def test_what_a_person_orders_is_trained_whatever_the_budget_says(days: Days, operated: Any, trigger: str) -> None:
     trainer = Trainer()
     operator = operated(NOTHING, trainer, max_trainings=0, cooldown_days=99.0)
-    retraining_budget.overrule(operator.settings, triggers.by_hand(operator.settings, trigger, "I want it").as_dict())
+    retraining_budget.overrule(operator.settings, triggers.by_hand(operator.settings, trigger, "I want it"))
     operator.cycle()
     assert [(order.trigger, order.reason) for order in trainer.orders] == [(trigger, "I want it")]
 

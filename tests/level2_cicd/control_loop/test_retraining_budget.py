@@ -1,11 +1,10 @@
-"""The governor: every refusal has its words, and nothing that lasts costs more than the budget."""
+"""The retraining budget: every refusal has its reason, and nothing that lasts costs more than the budget."""
 
 from __future__ import annotations
 
 import threading
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
-from typing import Any
 
 import numpy as np
 import pytest
@@ -14,18 +13,31 @@ import sqlalchemy as sa
 from level1_pipeline import problem
 from level1_pipeline.errors import LeaseHeld, PromotionRefused
 from level1_pipeline.settings import RetrainingPolicy, Settings
-from level1_pipeline.store import audit
-from level1_pipeline.store.audit import ALLOWED, RESET, Change
+from level1_pipeline.store.audit import (
+    Action,
+    BudgetReset,
+    Change,
+    Line,
+    Order,
+    RolloutMoved,
+    TrainingAllowed,
+    TrainingCrashed,
+    TrainingJudged,
+    TrainingRefused,
+    TrainingStopped,
+    Unrecognised,
+)
 from level1_pipeline.store.database import Store
 from level1_pipeline.store.tables import quarantine
-from level2_cicd.__main__ import main
-from level2_cicd.control_loop import retraining_budget, training_job, triggers
-from level2_cicd.control_loop.retraining_budget import Need, may_train
-from level2_cicd.control_loop.situation import Order
+from level2_cicd.cli import main
+from level2_cicd.control_loop import expected_gain, retraining_budget, triggers
+from level2_cicd.control_loop.expected_gain import Need
+from level2_cicd.control_loop.retraining_budget import may_train
 from level2_cicd.control_loop.triggers import order_for
 from level2_cicd.rollout.states import SHADOW, Step
 from monitoring.data import prediction_window
 from tests.support import monitoring_runs
+from tests.support.audit_lines import START, a_line
 from tests.support.days import ROWS_A_DAY, Days
 
 NOW = datetime(2013, 7, 1, 4, tzinfo=UTC)
@@ -33,8 +45,22 @@ POLICY = RetrainingPolicy()
 NEED = Need("concept drift", new_outcomes=6000, drop=0.02, dollars=500.0)
 
 
-def line(action: str, days: float, **evidence: Any) -> dict[str, Any]:
-    return {"action": action, "at": NOW - timedelta(days=days), "evidence": evidence}
+ENDINGS: dict[str, Action] = {
+    "pass": TrainingJudged(status="pass"),
+    "fail": TrainingJudged(status="fail"),
+    "stopped": TrainingStopped(),
+    "crashed": TrainingCrashed(),
+    "allowed": TrainingAllowed(),
+    "rolled back": RolloutMoved("2", "rolled back"),
+    "champion": RolloutMoved("2", "champion"),
+    "reset": BudgetReset(),
+}
+
+
+def line(name: str, days: float, seconds: float | None = None) -> Line:
+    """A line of the audit log, so many days before NOW."""
+    action = ENDINGS[name]
+    return a_line(replace(action, seconds=seconds) if seconds else action, (NOW - START) / timedelta(days=1) - days)  # type: ignore[call-arg]
 
 
 def test_a_concept_drift_with_enough_new_outcomes_may_train_and_the_answer_says_what_for() -> None:
@@ -49,34 +75,34 @@ def test_a_concept_drift_with_enough_new_outcomes_may_train_and_the_answer_says_
     ("history", "need", "message"),
     [
         ([], replace(NEED, cause="data fault"), "a data fault never"),
-        ([line("train: gate pass", 3)], NEED, "cooling down: the last training was 3.0 days ago"),
-        ([line(ALLOWED, 0.1)], NEED, "cooling down"),
-        ([line("train: gate pass", 7 * n, seconds=30) for n in (3.9, 3, 2, 1)], NEED, "4 trainings within 28 days"),
-        ([line(ALLOWED, 7 * n) for n in (3.9, 3, 2, 1)], NEED, "4 trainings within 28 days"),
-        ([line("train: gate pass", 7, seconds=1790)], NEED, "1790 s of compute"),
+        ([line("pass", 3)], NEED, "cooling down: the last training was 3.0 days ago"),
+        ([line("allowed", 0.1)], NEED, "cooling down"),
+        ([line("pass", 7 * n, seconds=30) for n in (3.9, 3, 2, 1)], NEED, "4 trainings within 28 days"),
+        ([line("allowed", 7 * n) for n in (3.9, 3, 2, 1)], NEED, "4 trainings within 28 days"),
+        ([line("pass", 7, seconds=1790)], NEED, "1790 s of compute"),
         ([], replace(NEED, new_outcomes=1999), "only 1,999 new outcomes"),
-        ([line("train: crashed", 7, seconds=1790)], NEED, "1790 s of compute"),
+        ([line("crashed", 7, seconds=1790)], NEED, "1790 s of compute"),
         ([], replace(NEED, dollars=12.0), "it does not pay"),
-        ([line("train: gate fail", 7 * n) for n in (3, 2, 1)], NEED, "gave up: 3 candidates"),
-        ([line("train: stopped", 7 * n) for n in (3, 2, 1)], NEED, "gave up"),
+        ([line("fail", 7 * n) for n in (3, 2, 1)], NEED, "gave up: 3 candidates"),
+        ([line("stopped", 7 * n) for n in (3, 2, 1)], NEED, "gave up"),
         (
-            [line("train: gate pass", 20), line("rollout: rolled back", 15), *[line("train: gate fail", 7)] * 2],
+            [line("pass", 20), line("rolled back", 15), *[line("fail", 7)] * 2],
             NEED,
             "gave up",
         ),
     ],
 )
-def test_each_rule_refuses_with_its_own_words(history: list[dict[str, Any]], need: Need, message: str) -> None:
+def test_each_rule_refuses_with_its_own_words(history: list[Line], need: Need, message: str) -> None:
     answer = may_train(history, need, POLICY, NOW)
     assert not answer.allowed
     assert message in answer.reason
-    assert answer.ticket == ("gave up" in message)
+    assert answer.needs_a_person == ("gave up" in message)
 
 
-@pytest.mark.parametrize("forgiven", ["rollout: champion", RESET])
+@pytest.mark.parametrize("forgiven", ["champion", "reset"])
 def test_a_success_or_a_person_ends_the_count_of_rejected_candidates(forgiven: str) -> None:
-    rejected = [line("train: gate fail", 21), line("train: gate fail", 14)]
-    history = [*rejected, line(forgiven, 13), line("train: gate fail", 7)]
+    rejected = [line("fail", 21), line("fail", 14)]
+    history = [*rejected, line(forgiven, 13), line("fail", 7)]
     assert may_train(history, NEED, POLICY, NOW).figures["rejected_in_a_row"] == 1
     assert may_train(history, NEED, POLICY, NOW).allowed
 
@@ -85,20 +111,20 @@ def test_what_is_unknown_forbids_nothing_and_a_regression_has_no_dollars() -> No
     assert may_train([], replace(NEED, drop=None, dollars=None), POLICY, NOW).allowed
 
 
-@pytest.mark.parametrize("ending", ["train: gate fail", "train: stopped", "train: gate pass", "crashed"])
+@pytest.mark.parametrize("ending", ["fail", "stopped", "pass", "killed"])
 def test_a_drift_that_lasts_a_year_costs_at_most_the_budget_of_each_period(ending: str) -> None:
-    """Whatever becomes of the trainings: rejected, stopped by bad data, accepted and useless, or crashed."""
-    history: list[dict[str, Any]] = []
+    """Whatever becomes of the trainings: rejected, stopped by bad data, accepted and useless, or killed."""
+    history: list[Line] = []
     times = []
     for day in range(365):
         now = NOW + timedelta(days=day)
         if may_train(history, NEED, POLICY, now).allowed:
             times.append(day)
-            history.append({"action": ALLOWED, "at": now, "evidence": {}})
-            if ending != "crashed":
-                history.append({"action": ending, "at": now, "evidence": {"seconds": 45.0}})
+            history.append(line("allowed", -day))
+            if ending != "killed":
+                history.append(line(ending, -day, seconds=45.0))
     busiest = max(sum(day <= other < day + POLICY.period_days for other in times) for day in times)
-    rejected = ending in ("train: gate fail", "train: stopped")
+    rejected = ending in ("fail", "stopped")
     assert busiest == (POLICY.max_rejected if rejected else POLICY.max_trainings)
     assert len(times) > busiest, "it tries again in a later period"
 
@@ -106,22 +132,22 @@ def test_a_drift_that_lasts_a_year_costs_at_most_the_budget_of_each_period(endin
 def test_a_cooldown_longer_than_the_period_of_the_budgets_holds() -> None:
     patient = POLICY.model_copy(update={"cooldown_days": 60.0})
     for days in (29, 59):
-        assert "cooling down" in may_train([line("train: gate pass", days)], NEED, patient, NOW).reason
-    assert may_train([line("train: gate pass", 60)], NEED, patient, NOW).allowed
+        assert "cooling down" in may_train([line("pass", days)], NEED, patient, NOW).reason
+    assert may_train([line("pass", 60)], NEED, patient, NOW).allowed
 
 
 def test_each_answer_stands_in_the_audit_log_with_its_figures(home: Settings) -> None:
     assert retraining_budget.ask(home, NEED, NOW).allowed
     for dollars in (5.0, 6.0):
         assert not retraining_budget.ask(home, replace(NEED, dollars=dollars), NOW + timedelta(days=7)).allowed
-    allowed, *refused = Store(home.operations).history(problem.NAME)
-    assert (allowed["action"], allowed["evidence"]["figures"]["dollars"]) == (ALLOWED, 500.0)
-    assert [(line["action"], line["evidence"]["refused_by"]) for line in refused] == [(audit.REFUSED, "dollars")] * 2
-    assert [line["evidence"]["figures"]["dollars"] for line in refused] == [5.0, 6.0]
+    allowed, *refused = Store(home.operations).audit_log(problem.NAME)
+    assert (allowed.action, allowed.evidence["figures"]["dollars"]) == (TrainingAllowed(), 500.0)
+    assert [(line.action, line.evidence["refused_by"]) for line in refused] == [(TrainingRefused(), "dollars")] * 2
+    assert [line.evidence["figures"]["dollars"] for line in refused] == [5.0, 6.0]
 
 
 def test_of_many_that_ask_at_once_one_may_train(home: Settings) -> None:
-    Store(home.operations).record(problem.NAME, Change("tester", "first", "a line", NOW, {}))
+    Store(home.operations).record(problem.NAME, Change("tester", Unrecognised("first"), "a line", NOW))
     answers: list[bool] = []
 
     def one() -> None:
@@ -153,11 +179,11 @@ def test_a_person_lets_it_try_again(home: Settings) -> None:
 def test_the_loss_is_what_decisions_cost_beyond_what_the_scores_promised() -> None:
     p, y = np.full(1000, 0.1), np.zeros(1000)
     y[:100] = 1
-    assert retraining_budget.dollars_lost(y, p) == pytest.approx(0.0)
+    assert expected_gain.dollars_lost(y, p) == pytest.approx(0.0)
     y[:300] = 1
-    assert retraining_budget.dollars_lost(y, p) == pytest.approx(0.2 * 60)
-    assert retraining_budget.dollars_lost(y, np.full(1000, 0.5)) == pytest.approx(0.2 * 20)
-    assert retraining_budget.dollars_lost(y[:0], p[:0]) is None
+    assert expected_gain.dollars_lost(y, p) == pytest.approx(0.2 * 60)
+    assert expected_gain.dollars_lost(y, np.full(1000, 0.5)) == pytest.approx(0.2 * 20)
+    assert expected_gain.dollars_lost(y[:0], p[:0]) is None
 
 
 # ---- what it weighs
@@ -173,7 +199,7 @@ def lived(days: Days) -> Days:
 
 
 def asked(days: Days, order: Order) -> Need:
-    return training_job.need(days.settings, days.store, order)
+    return expected_gain.need(days.settings, days.store, order)
 
 
 def changed(days: Days, **figures: float) -> Order:
@@ -246,11 +272,11 @@ def test_new_outcomes_are_those_that_the_last_judged_training_could_not_have(liv
     order = Order(triggers.SCHEDULE, "", lived.now.isoformat(), {"cause": triggers.SCHEDULE})
     matured = sum(12 + 24 * days >= problem.GATE["maturity_hours"] for days in range(9)) * ROWS_A_DAY
     assert asked(lived, order).new_outcomes == matured > 0
-    evidence = {"as_of": lived.now.isoformat()}
-    for action in ("train: stopped", "train: crashed"):  # these learned nothing
-        lived.store.record(problem.NAME, Change("t", action, "", lived.now, evidence))
+    as_of = lived.now.isoformat()
+    for action in (TrainingStopped(as_of), TrainingCrashed(as_of)):  # these learned nothing
+        lived.store.record(problem.NAME, Change("t", action, "", lived.now))
     assert asked(lived, order).new_outcomes == matured
-    lived.store.record(problem.NAME, Change("t", f"train: gate {verdict}", "", lived.now, evidence))
+    lived.store.record(problem.NAME, Change("t", TrainingJudged(as_of, status=verdict), "", lived.now))
     assert asked(lived, order).new_outcomes == 0
     for _ in range(3):
         lived.pass_day()
@@ -264,7 +290,7 @@ def test_new_outcomes_are_those_that_the_last_judged_training_could_not_have(liv
 def test_a_person_ends_the_count_of_rollbacks_too(days: Days, monkeypatch: pytest.MonkeyPatch) -> None:
     days.store.set_replay_time(days.now)
     for _ in range(3):
-        days.store.record(problem.NAME, Change("loop", "rollout: rolled back", "worse", days.now, {}))
+        days.store.record(problem.NAME, Change("loop", RolloutMoved("2", "rolled back"), "worse", days.now))
     with pytest.raises(PromotionRefused, match="3 rollouts were rolled back in a row"):
         days.start(automatic=True)
     for name, value in {"HOME": days.settings.home, "CLOCK": "replay"}.items():

@@ -22,6 +22,7 @@ from level1_pipeline.errors import BundleRefused, LeaseHeld, LeaseLost, NoRollou
 from level1_pipeline.registry import Registry, RouteSetByHand
 from level1_pipeline.settings import Settings
 from level1_pipeline.store import leases
+from level1_pipeline.store.audit import RolloutRejected
 from level1_pipeline.store.routes import Route
 from level1_pipeline.store.tables import rollouts
 from level2_cicd.rollout import advance, by_hand
@@ -54,18 +55,18 @@ def test_a_good_candidate_becomes_champion_and_the_old_one_stays_in_reach(days: 
 def test_each_line_of_the_audit_holds_the_route_before_and_after_and_the_evidence(days: Days) -> None:
     days.start(evidence={"pass": "2013-01-12"})
     days.until(CHAMPION)
-    lines = days.store.history(problem.NAME)[1:]
-    after = [line["evidence"]["route_after"] for line in lines]
+    lines = [line.evidence for line in days.store.audit_log(problem.NAME)[1:]]
+    after = [line["route_after"] for line in lines]
     assert [(line["challenger"], line["mode"], line["share"]) for line in after] == [
         SERVED[0],
         SERVED[0],
         *SERVED[1:],
         (None, None, 0.0),
     ]
-    assert [line["evidence"]["route_before"] for line in lines[1:]] == after[:-1], "a link is missing"
-    assert lines[0]["evidence"]["pass"] == "2013-01-12"
-    assert {line["evidence"]["candidate"] for line in lines} == {"2"}
-    quality = [line for line in lines[3]["evidence"]["decision"]["checks"] if line["name"] == "quality"]
+    assert [line["route_before"] for line in lines[1:]] == after[:-1], "a link is missing"
+    assert lines[0]["pass"] == "2013-01-12"
+    assert {line["candidate"] for line in lines} == {"2"}
+    quality = [line for line in lines[3]["decision"]["checks"] if line["name"] == "quality"]
     assert "mean daily gain" in quality[0]["message"]
 
 
@@ -76,10 +77,8 @@ def test_a_worse_candidate_never_leaves_the_shadow(days: Days) -> None:
     assert "quality" in decision.reason
     assert days.route == Route("1")
     assert row(days)["state"] == ROLLED_BACK
-    assert {line["evidence"]["route_after"]["mode"] for line in days.store.history(problem.NAME)[1:]} == {
-        None,
-        "shadow",
-    }
+    routes = [line.route for line in days.store.audit_log(problem.NAME)[1:]]
+    assert {route.mode for route in routes if route} == {None, "shadow"}
 
 
 def test_identical_predictions_are_no_gain(days: Days) -> None:
@@ -148,8 +147,8 @@ def test_a_rejected_rollout_is_over_and_the_reason_is_kept(days: Days) -> None:
     days.pass_day()
     by_hand.reject(days.settings, "the desk is closed this week", days.now)
     assert days.route == Route("1")
-    line = days.store.history(problem.NAME)[-1]
-    assert (line["action"], line["reason"]) == ("rollout: rejected", "the desk is closed this week")
+    line = days.store.audit_log(problem.NAME)[-1]
+    assert (line.action, line.reason) == (RolloutRejected("2"), "the desk is closed this week")
     assert advance.advance(days.settings, days.now) is None
 
 

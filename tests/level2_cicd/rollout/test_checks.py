@@ -18,7 +18,7 @@ from level1_pipeline.settings import RolloutPolicy, Settings
 from level1_pipeline.store.database import Store
 from level1_pipeline.store.outcomes import Reported, keep
 from level1_pipeline.store.routes import Route
-from level2_cicd.control_loop import retraining_budget
+from level2_cicd.control_loop import expected_gain
 from level2_cicd.rollout import alarms, quality, queries
 from level2_cicd.rollout.queries import Arm, Counts
 from serving.errors import Refusal
@@ -78,7 +78,7 @@ def test_gross_harm_of_a_regression_has_no_calibration_and_its_costs_are_not_app
     y = np.linspace(0, 20, 200)
     assert alarms.harm(y, y + 1.2, y + 1.0, POLICY).status == "pass"
     assert alarms.harm(y, y + 3.0, y + 1.0, POLICY).status == "fail"
-    assert retraining_budget.dollars_lost(y, y) is None
+    assert expected_gain.dollars_lost(y, y) is None
 
 
 def test_too_few_outcomes_show_no_harm_and_say_who_waits_for_them() -> None:

@@ -14,10 +14,10 @@ from level1_pipeline.evaluation.gate import Check
 from level1_pipeline.registry import Registry
 from level1_pipeline.settings import Settings
 from level1_pipeline.store import clock, leases
-from level1_pipeline.store.audit import Change
+from level1_pipeline.store.audit import Change, Promoted, RolledBack
 from level1_pipeline.store.database import Store
 from level1_pipeline.store.routes import Route
-from level2_cicd.__main__ import main
+from level2_cicd.cli import main
 from level2_cicd.rollout import advance
 from level2_cicd.rollout.state_machine import Decision, Evidence
 from tests.serving.conftest import Models, eventually, in_process, set_route
@@ -114,7 +114,7 @@ def test_a_person_waits_for_no_loop_that_looks_and_what_it_decided_meanwhile_is_
     go_on.set()
     loop.join()
     assert Store(served.operations).route(problem.NAME) == wanted
-    given = [line["action"] for line in Store(served.operations).history(problem.NAME)].count("rollout: canary 5 %")
+    given = [line.text for line in Store(served.operations).audit_log(problem.NAME)].count("rollout: canary 5 %")
     assert given == (what is None)
     assert [decision.kind if decision else None for decision in decisions] == [
         {None: "advance", "stop": "wait"}.get(what)
@@ -132,7 +132,9 @@ def test_a_holder_of_the_lease_that_was_killed_or_hangs_is_overruled_and_can_wri
     assert main([*command, "--reason", "an emergency"]) == code
     assert store.route(problem.NAME) == wanted
     with pytest.raises(LeaseLost):
-        store.change_route(problem.NAME, old, Change("the old one", "promote", "", clock.now(served), {}), champion="3")
+        store.change_route(
+            problem.NAME, old, Change("the old one", Promoted("champion"), "", clock.now(served)), champion="3"
+        )
     assert store.route(problem.NAME) == wanted
 
 
@@ -162,6 +164,6 @@ def test_a_rollback_ends_the_rollout_that_is_going_on_and_stands_in_the_history(
     store = Store(served.operations)
     assert store.route(problem.NAME) == Route("1")
     assert store.rollout(problem.NAME) is None
-    last = store.history(problem.NAME)[-1]
-    assert (last["action"], last["from_version"], last["to_version"]) == ("roll back", "2", "1")
-    assert last["reason"] == "an emergency"
+    last = store.audit_log(problem.NAME)[-1]
+    assert (last.action, last.from_version, last.to_version) == (RolledBack(), "2", "1")
+    assert last.reason == "an emergency"
