@@ -1,7 +1,9 @@
-"""The documentation is true: every target and setting is documented, every relative link resolves."""
+"""The documentation is true: links lead to what they name; commands, settings and sizes are as the code has them."""
 
 from __future__ import annotations
 
+import ast
+import importlib.util
 import json
 import re
 import subprocess
@@ -14,26 +16,25 @@ from level1_pipeline.settings import GROUPS, Settings
 ROOT = Path(__file__).parents[1]
 PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md")])
 LINK = re.compile(r"\]\(([^)\s]+)\)")
-LINE_LINK = re.compile(r"\[`([^`]+)`\]\(([^)#\s]+\.py)#L(\d+)(?:-L\d+)?\)")  # [`name`](path.py#L12)
+SYMBOL_LINK = re.compile(r"\[`([^`]+)`\]\(([^)#\s]+\.py)\)")  # [`name`](path.py)
 CELL_LINK = re.compile(r"\[\*([^\]]+)\*\]\(([^)#\s]+\.ipynb)\)")  # [*heading of a cell*](path.ipynb)
+SOURCE_PATH = re.compile(r"`((?:level0_notebooks|level1_pipeline|serving|monitoring|level2_cicd|tests|docs)/[\w./-]*)`")
+MODULE = re.compile(r"python -m ([\w.]+)")
 MACHINE = re.compile(r"(?<![\w.])/(?:work|root|home|Users)/\w")
 TARGET = re.compile(r"^([a-z0-9-]+):", re.MULTILINE)
+TOUR_LINES = range(450, 751)  # of the symbols that the tour links to
 
 
 def broken_links(page: Path, text: str) -> list[str]:
-    """Relative links that lead nowhere: a file that is missing, or a line or heading that it does not have."""
+    """Relative links that lead nowhere: a missing file or heading, or a line number, which ages with the next edit."""
     broken = []
     for link in LINK.findall(text):
         path, _, place = link.partition("#")
         if re.match(r"[a-z]+:", link):
             continue
         target = (page.parent / path).resolve() if path else page
-        if not target.exists():
-            broken.append(link)
-        elif re.fullmatch(r"L\d+(-L\d+)?", place):
-            if int(re.findall(r"\d+", place)[-1]) > len(target.read_text().splitlines()):
-                broken.append(link)
-        elif place and place not in headings(target):
+        missing = place and (target.suffix != ".md" or place not in headings(target)) if target.exists() else True
+        if missing:
             broken.append(link)
     return broken
 
@@ -44,18 +45,48 @@ def headings(page: Path) -> set[str]:
     return {re.sub(r"[^\w\- ]", "", title.lower()).strip().replace(" ", "-") for title in titles}
 
 
-def misplaced_names(page: Path, text: str) -> list[str]:
-    """Links [`name`](path.py#L12) whose line does not hold the last dotted part of the name, and which line does."""
+def symbols(file: Path) -> dict[str, ast.stmt]:
+    """Each class, function and constant of a module, and `Class.member`, with the statement that defines it."""
+    defined: dict[str, ast.stmt] = {}
+
+    def collect(body: list[ast.stmt], prefix: str) -> None:
+        for node in body:
+            names: list[str] = []
+            match node:
+                case ast.FunctionDef() | ast.AsyncFunctionDef() | ast.ClassDef():
+                    names = [node.name]
+                case ast.Assign():
+                    names = [n.id for target in node.targets for n in ast.walk(target) if isinstance(n, ast.Name)]
+                case ast.AnnAssign(target=ast.Name(id=name)):
+                    names = [name]
+            for name in names:
+                defined.setdefault(prefix + name, node)
+            if isinstance(node, ast.ClassDef):
+                collect(node.body, f"{node.name}.")
+
+    collect(ast.parse(file.read_text()).body, "")
+    return defined
+
+
+def symbol_of(name: str, path: str) -> str:
+    """What a link [`name`](path.py) names in the module: `module.thing` and `thing()` are `thing`."""
+    return name.split("(")[0].removeprefix(f"{Path(path).stem}.")
+
+
+def missing_symbols(page: Path, text: str) -> list[str]:
+    """Links [`name`](path.py) to a file that does not define the name. `file.py`, a path and `--option` are no names."""
     wrong = []
-    for name, path, place in LINE_LINK.findall(text):
+    for name, path in SYMBOL_LINK.findall(text):
         target = (page.parent / path).resolve()
-        lines = target.read_text().splitlines() if target.exists() else []
-        word = re.escape(name.split("(")[0].split(".")[-1])
-        uses = [n for n, line in enumerate(lines, 1) if re.search(rf"(?<!\w){word}(?!\w)", line)]
-        made = [n for n in uses if re.search(rf"(def|class) {word}\b|^\s*{word}\b.*=|\"{word}\"", lines[n - 1])]
-        if int(place) not in uses:
-            now = ", ".join(f"L{n}" for n in (made or uses)[:5])
-            wrong.append(f"{page.name}: {name} is not on {path}#L{place} but on {now or 'no line'}")
+        code = target.read_text() if target.exists() else ""
+        if name.endswith((".py", "/")):
+            present = path.endswith(name) or name.endswith("/")
+        elif name.startswith("--"):
+            present = name in code or f"{name.removeprefix('--').replace('-', '_')}:" in code
+        else:
+            present = bool(code) and symbol_of(name, path) in symbols(target)
+        if not present:
+            wrong.append(f"{page.name}: {path} does not define {name}")
     return wrong
 
 
@@ -71,36 +102,63 @@ def missing_cells(page: Path, text: str) -> list[str]:
     return wrong
 
 
+def missing_files(page: Path, text: str) -> list[str]:
+    """Source paths and modules that the text names and the tree does not have."""
+    paths = [path for path in SOURCE_PATH.findall(text) if not (ROOT / path).exists()]
+    modules = [
+        name for name in MODULE.findall(text) if name not in ("venv", "pip") and not importlib.util.find_spec(name)
+    ]
+    return [f"{page.name}: {name} does not exist" for name in paths + modules]
+
+
+def purpose(text: str) -> list[str]:
+    """The lines between a page's title and the next empty line: what the page is for."""
+    title, _, rest = text.partition("\n\n")
+    return rest.partition("\n\n")[0].splitlines() if title.startswith("# ") and "\n" not in title else []
+
+
+def tour_lines(text: str) -> int:
+    """Lines of code of all symbols that the tour links to, each line counted once."""
+    lines: set[tuple[str, int]] = set()
+    for name, path in SYMBOL_LINK.findall(text):
+        if not name.endswith((".py", "/")):
+            node = symbols((ROOT / "docs" / path).resolve())[symbol_of(name, path)]
+            lines |= {(path, line) for line in range(node.lineno, (node.end_lineno or node.lineno) + 1)}
+    return len(lines)
+
+
 @pytest.mark.flights  # the pages speak of this repository's problem.py
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_every_relative_link_of_a_page_resolves(page: Path) -> None:
     assert broken_links(page, page.read_text()) == []
 
 
-def test_a_broken_link_is_found() -> None:
-    text = "[a](nowhere.md) [b](README.md#no-such-heading) [c](Makefile#L99999) [d](README.md)"
-    assert broken_links(ROOT / "README.md", text) == ["nowhere.md", "README.md#no-such-heading", "Makefile#L99999"]
+def test_a_broken_link_and_a_line_number_are_found() -> None:
+    text = "[a](nowhere.md) [b](README.md#no-such-heading) [c](Makefile#L3) [d](README.md) [e](README.md#the-data)"
+    assert broken_links(ROOT / "README.md", text) == ["nowhere.md", "README.md#no-such-heading", "Makefile#L3"]
 
 
 @pytest.mark.flights  # the pages speak of this repository's problem.py
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
-def test_every_link_to_a_name_or_a_cell_leads_to_it(page: Path) -> None:
+def test_every_link_to_a_symbol_or_a_cell_leads_to_it_and_every_path_exists(page: Path) -> None:
     text = page.read_text()
-    assert misplaced_names(page, text) + missing_cells(page, text) == []
+    assert missing_symbols(page, text) + missing_cells(page, text) + missing_files(page, text) == []
 
 
-def test_a_misplaced_name_is_found_and_the_message_says_where_it_stands() -> None:
-    lines = (ROOT / "level1_pipeline/bundle.py").read_text().splitlines()
-    here = next(n for n, line in enumerate(lines, 1) if line.startswith("def verify("))
-    link = "[`bundle.{}`](level1_pipeline/bundle.py#L{})"
-    right = link.format("verify", here)
-    assert misplaced_names(ROOT / "README.md", right) == []
-    planted = " ".join((link.format("verify", here - 1), link.format("verif", here), right))
-    found = misplaced_names(ROOT / "README.md", planted + link.format("no_such_name", 1))
-    assert found[0].endswith(f"but on L{here}")
-    assert "bundle.verif is not on" in found[1]
-    assert found[2].endswith("but on no line")
-    assert len(found) == 3
+def test_a_wrong_symbol_a_wrong_path_and_a_wrong_module_are_found() -> None:
+    page, errors = ROOT / "README.md", "level1_pipeline/errors.py"
+    right = (
+        f"[`NotFound`]({errors}) [`errors.NotFound`]({errors}) [`errors.py`]({errors}) [`level1_pipeline/`]({errors})"
+    )
+    assert missing_symbols(page, right) == []
+    for name in ("NotFounds", "Errors.NotFound", "NotFound.no_such_method", "other.py", "--no-such-option"):
+        assert missing_symbols(page, f"[`{name}`]({errors})") == [f"README.md: {errors} does not define {name}"]
+    assert missing_symbols(page, "[`main`](level1_pipeline/nowhere.py)") != []
+    text = "`level1_pipeline/errors.py` `serving/nowhere.py` python -m serving run; python -m monitoring.nowhere"
+    assert missing_files(page, text) == [
+        "README.md: serving/nowhere.py does not exist",
+        "README.md: monitoring.nowhere does not exist",
+    ]
 
 
 def test_a_link_to_a_missing_cell_or_notebook_is_found() -> None:
@@ -110,11 +168,35 @@ def test_a_link_to_a_missing_cell_or_notebook_is_found() -> None:
         assert len(missing_cells(ROOT / "README.md", text.format(heading, notebook))) == 1
 
 
-def test_the_page_of_levels_shows_every_notebook_and_checkable_lines_only() -> None:
+def test_the_page_of_levels_shows_every_notebook() -> None:
     text = (ROOT / "docs/levels.md").read_text()
     linked = {path.rsplit("/", 1)[-1] for _, path in CELL_LINK.findall(text)}
     assert linked == {path.name for path in (ROOT / "level0_notebooks").glob("*.ipynb")}
-    assert len(LINE_LINK.findall(text)) == len(re.findall(r"\.py#L\d", text)), "a link to a line without its `name`"
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_every_page_begins_with_what_it_is_for_in_two_lines(page: Path) -> None:
+    lines = purpose(page.read_text())
+    assert 1 <= len(lines) <= 2
+    assert lines[0].startswith("This ")
+    assert all(len(line) <= 160 for line in lines)
+
+
+def test_the_tour_has_twelve_stops_with_a_question_each_and_is_as_long_as_it_says() -> None:
+    text = (ROOT / "docs/tour.md").read_text()
+    stops = re.findall(r"^## (\d+)\. (.+)$", text, re.MULTILINE)
+    assert [int(number) for number, _ in stops] == list(range(1, 13))
+    assert all(question.endswith("?") for _, question in stops)
+    lines = tour_lines(text)
+    assert lines in TOUR_LINES, f"the symbols of the tour have {lines} lines"
+    assert int(re.search(r"about (\d+) lines of code", text)[1]) == pytest.approx(lines, abs=50)  # type: ignore[index]
+
+
+def test_the_numbers_of_packages_in_the_docs_are_those_of_the_locks() -> None:
+    text = (ROOT / "docs/levels.md").read_text()
+    for phrase, lock in ((r"(\d+) locked packages in all", ""), (r"service alone needs (\d+)", "-serving")):
+        locked = re.findall(r"^[a-z0-9].*==", (ROOT / f"requirements{lock}.lock").read_text(), re.MULTILINE)
+        assert [int(number) for number in re.findall(phrase, text)] == [len(locked)]
 
 
 def test_make_help_prints_every_target_with_a_line() -> None:
@@ -127,9 +209,9 @@ def test_make_help_prints_every_target_with_a_line() -> None:
 
 
 def test_every_make_target_is_documented() -> None:
-    message = " ".join(page.read_text() for page in PAGES)
+    text = " ".join(page.read_text() for page in PAGES)
     targets = TARGET.findall((ROOT / "Makefile").read_text())
-    assert [name for name in targets if f"make {name}" not in message] == []
+    assert [name for name in targets if f"make {name}`" not in text and f"make {name} " not in text] == []
 
 
 def test_every_target_in_the_docs_exists() -> None:

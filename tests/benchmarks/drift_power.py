@@ -2,7 +2,7 @@
 
 A/A windows are seven random days against 28 other random days of the same quarter of the real year:
 the season is in both, so nothing has moved. Then shifts of known size are planted in the newest days of
-real weeks, to see after how many days the gate sees them.
+real weeks, to see after how many days the drift test sees them.
 """
 
 from __future__ import annotations
@@ -85,13 +85,13 @@ def unmoved(year: Year, count: int, seed: int = 0) -> Iterator[tuple[np.ndarray,
 class Wolf:
     """What A/A windows lead to, as counts."""
 
-    alarms: int  # at the drift gate
+    alarms: int  # of the drift test
     signals: int  # of a changed relation, in a single window
     retrainings: int  # the windows in a row, as if they were weeks: a signal now, everywhere, and in K of the last N
 
 
 def ours(year: Year, count: int = WINDOWS) -> Wolf:
-    """The gate, and the test of the relation, on A/A windows."""
+    """The drift test, and the test of the relation, on A/A windows."""
     alarms, signals, acted, last = 0, 0, 0, list[pd.DataFrame]()
     for current, reference in unmoved(year, count):
         alarms += drift.gate(year.summaries.loc[reference], year.summaries.loc[current], []).verdict == "moved"
@@ -176,7 +176,7 @@ SHIFTS: dict[str, Shift] = {
 
 
 def delays(year: Year) -> dict[str, dict[int, float]]:
-    """For each shift the share of real weeks in which the gate sees it when it is that many days old.
+    """For each shift the share of real weeks in which the drift test sees it when it is that many days old.
 
     The window is the last seven days; only its newest days are shifted, so the first figures are hard.
     """
@@ -202,7 +202,7 @@ def main() -> None:
     year = prepare(problem.load(day("2014-01-15"), None, Path(sys.argv[1]) if len(sys.argv) > 1 else None))
     wolf = ours(year)
     evidently, share = theirs(year)
-    table = Table("with nothing moved", "gate", "Evidently's default preset")
+    table = Table("with nothing moved", "drift test", "Evidently's default preset")
     table.add_row("alarms", f"{wolf.alarms} of {WINDOWS}", f"{evidently} of {EVIDENTLY_WINDOWS}")
     table.add_row("columns called drifted", "never by themselves", f"{share:.0%}")
     table.add_row("signals of a changed relation", f"{wolf.signals} of {WINDOWS}", "-")
@@ -223,13 +223,13 @@ def draw(gate: float, evidently: float, share: float, seen: dict[str, dict[int, 
 
     figure = Figure(figsize=(10, 4), layout="constrained")
     left, right = figure.subplots(1, 2)
-    names = ["gate:\nalarms", "Evidently:\nalarms", "Evidently:\ncolumns flagged"]
+    names = ["drift test:\nalarms", "Evidently:\nalarms", "Evidently:\ncolumns flagged"]
     left.bar(names, [gate, evidently, share], color=["#2b6cb0", "#a0aec0", "#a0aec0"])
     left.axhline(0.01, color="#c53030", lw=1)
     left.set(title="Nothing moved: share of A/A windows", ylim=(0, 1))
     for name, shares in seen.items():
         right.plot(list(shares), list(shares.values()), marker="o", label=name)
-    right.set(title="Planted shift: share of weeks in which the gate sees it", xlabel="days since the shift began")
+    right.set(title="Planted shift: share of weeks seen by the drift test", xlabel="days since the shift began")
     right.set(ylim=(-0.03, 1.05), xticks=list(LENGTHS))
     right.legend(fontsize=7)
     figure.savefig(PLOT, metadata={"Date": None})
