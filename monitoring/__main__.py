@@ -8,7 +8,7 @@ from pathlib import Path
 
 from level1_pipeline import problem
 from level1_pipeline.settings import Settings
-from monitoring.history import DAYS
+from monitoring.thresholds import WINDOW_DAYS
 
 
 def parser() -> argparse.ArgumentParser:
@@ -17,10 +17,8 @@ def parser() -> argparse.ArgumentParser:
     commands = top.add_subparsers(dest="command", required=True)
 
     run = commands.add_parser("run", help="one pass over the last window: report, tickets, figures for Prometheus")
-    message = (
-        f"length of the window in whole days (default: {DAYS}); another one is a look, which leaves only its report"
-    )
-    run.add_argument("--days", type=_number, default=DAYS, metavar="N", help=message)
+    message = f"length of the window in whole days (default: {WINDOW_DAYS}); another one is a look, which leaves only its report"
+    run.add_argument("--days", type=_number, default=WINDOW_DAYS, metavar="N", help=message)
     run.add_argument("--no-snapshot", action="store_true", help="leave out Evidently's view of the columns (seconds)")
 
     outcomes = commands.add_parser("outcomes", help="take in what really happened, from a file")

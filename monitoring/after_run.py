@@ -16,7 +16,7 @@ from monitoring.results import MonitoringRun
 
 def tell(settings: Settings, store: Store, found: MonitoringRun) -> list[Event]:
     """Bring the tickets up to date and send what changed, before anything else can fail; nothing for a mere look."""
-    events = tickets.follow(store, found) if history.usual(found.window) else []
+    events = tickets.follow(store, found) if history.counts(found.window) else []
     webhook.send(settings.webhook, events)
     return events
 
@@ -33,7 +33,7 @@ def publish(
         columns: Evidently's distance of each column, with the name of its measure.
     """
     open_now = tickets.open_tickets(store)
-    if history.usual(found.window):
+    if history.counts(found.window):
         prometheus.write(settings, found, len(open_now))
     page = html_report.write(settings, store, found, open_now, columns)
     retention.retain(settings, store, found.at)

@@ -48,7 +48,7 @@ def run(settings: Settings, asked: argparse.Namespace) -> int:
     with console.status("looking at the window"):
         found = run_monitoring(settings, days=asked.days)
     events = after_run.tell(settings, store, found)
-    columns = {} if asked.no_snapshot or not history.usual(found.window) else _snapshot(settings, store, found)
+    columns = {} if asked.no_snapshot or not history.counts(found.window) else _snapshot(settings, store, found)
     page = after_run.publish(settings, store, found, columns)
     store.close()
     show(found, events)

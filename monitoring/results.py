@@ -1,4 +1,4 @@
-"""What a pass of the monitoring found: plain frozen data that is stored, shown, and acted upon.
+"""The result of a monitoring run: plain frozen data that is stored, shown, and acted upon.
 
 Everything here turns into JSON and back (`as_dict`, `from_dict`). A number that cannot be had (one class
 only, a single day) is None, because JSON has no NaN.
@@ -19,7 +19,7 @@ Action = Literal["none", "quarantine", "note", "retrain", "roll back", "switch b
 Confidence = Literal["low", "medium", "high"]
 
 
-class Exchanged:
+class JsonData:
     """Turns into JSON-ready data and back, nested parts included."""
 
     def as_dict(self) -> dict[str, Any]:
@@ -33,7 +33,7 @@ class Exchanged:
 
 
 @dataclass(frozen=True)
-class Window(Exchanged):
+class Window(JsonData):
     """A span of time, half open, in aware UTC: start included, end excluded."""
 
     start: datetime
@@ -41,7 +41,7 @@ class Window(Exchanged):
 
 
 @dataclass(frozen=True)
-class Coverage(Exchanged):
+class Coverage(JsonData):
     """How much of what was predicted is known by now. A metric is never shown without it."""
 
     predictions: int
@@ -52,7 +52,7 @@ class Coverage(Exchanged):
 
 
 @dataclass(frozen=True)
-class Interval(Exchanged):
+class Interval(JsonData):
     """A value with its 95 % interval by day blocks; None where it is not defined."""
 
     value: float | None
@@ -61,7 +61,7 @@ class Interval(Exchanged):
 
 
 @dataclass(frozen=True)
-class SliceFigures(Exchanged):
+class SliceFigures(JsonData):
     """One value of one slice."""
 
     slice: str  # `column=value`
@@ -71,7 +71,7 @@ class SliceFigures(Exchanged):
 
 
 @dataclass(frozen=True)
-class DayFigures(Exchanged):
+class DayFigures(JsonData):
     """One local day, for a plot over time."""
 
     day: str  # ISO date
@@ -83,7 +83,7 @@ class DayFigures(Exchanged):
 
 
 @dataclass(frozen=True)
-class Bin(Exchanged):
+class Bin(JsonData):
     """One bar of the calibration plot: rows with similar scores."""
 
     expected: float
@@ -92,7 +92,7 @@ class Bin(Exchanged):
 
 
 @dataclass(frozen=True)
-class Estimate(Exchanged):
+class Estimate(JsonData):
     """Performance as it should be if the scores are calibrated, for the rows without outcomes too."""
 
     metrics: dict[str, Interval]
@@ -101,7 +101,7 @@ class Estimate(Exchanged):
 
 
 @dataclass(frozen=True)
-class Performance(Exchanged):
+class Performance(JsonData):
     """How one version did in one arm."""
 
     version: str
@@ -119,7 +119,7 @@ class Performance(Exchanged):
 
 
 @dataclass(frozen=True)
-class Effect(Exchanged):
+class Effect(JsonData):
     """How far a column moved: `column|mean`, `column|missing`, `value|column` …, in standard deviations between days."""
 
     column: str
@@ -127,7 +127,7 @@ class Effect(Exchanged):
 
 
 @dataclass(frozen=True)
-class Drift(Exchanged):
+class Drift(JsonData):
     """The one decision about the whole data set, and the columns ranked by effect (no alarms of their own)."""
 
     verdict: Literal["moved", "steady", "inconclusive"]
@@ -139,7 +139,7 @@ class Drift(Exchanged):
 
 
 @dataclass(frozen=True)
-class Skew(Exchanged):
+class Skew(JsonData):
     """Training-serving skew: logged requests replayed through the code that makes training rows."""
 
     verdict: Literal["equal", "different", "inconclusive"]
@@ -148,12 +148,12 @@ class Skew(Exchanged):
     examples: tuple[str, ...]
     message: str
     columns: dict[str, int] = field(default_factory=dict)  # how often each input differed
-    days: tuple[str, ...] = ()  # local days of which more than `skew.SKEWED` of the requests differ
+    days: tuple[str, ...] = ()  # local days on which more than `thresholds.SKEW_MAX_SHARE` of the requests differ
     slice: str = ""  # `column=value` that all these requests share, if others are right
 
 
 @dataclass(frozen=True)
-class Release(Exchanged):
+class Release(JsonData):
     """When a version became champion."""
 
     version: str
@@ -163,7 +163,7 @@ class Release(Exchanged):
 
 
 @dataclass(frozen=True)
-class Span(Exchanged):
+class Span(JsonData):
     """Rows to leave out of training and judging: times by EVENT_TIME, half open, perhaps of one slice."""
 
     start: datetime
@@ -173,7 +173,7 @@ class Span(Exchanged):
 
 
 @dataclass(frozen=True)
-class AffectedSlice(Exchanged):
+class AffectedSlice(JsonData):
     """A part of the traffic that contributes to what is wrong."""
 
     slice: str
@@ -183,7 +183,7 @@ class AffectedSlice(Exchanged):
 
 
 @dataclass(frozen=True)
-class Diagnosis(Exchanged):
+class Diagnosis(JsonData):
     """What is going on, how sure we are, and what should be done."""
 
     cause: Cause
@@ -195,12 +195,12 @@ class Diagnosis(Exchanged):
     columns: tuple[Effect, ...] = ()  # the columns most responsible
     quarantine: tuple[Span, ...] = ()  # on a data fault
     version: str | None = None  # to go back to, for `roll back` and `switch back`
-    missing: tuple[str, ...] = ()  # what an inconclusive pass lacks
+    missing: tuple[str, ...] = ()  # what an inconclusive run lacks
 
 
 @dataclass(frozen=True)
-class MonitoringRun(Exchanged):
-    """One pass over one window, complete: the row in `passes`, the report and the control loop are made from it."""
+class MonitoringRun(JsonData):
+    """One monitoring run over one window, complete: its row in the store, its report and the control loop rest on it."""
 
     problem: str
     at: datetime  # on the clock of decisions
@@ -213,5 +213,5 @@ class MonitoringRun(Exchanged):
     skew: Skew
     releases: tuple[Release, ...]  # oldest first
     diagnosis: Diagnosis
-    signals: tuple[str, ...] = ()  # what this window shows by itself; persistence counts them over passes
+    signals: tuple[str, ...] = ()  # what this window shows by itself; persistence counts them over runs
     figures: dict[str, float | None] = field(default_factory=dict)  # that the decision rests on

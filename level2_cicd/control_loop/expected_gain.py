@@ -18,7 +18,7 @@ from level1_pipeline.store.database import Store
 from level1_pipeline.store.tables import outcomes, predictions
 from level2_cicd.control_loop.triggers import BY_MONITORING
 from monitoring.data.prediction_window import last_days, read
-from monitoring.detectors.performance import known
+from monitoring.detectors.performance import matured
 
 WINDOW_DAYS = 7  # that the present cost is measured on
 COSTLY_DAYS = 28  # for which a drop would go on costing
@@ -57,7 +57,7 @@ def _dollars(settings: Settings, store: Store) -> float | None:
     now = clock.now(settings)
     window = last_days(now, WINDOW_DAYS)
     log = read(store, window, now, quarantine.spans(store))
-    rows = known(log.rows)
+    rows = matured(log.rows)
     if not len(rows):
         return None
     each = dollars_lost(rows[problem.TARGET].to_numpy(), rows["score"].to_numpy())

@@ -35,8 +35,8 @@ from level2_cicd.rollout.advance import advance, start
 from monitoring import after_run, history
 from monitoring.alerting import tickets
 from monitoring.data.prediction_window import last_days
-from monitoring.history import DAYS
 from monitoring.run import run_monitoring
+from monitoring.thresholds import WINDOW_DAYS
 
 logger = logging.getLogger(__name__)
 
@@ -96,9 +96,9 @@ class Operator:
         if self.registry.route().champion is None:
             return []
         every = timedelta(days=self.settings.loop.monitor_every_days)
-        if newest and last_days(now, DAYS).end - newest.window.end < every:
+        if newest and last_days(now, WINDOW_DAYS).end - newest.window.end < every:
             return []
-        run = run_monitoring(self.settings, now, DAYS)
+        run = run_monitoring(self.settings, now, WINDOW_DAYS)
         self._follow()
         after_run.publish(self.settings, self.store, run)
         return [f"monitor: {run.diagnosis.cause} ({run.diagnosis.message})"]

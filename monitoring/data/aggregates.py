@@ -26,7 +26,7 @@ class Aggregates:
         """Take rows in: the Record's columns, `score`, `day`."""
         if chunk.empty:
             return
-        for name in [ALL, *(one for one in problem.SLICES if one in chunk)]:
+        for name in [ALL, *(slice_ for slice_ in problem.SLICES if slice_ in chunk)]:
             part = f"{name}=" + chunk[name].astype(str) if name else pd.Series(ALL, chunk.index)
             keys = [part.rename("slice"), chunk["day"].rename("day")]
             self.rows = _plus(self.rows, chunk.groupby(keys).size().astype("float64"))
@@ -35,17 +35,17 @@ class Aggregates:
                 self.texts = _plus(self.texts, _texts(chunk, keys))
 
     def day_summaries(self, like: pd.DataFrame | None = None) -> pd.DataFrame:
-        """What `validation.day_summaries` says of the same rows, and `score|mean`, `score|std`."""
+        """What `evaluation.drift.day_summaries` gives for the same rows, and `score|mean`, `score|std`."""
         if self.rows is None or self.numbers is None:
             return pd.DataFrame(columns=["rows|rows"], dtype="float64").rename_axis("day")
         rows = self.rows.xs(ALL, level="slice")
         table = {"rows|rows": rows}
         sums = self.numbers.xs(ALL, level="slice")
         for name in [*numeric(), SCORE]:
-            one = summarise(sums.xs(name, level="column"))
-            table[f"{name}|mean"], table[f"{name}|std"] = one["mean"], one["std"]
+            by_day = summarise(sums.xs(name, level="column"))
+            table[f"{name}|mean"], table[f"{name}|std"] = by_day["mean"], by_day["std"]
             if name != SCORE:
-                table[f"{name}|missing"] = 1 - one["count"] / rows
+                table[f"{name}|missing"] = 1 - by_day["count"] / rows
         if self.texts is not None:
             table |= self._shares(rows, like)
         return pd.DataFrame(table).rename_axis("day").sort_index()
@@ -75,7 +75,7 @@ def tally(rows: pd.DataFrame) -> pd.DataFrame:
     """How many rows there are, and how many of them are matured or open, by slice (ALL, `column=value`) and day."""
     flags = pd.DataFrame({"predictions": 1, "matured": rows[problem.TARGET].notna(), "open": rows["open"]}).astype(int)
     parts = []
-    for name in [ALL, *(one for one in problem.SLICES if one in rows)]:
+    for name in [ALL, *(slice_ for slice_ in problem.SLICES if slice_ in rows)]:
         part = f"{name}=" + rows[name].astype(str) if name else pd.Series(ALL, rows.index)
         parts.append(flags.groupby([part.rename("slice"), rows["day"].rename("day")]).sum())
     return pd.concat(parts)

@@ -1,8 +1,8 @@
 """The prediction log of a window, read as a stream: exact sums by day and slice, and a bounded sample of rows.
 
 Memory does not grow with the log. Counts, and the day summaries that drift and data faults are judged
-by, are exact; what needs single rows (metrics, re-scoring by other versions) rests on at most `CAP`
-rows of a version and arm, chosen by a hash of the id: the same rows in every pass.
+by, are exact; what needs single rows (metrics, re-scoring by other versions) rests on at most
+SAMPLE_MAX_ROWS of a version and arm, chosen by a hash of the id: the same rows in every run.
 """
 
 from __future__ import annotations
@@ -25,16 +25,17 @@ from level1_pipeline.store.quarantine import Quarantined, covers
 from level1_pipeline.store.tables import outcomes, predictions
 from monitoring.data.aggregates import Aggregates, plus, tally
 from monitoring.results import Coverage, Window
+from monitoring.thresholds import REFERENCE_MIN_DAYS
 
-CHUNK = 20_000  # rows in memory at a time
-CAP = 50_000  # rows kept of a version and arm
+CHUNK_ROWS = 20_000  # in memory at a time
+SAMPLE_MAX_ROWS = 50_000  # kept of a version and arm
 SHADOW, CHAMPION = "shadow", "champion"
 KEYS = ["id", "arm", "version", "at", "score", "latency_ms", "value"]
 
 
 @dataclass
 class Answers:
-    """What one version said in one arm: exact counts, and a sample of the rows. Without a score it said nothing."""
+    """How one version answered in one arm: exact counts, and a sample of the rows. A row without a score is an error."""
 
     version: str
     arm: str
@@ -59,14 +60,14 @@ class Answers:
         return self.limit / 2**32
 
     @cached_property
-    def asked(self) -> pd.DataFrame:
+    def requests(self) -> pd.DataFrame:
         """The sample, ordered by time: the Record's columns, KEYS, EVENT_TIME, TARGET (NaN if not matured), `day`."""
         return pd.concat(self.parts, ignore_index=True) if self.parts else pd.DataFrame()
 
     @property
     def rows(self) -> pd.DataFrame:
         """Of the sample those with a score."""
-        return self.asked[self.asked["score"].notna()] if len(self.asked) else self.asked
+        return self.requests[self.requests["score"].notna()] if len(self.requests) else self.requests
 
     @property
     def matured_rows(self) -> pd.DataFrame:
@@ -76,15 +77,15 @@ class Answers:
 
     def add(self, chunk: pd.DataFrame) -> None:
         """Count all rows, keep the sample's."""
-        said = chunk[chunk["score"].notna()]
-        self.predictions += len(said)
-        self.matured += int(said[problem.TARGET].notna().sum())
-        self.open += int(said["open"].sum())
-        self.errors += len(chunk) - len(said)
-        self.counts = plus(self.counts, tally(said)) if len(said) else self.counts
-        kept = chunk if self.arm == CHAMPION else said
+        scored = chunk[chunk["score"].notna()]
+        self.predictions += len(scored)
+        self.matured += int(scored[problem.TARGET].notna().sum())
+        self.open += int(scored["open"].sum())
+        self.errors += len(chunk) - len(scored)
+        self.counts = plus(self.counts, tally(scored)) if len(scored) else self.counts
+        kept = chunk if self.arm == CHAMPION else scored
         self.parts.append(kept[kept["hash"] < self.limit])
-        while sum(map(len, self.parts)) > CAP:
+        while sum(map(len, self.parts)) > SAMPLE_MAX_ROWS:
             self.limit //= 2
             self.parts = [part[part["hash"] < self.limit] for part in self.parts]
 
@@ -94,20 +95,26 @@ class Log:
     """A window of the prediction log."""
 
     window: Window
-    sums: Aggregates  # of what was asked (champion and canary), by day, and by day and slice
+    sums: Aggregates  # of the requests (champion and canary), by day, and by day and slice
     answers: dict[tuple[str, str], Answers]
 
     @property
     def rows(self) -> pd.DataFrame:
-        """The sample of what was asked, by all versions that answer somebody, ordered by time. No score, no answer."""
-        kept = [one.asked for (_, arm), one in self.answers.items() if arm != SHADOW and len(one.asked)]
+        """The sample of the requests to all versions that answer somebody, ordered by time; errors have no score."""
+        kept = [each.requests for (_, arm), each in self.answers.items() if arm != SHADOW and len(each.requests)]
         return pd.concat(kept, ignore_index=True).sort_values("at", ignore_index=True) if kept else pd.DataFrame()
 
     @property
     def coverage(self) -> Coverage:
         """Of everything that was answered."""
-        each = [one.coverage for (_, arm), one in self.answers.items() if arm != SHADOW]
-        return Coverage(*(sum(getattr(one, name) for one in each) for name in Coverage.__dataclass_fields__))
+        parts = [each.coverage for (_, arm), each in self.answers.items() if arm != SHADOW]
+        return Coverage(*(sum(getattr(part, name) for part in parts) for name in Coverage.__dataclass_fields__))
+
+
+def can_be_reference(log: Log) -> bool:
+    """Whether a log has enough days to compare others with."""
+    days = 0 if log.sums.rows is None else log.sums.rows.index.get_level_values("day").nunique()
+    return bool(len(log.rows)) and days >= REFERENCE_MIN_DAYS
 
 
 def last_days(now: datetime, days: int) -> Window:
@@ -135,20 +142,21 @@ def read(store: Store, window: Window, now: datetime, hidden: tuple[Quarantined,
     """
     log = Log(window, Aggregates(), {})
     for chunk in _chunks(store, window, now):
-        covered, said = covers(chunk, hidden), chunk["score"].notna()
+        covered, scored = covers(chunk, hidden), chunk["score"].notna()
         for key, rows in chunk.groupby(["version", "arm"], sort=False):
             version, arm = str(key[0]), str(key[1])
             answers = log.answers.setdefault((version, arm), Answers(version, arm))
-            answers.quarantined += int((covered & said)[rows.index].sum())
+            answers.quarantined += int((covered & scored)[rows.index].sum())
             answers.add(rows[~covered[rows.index]])
-        # What the champion failed on was asked: its inputs may be why. Where a canary failed, the champion was asked.
-        asked = said & (chunk["arm"] != SHADOW) | (chunk["arm"] == CHAMPION)
-        log.sums.add(chunk[asked & ~covered])
+        # Requests on which the champion failed count: their inputs may be why. Where a canary failed, the champion
+        # answered, and its row counts.
+        counted = scored & (chunk["arm"] != SHADOW) | (chunk["arm"] == CHAMPION)
+        log.sums.add(chunk[counted & ~covered])
     return log
 
 
 def of_rows(rows: pd.DataFrame, window: Window, version: str = "") -> Log:
-    """A log of rows that were made by the training code: there are no scores. Without a version, nobody asked."""
+    """A log of rows that were made by the training code: there are no scores. Without a version, nobody requested them."""
     during = (rows[problem.EVENT_TIME] >= window.start) & (rows[problem.EVENT_TIME] < window.end)
     table = rows[during].reset_index(drop=True)
     table["at"] = table[problem.EVENT_TIME]
@@ -158,24 +166,24 @@ def of_rows(rows: pd.DataFrame, window: Window, version: str = "") -> Log:
     log, answers = Log(window, Aggregates(), {}), Answers(version, CHAMPION)
     log.sums.add(table)
     if len(table):
-        answers.add(table.sample(min(CAP, len(table)), random_state=0).sort_index())
+        answers.add(table.sample(min(SAMPLE_MAX_ROWS, len(table)), random_state=0).sort_index())
         log.answers = {(version, CHAMPION): answers}
     return log
 
 
 def _chunks(store: Store, window: Window, now: datetime) -> Iterator[pd.DataFrame]:
     p, o = predictions.c, outcomes.c
-    known = (o.problem == p.problem) & (o.id == p.id) & (o.known_at <= now)
+    matured_by_now = (o.problem == p.problem) & (o.id == p.id) & (o.known_at <= now)
     query = (
         # The text of the record, because one parse of a whole chunk is several times faster than one of each row.
         sa.select(p.id, p.arm, p.version, p.at, p.score, p.latency_ms, o.value, sa.cast(p.record, sa.Text))
-        .select_from(predictions.outerjoin(outcomes, known))
+        .select_from(predictions.outerjoin(outcomes, matured_by_now))
         .where(p.problem == problem.NAME, p.at >= window.start, p.at < window.end)
         .order_by(p.at, p.id)
     )
-    reading = {"reads_only": True, "stream_results": True, "yield_per": CHUNK}
+    reading = {"reads_only": True, "stream_results": True, "yield_per": CHUNK_ROWS}
     with store.engine.connect().execution_options(**reading) as connection:
-        for rows in connection.execute(query).partitions(CHUNK):
+        for rows in connection.execute(query).partitions(CHUNK_ROWS):
             yield _chunk(list(zip(*rows, strict=True)), now)
 
 
@@ -190,7 +198,7 @@ def _chunk(columns: list[Any], now: datetime) -> pd.DataFrame:
     table["day"] = _local_day(table["at"])
     table["open"] = table["at"] > now - timedelta(hours=problem.GATE["maturity_hours"])
     table[problem.TARGET] = table["value"].where(~table["open"])
-    table["hash"] = [zlib.crc32(one.encode()) for one in table["id"]]
+    table["hash"] = [zlib.crc32(name.encode()) for name in table["id"]]
     return table
 
 

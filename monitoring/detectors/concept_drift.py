@@ -14,18 +14,10 @@ import numpy as np
 import pandas as pd
 
 from level1_pipeline import problem
+from monitoring import thresholds
 from monitoring.results import AffectedSlice
 
-CONFIDENCE = 0.995  # one-sided, of each test: about 1 % false signals a window in two directions
-WITHOUT = 0.95  # one-sided, of the same tests without one slice value
-MIN_DAYS, MIN_ROWS, DAY_ROWS = 4, 200, 20
-MIN_BIAS, MIN_EXCESS = 0.05, 0.01  # in standard deviations of the outcome; in units of the loss or share of it
-# Over several windows a signal leads to a training. Three A/A windows of quiet days reach a bias of 0.12.
-LASTING, LASTING_BIAS = 0.999, 0.15
-LEANS = 1.0  # |t| from which a window leans to one side
-LARGE = 0.1  # share of rows from which a slice value is left out for a trial
-APART = 0.35  # standard deviations of the outcome, between a slice and the others on the same days
-EDGE = 1e-6  # scores are kept off 0 and 1
+SCORE_EDGE = 1e-6  # scores are kept this far from 0 and 1, where the log loss is infinite
 
 
 @dataclass(frozen=True)
@@ -40,12 +32,12 @@ class ConceptDrift:
     excess: float  # mean daily observed - expected loss
     excess_t: float
     everywhere: bool  # the signal stays when any one slice value is left out
-    only: str  # the slice value without which it goes away
-    apart: tuple[AffectedSlice, ...]  # slice values whose outcomes left those of the others
+    explained_by_slice: str  # the slice value without which it goes away
+    outlier_slices: tuple[AffectedSlice, ...]  # slice values whose outcomes left those of the others
     slices: tuple[AffectedSlice, ...]  # ranked by share x change
 
 
-NOTHING = ConceptDrift(None, 0, 0, 0.0, 0.0, 0.0, 0.0, False, "", (), ())
+UNTESTED = ConceptDrift(None, 0, 0, 0.0, 0.0, 0.0, 0.0, False, "", (), ())
 
 
 def check(rows: pd.DataFrame, scores: np.ndarray, promised: float | None = None, lasting: bool = False) -> ConceptDrift:
@@ -58,26 +50,37 @@ def check(rows: pd.DataFrame, scores: np.ndarray, promised: float | None = None,
         lasting: the rows are those of several windows, and a signal will be acted upon.
     """
     if not len(rows):
-        return NOTHING
+        return UNTESTED
     table = _figures(rows, scores, promised)
     daily = _daily(table)
-    if len(daily) < MIN_DAYS or len(rows) < MIN_ROWS:
-        return NOTHING
+    if len(daily) < thresholds.DRIFT_MIN_MATURED_DAYS or len(rows) < thresholds.DRIFT_MIN_MATURED_ROWS:
+        return UNTESTED
     spread = float(table["y"].std()) or 1.0
-    least = (LASTING_BIAS if lasting else MIN_BIAS) * spread
-    changed, way = _signal(daily, least, LASTING if lasting else CONFIDENCE)
-    only = _explained_by_one(table, rows, MIN_BIAS * spread, way) if changed else ""
+    min_bias = (thresholds.LASTING_MIN_BIAS if lasting else thresholds.WINDOW_MIN_BIAS) * spread
+    confidence = thresholds.LASTING_CONFIDENCE if lasting else thresholds.WINDOW_CONFIDENCE
+    direction = _direction(daily, min_bias, confidence)
+    explained_by = _explained_by(table, rows, thresholds.WINDOW_MIN_BIAS * spread, direction) if direction else ""
     bias, excess = daily["bias"], daily["excess"]
     return ConceptDrift(
-        changed, len(daily), len(rows), float(bias.mean()), t_value(bias), float(excess.mean()), t_value(excess),
-        changed and not only, only, _apart(table, rows, spread), _ranked(table, rows),
-    )  # fmt: skip
+        changed=bool(direction),
+        days=len(daily),
+        rows=len(rows),
+        bias=float(bias.mean()),
+        bias_t=t_value(bias),
+        excess=float(excess.mean()),
+        excess_t=t_value(excess),
+        everywhere=bool(direction) and not explained_by,
+        explained_by_slice=explained_by,
+        outlier_slices=_outlier_slices(table, rows, spread),
+        slices=_ranked(table, rows),
+    )
 
 
-def leans(window: ConceptDrift, over: ConceptDrift) -> bool:
-    """Whether a single window leans to where the windows together are off: its rate of outcomes, or its loss."""
-    same_side = window.bias * over.bias > 0 and abs(window.bias_t) > LEANS
-    return same_side or (over.excess > MIN_EXCESS and window.excess_t > LEANS)
+def same_direction(window: ConceptDrift, over: ConceptDrift) -> bool:
+    """Whether a single window is off in the direction of the windows together: its rate of outcomes, or its loss."""
+    least = thresholds.SAME_DIRECTION_MIN_T
+    same_side = window.bias * over.bias > 0 and abs(window.bias_t) > least
+    return same_side or (over.excess > thresholds.MIN_EXCESS_LOSS and window.excess_t > least)
 
 
 def t_value(daily: pd.Series) -> float:
@@ -97,7 +100,7 @@ def beyond(daily: pd.Series, confidence: float) -> bool:
 def _figures(rows: pd.DataFrame, scores: np.ndarray, promised: float | None) -> pd.DataFrame:
     y = rows[problem.TARGET].to_numpy("float64")
     if problem.TASK == "classification":
-        p = np.clip(scores, EDGE, 1 - EDGE)
+        p = np.clip(scores, SCORE_EDGE, 1 - SCORE_EDGE)
         excess = (p - y) * np.log(p / (1 - p))  # log loss minus its expectation, the entropy
     else:
         expected = promised**2 if promised else np.mean((y - scores) ** 2)
@@ -107,66 +110,66 @@ def _figures(rows: pd.DataFrame, scores: np.ndarray, promised: float | None) -> 
 
 def _daily(table: pd.DataFrame) -> pd.DataFrame:
     grouped = table.groupby("day")[["bias", "excess"]]
-    return grouped.mean()[grouped.size() >= DAY_ROWS]
+    return grouped.mean()[grouped.size() >= thresholds.DAY_MIN_ROWS]
 
 
-def _signal(daily: pd.DataFrame, least: float, confidence: float) -> tuple[bool, str]:
-    """Whether anything changed, and which figure says so in which direction."""
+def _direction(daily: pd.DataFrame, min_bias: float, confidence: float) -> str:
+    """Which figure is off in which direction; empty if none is."""
     bias, excess = daily["bias"], daily["excess"]
     trials = {
-        "higher": beyond(bias, confidence) and bias.mean() > least,
-        "lower": beyond(-bias, confidence) and -bias.mean() > least,
-        "worse": beyond(excess, confidence) and excess.mean() > MIN_EXCESS,
+        "higher": beyond(bias, confidence) and bias.mean() > min_bias,
+        "lower": beyond(-bias, confidence) and -bias.mean() > min_bias,
+        "worse": beyond(excess, confidence) and excess.mean() > thresholds.MIN_EXCESS_LOSS,
     }
-    way = next((name for name, found in trials.items() if found), "")
-    return bool(way), way
+    return next((name for name, is_off in trials.items() if is_off), "")
 
 
-def _explained_by_one(table: pd.DataFrame, rows: pd.DataFrame, bias: float, way: str) -> str:
+def _explained_by(table: pd.DataFrame, rows: pd.DataFrame, min_bias: float, direction: str) -> str:
     """The slice value without which the signal is gone or less than half of what it was, or nothing."""
 
     def signed(daily: pd.DataFrame) -> pd.Series:
-        return {"higher": daily["bias"], "lower": -daily["bias"], "worse": daily["excess"]}[way]
+        return {"higher": daily["bias"], "lower": -daily["bias"], "worse": daily["excess"]}[direction]
 
-    least = max(MIN_EXCESS if way == "worse" else bias, signed(_daily(table)).mean() / 2)
-    for name, index in _parts(rows, LARGE).items():
+    least = max(thresholds.MIN_EXCESS_LOSS if direction == "worse" else min_bias, signed(_daily(table)).mean() / 2)
+    for name, index in _parts(rows, thresholds.LEFT_OUT_MIN_SHARE).items():
         rest = signed(_daily(table.drop(index=table.index[index])))
-        if not (beyond(rest, WITHOUT) and rest.mean() > least):
+        if not (beyond(rest, thresholds.WITHOUT_SLICE_CONFIDENCE) and rest.mean() > least):
             return name
     return ""
 
 
-def _apart(table: pd.DataFrame, rows: pd.DataFrame, spread: float) -> tuple[AffectedSlice, ...]:
+def _outlier_slices(table: pd.DataFrame, rows: pd.DataFrame, spread: float) -> tuple[AffectedSlice, ...]:
     from scipy.stats import t
 
-    found = []
+    outliers, largest = [], thresholds.OUTLIER_SLICE_MAX_SHARE * len(rows)
     for name, index in _parts(rows, 0.0).items():
-        if len(index) < problem.GATE["slice_min_rows"] or len(index) > 0.6 * len(rows):
+        if len(index) < problem.GATE["slice_min_rows"] or len(index) > largest:
             continue
         inside = np.zeros(len(rows), bool)
         inside[index] = True
         gap = (table[inside].groupby("day")["bias"].mean() - table[~inside].groupby("day")["bias"].mean()).dropna()
-        limit = t.ppf(CONFIDENCE, max(len(gap) - 1, 1))
-        if len(gap) >= MIN_DAYS and abs(t_value(gap)) > limit and abs(gap.mean()) > APART * spread:
+        limit = t.ppf(thresholds.WINDOW_CONFIDENCE, max(len(gap) - 1, 1))
+        is_large = abs(gap.mean()) > thresholds.OUTLIER_SLICE_MIN_GAP * spread
+        if len(gap) >= thresholds.DRIFT_MIN_MATURED_DAYS and abs(t_value(gap)) > limit and is_large:
             share = len(index) / len(rows)
-            found.append(AffectedSlice(name, share, float(gap.mean()), share * abs(float(gap.mean()))))
-    return tuple(sorted(found, key=lambda one: -abs(one.change)))
+            outliers.append(AffectedSlice(name, share, float(gap.mean()), share * abs(float(gap.mean()))))
+    return tuple(sorted(outliers, key=lambda part: -abs(part.change)))
 
 
 def _ranked(table: pd.DataFrame, rows: pd.DataFrame) -> tuple[AffectedSlice, ...]:
-    found = []
+    parts = []
     for name, index in _parts(rows, 0.0).items():
         share, change = len(index) / len(rows), float(table["bias"].iloc[index].mean())
-        found.append(AffectedSlice(name, share, change, share * abs(change)))
-    return tuple(sorted(found, key=lambda one: -one.weight)[:5])
+        parts.append(AffectedSlice(name, share, change, share * abs(change)))
+    return tuple(sorted(parts, key=lambda part: -part.weight)[:5])
 
 
-def _parts(rows: pd.DataFrame, least: float) -> dict[str, np.ndarray]:
+def _parts(rows: pd.DataFrame, min_share: float) -> dict[str, np.ndarray]:
     """Row numbers by `column=value`, of the values with at least a share of the rows."""
     return {
         f"{name}={value}": index
         for name in problem.SLICES
         if name in rows
         for value, index in rows.groupby(name, observed=True).indices.items()
-        if len(index) >= least * len(rows)
+        if len(index) >= min_share * len(rows)
     }

@@ -14,12 +14,9 @@ import pandas as pd
 
 from level1_pipeline import problem, schema
 from monitoring.data.aggregates import numeric
+from monitoring.thresholds import RELATION_CATEGORIES, RELATION_FIT_ROWS, RELATION_MIN_EXPLAINED, RELATION_RIDGE
 
-ROWS = 20_000  # of the reference that a relation is fitted on
-CATEGORIES = 120  # of a text input; the others share one code
-RIDGE = 1.0  # on standardised inputs
-EXPLAINED = 0.4  # share of variance; the rest, above all rain, has too heavy tails to say anything
-CLOCK = "(clock)"  # minute of the local day at which the prediction was asked for
+CLOCK = "(clock)"  # minute of the local day at which the prediction was requested
 
 
 @dataclass(frozen=True)
@@ -58,12 +55,12 @@ class Relations:
 
 def learn(rows: pd.DataFrame) -> Relations:
     """Fit on reference rows; a constant column is left out."""
-    rows = rows.sample(min(ROWS, len(rows)), random_state=0)
+    rows = rows.sample(min(RELATION_FIT_ROWS, len(rows)), random_state=0)
     numbers = _with_clock(rows)
     centre, scale = numbers.mean(), numbers.std()
     usable = scale.index[(scale > 0) & scale.notna()]
     texts = [column.name for column in schema.columns() if column.text]
-    values = {name: list(rows[name].astype(str).value_counts().index[:CATEGORIES]) for name in texts}
+    values = {name: list(rows[name].astype(str).value_counts().index[:RELATION_CATEGORIES]) for name in texts}
     relations = Relations(centre[usable], scale[usable], values, {})
     standard = relations._numbers(rows)
     design = relations._design(rows, standard)
@@ -75,15 +72,15 @@ def learn(rows: pd.DataFrame) -> Relations:
         mine[[place, place + len(usable)]] = False
         target = design[present][:, mine].T @ standard[name].to_numpy()[present]
         weights = np.zeros(len(gram))
-        weights[mine] = np.linalg.solve(gram[np.ix_(mine, mine)] + RIDGE * np.eye(mine.sum()), target)
+        weights[mine] = np.linalg.solve(gram[np.ix_(mine, mine)] + RELATION_RIDGE * np.eye(mine.sum()), target)
         relations.weights[name] = weights
     explained = 1 - relations.residuals(rows).var() / relations._numbers(rows).var()
-    known = {name: weights for name, weights in relations.weights.items() if explained[name] >= EXPLAINED}
+    known = {name: weights for name, weights in relations.weights.items() if explained[name] >= RELATION_MIN_EXPLAINED}
     return replace(relations, weights=known)
 
 
 def _with_clock(rows: pd.DataFrame) -> pd.DataFrame:
-    """Rows that nobody asked for (of the training code, with no version) say nothing about when callers ask."""
+    """Rows that nobody requested (of the training code, with no version) say nothing about when callers send requests."""
     local = rows[problem.EVENT_TIME].dt.tz_convert(problem.TIMEZONE)
     minute = (local.dt.hour * 60 + local.dt.minute).astype("float64")
     return rows[numeric()].assign(**{CLOCK: minute.where(rows["version"] != "", 0.0)})

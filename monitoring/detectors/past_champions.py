@@ -1,24 +1,24 @@
-"""Earlier champions: who they were, what they would have said, and whether their data looked like today's."""
+"""Past champions: how they would have done on the same rows, and whether their training data look like today's."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
 from level1_pipeline import problem
-from level1_pipeline.bundle.load import PROFILE, Bundle, load_bundle
-from level1_pipeline.errors import BundleRefused
-from level1_pipeline.store import audit_queries
-from level1_pipeline.store.database import Store
-from monitoring.detectors.concept_drift import CONFIDENCE, beyond
-from monitoring.results import Release
-
-EARLIER = 4  # champions that are tried
-MIN_DAYS = 3
-CLEARLY = 0.975  # one-sided
+from level1_pipeline.bundle.load import PROFILE, Bundle
+from monitoring.detectors.concept_drift import beyond
+from monitoring.thresholds import (
+    COMPARISON_MIN_DAYS,
+    DAY_MIN_ROWS,
+    FITS_BETTER_MAX_RATIO,
+    PROFILE_MAX_GAP,
+    SWITCH_CONFIDENCE,
+    UNDO_CONFIDENCE,
+)
 
 
 @dataclass(frozen=True)
@@ -28,31 +28,9 @@ class PastChampion:
     version: str
     gain: float
     days: int
-    clearly_better: bool  # with CLEARLY: for a switch, which also needs a lasting signal
-    beyond_doubt: bool = False  # with change.CONFIDENCE: enough by itself, to undo a release
+    clearly_better: bool  # for a switch, which also needs a lasting signal
+    beyond_doubt: bool = False  # enough by itself, to undo a release
     at_release: bool = False  # it is the version that a new champion has just replaced
-
-
-def releases(store: Store) -> tuple[Release, ...]:
-    """When which version became champion, oldest first, from the audit log."""
-    return tuple(
-        Release(str(line.to_version), line.at, line.text, line.from_version)
-        for line in audit_queries.releases(store.audit_log(problem.NAME))
-    )
-
-
-def earlier(history: tuple[Release, ...], champion: str) -> list[str]:
-    """Versions that were champion before this one, the newest first."""
-    names = [release.version for release in history if release.version != champion]
-    return list(dict.fromkeys(reversed(names)))[:EARLIER]
-
-
-def load(bundles: Path, version: str | None) -> Bundle | None:
-    """A published version; None if it is gone or damaged, which must not stop a pass."""
-    try:
-        return load_bundle(bundles / version) if version else None
-    except BundleRefused:
-        return None
 
 
 def compare(
@@ -72,13 +50,13 @@ def compare(
         [
             problem.evaluate(y[i], champion[i])[name] - problem.evaluate(y[i], theirs[i])[name]
             for i in rows.groupby("day").indices.values()
-            if len(i) >= 20
+            if len(i) >= DAY_MIN_ROWS
         ],
         dtype="float64",
     )
     gain = float(gains.mean()) if len(gains) else 0.0
-    large = len(gains) >= MIN_DAYS and gain > problem.GATE["max_harm"]
-    better = [large and beyond(gains, confidence) for confidence in (CLEARLY, CONFIDENCE)]
+    large = len(gains) >= COMPARISON_MIN_DAYS and gain > problem.GATE["max_harm"]
+    better = [large and beyond(gains, confidence) for confidence in (SWITCH_CONFIDENCE, UNDO_CONFIDENCE)]
     return PastChampion(version, gain, len(gains), better[0], better[1], at_release)
 
 
@@ -88,9 +66,28 @@ def distance(profile: pd.DataFrame, current: pd.DataFrame) -> float:
     names = [name for name in profile.columns if name in current.columns and name != "rows|rows"]
     spread = profile[names].std()
     gaps = ((current[names].mean() - profile[names].mean()).abs() / spread.where(spread > 0)).dropna()
-    return float(gaps.clip(upper=10).mean()) if len(gaps) else float("inf")
+    return float(gaps.clip(upper=PROFILE_MAX_GAP).mean()) if len(gaps) else float("inf")
 
 
-def profile(one: Bundle) -> pd.DataFrame:
+def profile(model: Bundle) -> pd.DataFrame:
     """Day summaries of the data that a version was trained on."""
-    return pd.read_parquet(one.folder / PROFILE)
+    return pd.read_parquet(model.folder / PROFILE)
+
+
+def closest(
+    champion: Bundle, past_models: dict[str, Bundle], summaries: Callable[[pd.DataFrame], pd.DataFrame]
+) -> str | None:
+    """The past champion whose training days lie nearest to the window, if much nearer than the champion's do.
+
+    `summaries` gives the window's day summaries with the columns of a profile.
+    """
+
+    def gap(model: Bundle) -> float:
+        trained_on = profile(model)
+        return distance(trained_on, summaries(trained_on))
+
+    best, limit = None, FITS_BETTER_MAX_RATIO * gap(champion)
+    for version, model in past_models.items():
+        if (nearer := gap(model)) < limit:
+            best, limit = version, nearer
+    return best

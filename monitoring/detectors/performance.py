@@ -17,10 +17,8 @@ from level1_pipeline.evaluation.metrics import CONFIDENCE
 from monitoring.data.aggregates import ALL
 from monitoring.data.prediction_window import Answers
 from monitoring.results import Bin, Coverage, DayFigures, Estimate, Interval, Performance, SliceFigures
+from monitoring.thresholds import CALIBRATION_BINS, ESTIMATE_MIN_DAYS, METRIC_MIN_ROWS
 
-MIN_ROWS = 50  # of a slice or day that gets metrics
-BINS = 10
-MIN_DAYS = 5  # of matured reference days, on which an estimate is calibrated
 CANNOT_SEE = "It cannot see concept drift: if the relation between inputs and outcome changed, it is wrong."
 
 
@@ -82,46 +80,47 @@ def with_intervals(rows: pd.DataFrame) -> dict[str, Interval]:
     }
 
 
-def known(rows: pd.DataFrame) -> pd.DataFrame:
+def matured(rows: pd.DataFrame) -> pd.DataFrame:
     """The rows with a score and a matured outcome."""
     return rows[rows[problem.TARGET].notna() & rows["score"].notna()] if len(rows) else rows
 
 
 def _slices(answers: Answers) -> tuple[SliceFigures, ...]:
     """Counts of all rows, metrics of the sample."""
-    found, rows = [], answers.rows
+    parts, rows = [], answers.rows
     if answers.counts is None or not len(rows):
         return ()
     exact = answers.counts.groupby(level="slice").sum()
-    for name in (one for one in problem.SLICES if one in rows):
+    for name in (slice_ for slice_ in problem.SLICES if slice_ in rows):
         for value, part in rows.groupby(name, observed=True):
-            if len(part) >= MIN_ROWS:
-                n, matured, open_ = map(int, exact.loc[f"{name}={value}"])
-                of, share = Coverage(n, matured, open_, n - matured - open_), n / answers.predictions
-                found.append(SliceFigures(f"{name}={value}", of, share, with_intervals(known(part))))
-    return tuple(found)
+            if len(part) >= METRIC_MIN_ROWS:
+                n, with_outcome, open_ = map(int, exact.loc[f"{name}={value}"])
+                coverage = Coverage(n, with_outcome, open_, n - with_outcome - open_)
+                share, metrics = n / answers.predictions, with_intervals(matured(part))
+                parts.append(SliceFigures(f"{name}={value}", coverage, share, metrics))
+    return tuple(parts)
 
 
 def _days(answers: Answers) -> tuple[DayFigures, ...]:
     """Counts of all rows, figures of the sample."""
-    found, rows = [], answers.rows
+    days, rows = [], answers.rows
     if answers.counts is None or not len(rows):
         return ()
     exact = answers.counts.xs(ALL, level="slice")
     for day, part in rows.groupby("day"):
-        matured = known(part)
-        y, p = matured[problem.TARGET].to_numpy(), matured["score"].to_numpy()
-        metrics = {name: number(one) for name, one in figures(y, p).items()} if len(y) >= MIN_ROWS else {}
+        judged = matured(part)
+        y, p = judged[problem.TARGET].to_numpy(), judged["score"].to_numpy()
+        metrics = {name: number(value) for name, value in figures(y, p).items()} if len(y) >= METRIC_MIN_ROWS else {}
         means = (float(y.mean()), float(p.mean())) if len(y) else (None, None)
-        n, ripe = int(exact["predictions"][day]), int(exact["matured"][day])
-        found.append(DayFigures(str(day), n, ripe, metrics, *means))
-    return tuple(found)
+        n, with_outcome = int(exact["predictions"][day]), int(exact["matured"][day])
+        days.append(DayFigures(str(day), n, with_outcome, metrics, *means))
+    return tuple(days)
 
 
 def _bins(rows: pd.DataFrame) -> tuple[Bin, ...]:
-    if len(rows) < MIN_ROWS:
+    if len(rows) < METRIC_MIN_ROWS:
         return ()
-    group = pd.qcut(rows["score"], BINS, labels=False, duplicates="drop")
+    group = pd.qcut(rows["score"], CALIBRATION_BINS, labels=False, duplicates="drop")
     parts = rows.groupby(group)
     return tuple(Bin(float(p["score"].mean()), float(p[problem.TARGET].mean()), len(p)) for _, p in parts)
 
@@ -134,7 +133,7 @@ def estimate(rows: pd.DataFrame, reference: pd.DataFrame | None) -> Estimate | N
     long as the days of the window are like those.
     """
     scored = rows[rows["score"].notna()] if len(rows) else rows
-    if problem.TASK != "classification" or len(scored) < MIN_ROWS:
+    if problem.TASK != "classification" or len(scored) < METRIC_MIN_ROWS:
         return None
     expected = _by_day(scored, *_expected(scored["score"].to_numpy()))
     errors = pd.DataFrame()
@@ -143,7 +142,11 @@ def estimate(rows: pd.DataFrame, reference: pd.DataFrame | None) -> Estimate | N
         was = zip(_observed(reference[problem.TARGET].to_numpy(), p), _expected(p), strict=True)
         errors = _by_day(reference, *(seen - hoped for seen, hoped in was))
     metrics = {name: _predicted(expected[name], errors[name] if len(errors) else None) for name in expected}
-    how = "corrected by matured days" if len(errors) >= MIN_DAYS else "no matured days yet to correct it or to bound it"
+    how = (
+        "corrected by matured days"
+        if len(errors) >= ESTIMATE_MIN_DAYS
+        else "no matured days yet to correct it or to bound it"
+    )
     return Estimate(
         metrics, len(scored), f"Estimated from {len(scored):,} scores as if they were calibrated, {how}. {CANNOT_SEE}"
     )
@@ -170,7 +173,7 @@ def _by_day(rows: pd.DataFrame, *columns: np.ndarray) -> pd.DataFrame:
 def _predicted(expected: pd.Series, errors: pd.Series | None) -> Interval:
     from scipy.stats import t
 
-    if errors is None or len(errors) < MIN_DAYS:
+    if errors is None or len(errors) < ESTIMATE_MIN_DAYS:
         return Interval(float(expected.mean()))
     n, m = len(expected), len(errors)
     value = expected.mean() + errors.mean()

@@ -5,24 +5,13 @@ Any difference is a fault of one side: the same code makes both, so equal means 
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import pandas as pd
 
 from level1_pipeline import problem, schema
 from monitoring.results import Skew
+from monitoring.thresholds import REPLAYED_ROWS, SKEW_MAX_SHARE
 
-ROWS = 5000  # replayed in a pass
-EXAMPLES = 5
-SKEWED = 0.01  # share of replayed requests that differ, from which it is a fault
-
-
-def make(until: pd.Timestamp, source: Path | None, cache: Path) -> pd.DataFrame | str:
-    """The rows that the training code makes, or why it cannot."""
-    try:
-        return problem.load(until, source, cache)
-    except (ValueError, OSError) as error:
-        return f"the source cannot be read: {error}"
+EXAMPLES_SHOWN = 5
 
 
 def compare(logged: pd.DataFrame, made: pd.DataFrame | str) -> Skew:
@@ -32,7 +21,7 @@ def compare(logged: pd.DataFrame, made: pd.DataFrame | str) -> Skew:
     """
     if isinstance(made, str) or not len(logged):
         return Skew("inconclusive", 0, 0, (), made if isinstance(made, str) else "nothing was logged")
-    logged = logged.drop_duplicates("id").sample(frac=1, random_state=0).head(ROWS)
+    logged = logged.drop_duplicates("id").sample(frac=1, random_state=0).head(REPLAYED_ROWS)
     ids = logged["id"][logged["id"].isin(set(made[problem.ID]))]
     if not len(ids):
         return Skew("inconclusive", 0, 0, (), "the training code knows none of the logged ids")
@@ -41,25 +30,25 @@ def compare(logged: pd.DataFrame, made: pd.DataFrame | str) -> Skew:
     differs = ~((ours == theirs) | (ours.isna() & theirs.isna()))
     rows, columns = differs.any(axis=1), differs.sum()
     examples = [
-        f"{one} {name}: logged {ours.loc[one, name]}, made {theirs.loc[one, name]}"
-        for one in differs.index[rows][:EXAMPLES]
-        for name in differs.columns[differs.loc[one]][:1]
+        f"{row} {name}: logged {ours.loc[row, name]}, made {theirs.loc[row, name]}"
+        for row in differs.index[rows][:EXAMPLES_SHOWN]
+        for name in differs.columns[differs.loc[row]][:1]
     ]
-    found = {str(name): int(n) for name, n in columns[columns > 0].sort_values(ascending=False).items()}
+    by_column = {str(name): int(n) for name, n in columns[columns > 0].sort_values(ascending=False).items()}
     many = f"{int(rows.sum()):,} of {len(ids):,} replayed requests"
-    message = f"{many} differ, most in {next(iter(found))}" if found else f"{many} differ"
-    if not found:
+    message = f"{many} differ, most in {next(iter(by_column))}" if by_column else f"{many} differ"
+    if not by_column:
         return Skew("equal", len(ids), 0, (), message)
-    return Skew("different", len(ids), int(rows.sum()), tuple(examples), message, found, *_where(logged, ids, rows))
+    return Skew("different", len(ids), int(rows.sum()), tuple(examples), message, by_column, *_where(logged, ids, rows))
 
 
 def _where(logged: pd.DataFrame, ids: pd.Series, differs: pd.Series) -> tuple[tuple[str, ...], str]:
     """The local days with too many differences, and the slice value that all of these have, if others are right."""
-    asked = logged.set_index("id").loc[ids]
-    day = asked[problem.EVENT_TIME].dt.tz_convert(problem.TIMEZONE).dt.strftime("%Y-%m-%d")
+    requests = logged.set_index("id").loc[ids]
+    day = requests[problem.EVENT_TIME].dt.tz_convert(problem.TIMEZONE).dt.strftime("%Y-%m-%d")
     share = differs.groupby(day).mean()
-    days = share.index[share >= SKEWED]
-    on_these = asked[day.isin(days)]
+    days = share.index[share >= SKEW_MAX_SHARE]
+    on_these = requests[day.isin(days)]
     for name in problem.SLICES:
         hit, all_ = on_these.loc[differs[on_these.index], name].unique(), on_these[name].nunique()
         if len(hit) == 1 and all_ > 1:

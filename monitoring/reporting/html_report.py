@@ -15,7 +15,7 @@ from level1_pipeline import problem
 from level1_pipeline.settings import Settings
 from level1_pipeline.store.database import Store
 from level1_pipeline.store.tables import monitoring_runs
-from monitoring.history import usual
+from monitoring.history import counts
 from monitoring.reporting import plots
 from monitoring.reporting import text as report_text
 from monitoring.reporting.text import interval
@@ -42,7 +42,7 @@ MEMORY = 60  # earlier passes whose days are drawn
 
 def path(settings: Settings, found: MonitoringRun) -> Path:
     """The page of this pass; the same window again replaces it. A look at another length has a page of its own."""
-    length = "" if usual(found.window) else f"-from-{report_text.day(found.window.start)}"
+    length = "" if counts(found.window) else f"-from-{report_text.day(found.window.start)}"
     return settings.home / "reports" / "monitor" / problem.NAME / f"{report_text.day(found.window.end)}{length}.html"
 
 

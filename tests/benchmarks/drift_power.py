@@ -25,6 +25,7 @@ from level1_pipeline.orchestration.run import day
 from level1_pipeline.steps.fit import fit_model
 from level1_pipeline.steps.split import split_rows
 from monitoring.detectors import concept_drift, drift
+from monitoring.thresholds import LAST_WINDOWS, PERSISTENT_WINDOWS
 
 WINDOWS = 500
 EVIDENTLY_WINDOWS = 50  # a report takes seconds
@@ -94,9 +95,9 @@ def ours(year: Year, count: int = WINDOWS) -> Wolf:
     """The drift test, and the test of the relation, on A/A windows."""
     alarms, signals, acted, last = 0, 0, 0, list[pd.DataFrame]()
     for current, reference in unmoved(year, count):
-        alarms += drift.gate(year.summaries.loc[reference], year.summaries.loc[current], []).verdict == "moved"
+        alarms += drift.decide(year.summaries.loc[reference], year.summaries.loc[current], []).verdict == "moved"
         rows = year.days(current)
-        last = [*last[-drift.N + 1 :], rows[rows[problem.TARGET].notna()].reset_index(drop=True)]
+        last = [*last[-LAST_WINDOWS + 1 :], rows[rows[problem.TARGET].notna()].reset_index(drop=True)]
         signals += bool(_check(last[-1]).changed)
         acted += _acted(last)
     return Wolf(alarms, signals, acted)
@@ -107,11 +108,11 @@ def _check(rows: pd.DataFrame, lasting: bool = False) -> concept_drift.ConceptDr
 
 
 def _acted(last: list[pd.DataFrame]) -> bool:
-    """What `diagnosis.Facts.lasting` asks of windows in a row; a day drawn for two of them counts as two."""
+    """What `measured.Measured.lasting` asks of windows in a row; a day drawn for two of them counts as two."""
     weeks = [rows.assign(day=rows["day"].astype(str) + f" {week}") for week, rows in enumerate(last)]
     over = _check(pd.concat(weeks, ignore_index=True), lasting=True)
-    leaning = [concept_drift.leans(_check(rows), over) for rows in last]
-    return bool(over.changed) and over.everywhere and sum(leaning) >= drift.K and leaning[-1]
+    in_direction = [concept_drift.same_direction(_check(rows), over) for rows in last]
+    return bool(over.changed) and over.everywhere and sum(in_direction) >= PERSISTENT_WINDOWS and in_direction[-1]
 
 
 def calibrated(rows: pd.DataFrame) -> np.ndarray:
@@ -194,7 +195,7 @@ def _sees(year: Year, start: str, length: int, shift: Shift) -> bool:
     before = np.array([one for one in year.summaries.index if one < first][-REFERENCE:])
     shifted = summarise(shift(year.days(days[-length:])), like=year.summaries)
     current = pd.concat([year.summaries.loc[days[:-length]], shifted])
-    return drift.gate(year.summaries.loc[before], current, []).verdict == "moved"
+    return drift.decide(year.summaries.loc[before], current, []).verdict == "moved"
 
 
 def main() -> None:

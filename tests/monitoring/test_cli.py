@@ -28,10 +28,11 @@ from monitoring.data.prediction_window import last_days
 from monitoring.reporting import dashboards
 from monitoring.reporting.dashboards import Dashboard
 from monitoring.results import Cause, MonitoringRun, Window
+from monitoring.thresholds import WINDOW_DAYS
 from tests.monitoring.alerting.test_tickets import listener
-from tests.monitoring.conftest import midnight
 from tests.serving.conftest import eventually
 from tests.support.monitoring_runs import CHANGE, END, FAULT, NOTHING, RELEASE, RETURN, SHIFT, UNSURE, a_pass
+from tests.support.world import midnight
 
 ROOT = Path(__file__).parents[2]
 PAGES = Path(__file__).parents[2] / "docs" / "monitoring-operations.md"
@@ -168,7 +169,7 @@ def _write_and_die(settings: Settings, found: MonitoringRun) -> None:
     """The command, whose process is killed right after its row is written."""
 
     def observe(*_: Any, **__: Any) -> None:
-        history.write(Store(settings.operations), found)
+        history.record(Store(settings.operations), found)
         os.kill(os.getpid(), signal.SIGKILL)
 
     cli.observe = observe  # type: ignore[assignment]
@@ -226,12 +227,12 @@ def test_a_look_over_another_length_leaves_its_page_and_nothing_else(
     short = Window(END - timedelta(days=3), END)
     with listener() as (url, got):
         settings = home.changed({"webhook": url})
-        history.write(store, a_pass(FAULT))
+        history.record(store, a_pass(FAULT))
         run(settings, monkeypatch, a_pass(FAULT))
         before = (figures.read_text(), history.newest(store), quarantine.spans(store), len(got))
         for said in (NOTHING, CHANGE):
             look = a_pass(said, window=short)
-            history.write(store, look)
+            history.record(store, look)
             run(settings, monkeypatch, look)
     assert (figures.read_text(), history.newest(store), quarantine.spans(store), len(got)) == before
     assert [row["seen"] for row in cli.incidents.open_tickets(store)] == [1]
@@ -241,12 +242,12 @@ def test_a_look_over_another_length_leaves_its_page_and_nothing_else(
 
 @pytest.mark.parametrize("end", ["2013-03-11", "2013-11-04"])
 def test_a_week_in_which_the_clock_changes_counts_as_a_week(end: str) -> None:
-    assert history.usual(last_days(midnight(end).to_pydatetime(), history.DAYS))
-    assert not history.usual(last_days(midnight(end).to_pydatetime(), history.DAYS - 1))
+    assert history.counts(last_days(midnight(end).to_pydatetime(), WINDOW_DAYS))
+    assert not history.counts(last_days(midnight(end).to_pydatetime(), WINDOW_DAYS - 1))
 
 
 def test_the_quarantine_can_be_listed_and_a_span_lifted(home: Settings, store: Store) -> None:
-    history.write(store, a_pass(FAULT))
+    history.record(store, a_pass(FAULT))
     done = command(home, "quarantine")
     assert "origin=JFK" in done.stdout
     assert done.stdout.splitlines()[-1] == f"quarantine | {problem.NAME} | 1 in force, 0 lifted"

@@ -11,13 +11,16 @@ import pytest
 
 from level1_pipeline import problem, schema
 from level1_pipeline.store.quarantine import Quarantined, covers
+from monitoring import thresholds
+from monitoring.data import collect
 from monitoring.data.prediction_window import Log, of_rows
-from monitoring.detectors import data_faults, training_serving_skew
-from monitoring.detectors.concept_drift import NOTHING
+from monitoring.detectors import data_faults, fault_checks
+from monitoring.detectors.concept_drift import UNTESTED
 from monitoring.detectors.data_faults import Fault
-from monitoring.diagnosis import TABLE, Facts, diagnose
+from monitoring.detectors.measured import Measured
+from monitoring.diagnosis import TABLE, diagnose
 from monitoring.results import Coverage, Drift, Skew, Window
-from tests.monitoring.conftest import World, midnight
+from tests.support.world import World, midnight
 
 pytestmark = pytest.mark.flights
 
@@ -139,7 +142,7 @@ def test_a_column_without_any_value_is_a_fault_however_often_it_is_missing(rows:
     for name in NULLABLE:
         found = data_faults.find(reference, log_of(during.assign(**{name: np.nan}), *days[1:]))
         assert [(one.kind, one.column, one.slice) for one in found if not one.strange] == [
-            (data_faults.MISSED, name, "")
+            (fault_checks.MISSED, name, "")
         ]
 
 
@@ -150,18 +153,18 @@ def test_a_window_of_few_rows_is_judged_by_the_rules_of_the_record_only(before: 
 def test_a_fault_everywhere_is_not_blamed_on_the_only_slice_large_enough_to_be_checked(
     before: Log, week: pd.DataFrame
 ) -> None:
-    few = week.groupby(["origin", week[problem.EVENT_TIME].dt.date]).cumcount() < data_faults.ROWS // 3
+    few = week.groupby(["origin", week[problem.EVENT_TIME].dt.date]).cumcount() < thresholds.FAULT_MIN_ROWS // 3
     current = week[at_jfk(week) | few].assign(temp=np.nan).reset_index(drop=True)
-    found = [one for one in data_faults.find(before, log_of(current, FIRST, LAST)) if one.kind == data_faults.MISSED]
+    found = [one for one in data_faults.find(before, log_of(current, FIRST, LAST)) if one.kind == fault_checks.MISSED]
     assert [(one.column, one.slice) for one in found] == [("temp", "")]
 
 
 def test_a_fault_at_one_airport_that_shows_in_all_rows_is_blamed_on_it(before: Log, week: pd.DataFrame) -> None:
     """More than half of all rows lose the value, and the others were checked and are fine."""
-    others = week.groupby(["origin", week[problem.EVENT_TIME].dt.date]).cumcount() < 2 * data_faults.ROWS
+    others = week.groupby(["origin", week[problem.EVENT_TIME].dt.date]).cumcount() < 2 * thresholds.FAULT_MIN_ROWS
     current = week[at_jfk(week) | others].reset_index(drop=True)
     current = current.assign(temp=current["temp"].mask(at_jfk(current)))
-    found = [one for one in data_faults.find(before, log_of(current, FIRST, LAST)) if one.kind == data_faults.MISSED]
+    found = [one for one in data_faults.find(before, log_of(current, FIRST, LAST)) if one.kind == fault_checks.MISSED]
     assert [(one.column, one.slice) for one in found] == [("temp", "origin=JFK")]
 
 
@@ -172,17 +175,17 @@ AT_JFK = Quarantined(TWO_DAYS.start, TWO_DAYS.end, "origin=JFK", "stuck")
 
 def seen(rows: pd.DataFrame, first: str, last: str, **spans: tuple[Quarantined, ...]) -> list[data_faults.Fault]:
     """The faults of days, with the four weeks before, as a pass finds them that leaves the hidden rows out."""
-    visible = rows[~covers(rows, spans.get("hidden", ()))]
+    visible = rows[~covers(rows, spans.get("quarantined", ()))]
     start = str((pd.Timestamp(first) - pd.Timedelta(days=28)).date())
     found = data_faults.find(log_of(visible, start, first), log_of(visible, first, last), **spans)
     return [fault for fault in found if not fault.strange]
 
 
 def test_rows_that_are_set_apart_are_not_gone(rows: pd.DataFrame) -> None:
-    assert seen(rows, FIRST, LAST, hidden=(AT_JFK,)) == []
+    assert seen(rows, FIRST, LAST, quarantined=(AT_JFK,)) == []
     flights_of_delta = AT_JFK._replace(slice="carrier=DL")
-    assert seen(rows, FIRST, LAST, hidden=(flights_of_delta, AT_JFK._replace(slice="carrier=B6"))) == []
-    assert seen(rows, FIRST, LAST, hidden=(AT_JFK._replace(slice=""),)) == []
+    assert seen(rows, FIRST, LAST, quarantined=(flights_of_delta, AT_JFK._replace(slice="carrier=B6"))) == []
+    assert seen(rows, FIRST, LAST, quarantined=(AT_JFK._replace(slice=""),)) == []
 
 
 def test_a_missing_airport_is_seen_although_days_of_it_are_set_apart(rows: pd.DataFrame) -> None:
@@ -190,14 +193,14 @@ def test_a_missing_airport_is_seen_although_days_of_it_are_set_apart(rows: pd.Da
     when = rows[problem.EVENT_TIME]
     for first, last, gone in (("2013-05-27", "2013-06-03", "2013-05-30"), (FIRST, LAST, "2013-05-23")):
         left = rows[~(at_jfk(rows) & (when >= midnight(gone)) & (when < midnight(last)))]
-        found = seen(left, first, last, hidden=(AT_JFK,))
+        found = seen(left, first, last, quarantined=(AT_JFK,))
         assert [(one.slice, min(one.days)) for one in found] == [("origin=JFK", pd.Timestamp(gone).date())]
 
 
 def test_an_airport_that_was_missing_on_days_set_apart_is_not_missed_again(rows: pd.DataFrame) -> None:
     left = rows[~(covers(rows, (AT_JFK,)))]
     assert [one.slice for one in seen(left, FIRST, LAST)] == ["origin=JFK"]
-    assert seen(left, FIRST, LAST, hidden=(AT_JFK,)) == []
+    assert seen(left, FIRST, LAST, quarantined=(AT_JFK,)) == []
 
 
 def test_what_a_person_lifted_is_no_fault_on_these_days_and_is_one_on_others(rows: pd.DataFrame) -> None:
@@ -229,7 +232,7 @@ def test_a_fault_that_lasts_for_weeks_stays_one_and_is_never_taken_for_what_is_u
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Nobody can ask the training code, and the days before are in quarantine more and more."""
-    monkeypatch.setattr(training_serving_skew, "make", lambda *_: "the source cannot be read: gone")
+    monkeypatch.setattr(collect, "training_rows", lambda *_: "the source cannot be read: gone")
     world.log(world.between("2013-04-22", "2013-05-27"))
     world.log(world.between("2013-05-27", "2013-07-08").assign(temp=np.nan))
     mondays = [str(day.date()) for day in pd.date_range("2013-06-03", "2013-07-08", freq="7D")]
@@ -246,23 +249,31 @@ def test_a_concept_drift_is_seen_in_the_first_weeks_of_a_log(world: World) -> No
 COVERAGE = Coverage(6000, 5000, 900, 100)
 STEADY, MOVED = (Drift(verdict, 0.5, (), n, 3, "message") for verdict, n in (("steady", 0), ("moved", 2)))  # type: ignore[arg-type]
 EQUAL = Skew("equal", 5000, 0, (), "0 of 5,000 replayed requests differ")
-FINE = replace(NOTHING, changed=False, days=6, rows=5000)
+FINE = replace(UNTESTED, changed=False, days=6, rows=5000)
 OFF = replace(FINE, changed=True, bias=0.1, bias_t=4.0, everywhere=True)
-CALM = Facts(COVERAGE, STEADY, EQUAL, FINE)
-LASTING = replace(CALM, change=OFF, over=OFF, persisted=2)
+IN_ONE_SLICE = replace(OFF, everywhere=False, explained_by_slice="origin=JFK")
+CALM = Measured(COVERAGE, STEADY, EQUAL, FINE)
+LASTING = replace(CALM, concept_drift=OFF, concept_drift_over=OFF, windows_in_direction=2)
 STRANGE = Fault("does not fit the other inputs", "a", "", (pd.Timestamp("2013-06-03").date(),), 2.0, strange=True)
 
 
 @pytest.mark.parametrize(
-    ("facts", "cause"),
+    ("measured", "cause"),
     [
         (CALM, "nothing"),
         (replace(CALM, drift=MOVED), "covariate shift"),
-        (replace(CALM, change=OFF), "inconclusive"),
-        (replace(LASTING, persisted=1), "inconclusive"),
+        (replace(CALM, concept_drift=OFF), "inconclusive"),
+        (replace(LASTING, windows_in_direction=1), "inconclusive"),
         (LASTING, "concept drift"),
-        (replace(LASTING, change=FINE), "nothing"),
-        (replace(LASTING, over=replace(OFF, everywhere=False, only="origin=JFK"), persisted=3), "inconclusive"),
+        (replace(LASTING, concept_drift=FINE), "nothing"),
+        (
+            replace(
+                LASTING,
+                concept_drift_over=IN_ONE_SLICE,
+                windows_in_direction=3,
+            ),
+            "inconclusive",
+        ),
         (
             replace(LASTING, skew=replace(EQUAL, verdict="different", mismatched=1)),
             "inconclusive",
@@ -271,20 +282,23 @@ STRANGE = Fault("does not fit the other inputs", "a", "", (pd.Timestamp("2013-06
             replace(LASTING, skew=replace(EQUAL, verdict="different", mismatched=900)),
             "data fault",
         ),
-        (replace(CALM, change=NOTHING), "inconclusive"),
-        (replace(CALM, change=NOTHING, drift=MOVED, fits_better="1"), "recurring concept"),
-        (replace(CALM, change=NOTHING, drift=STEADY, fits_better="1"), "inconclusive"),
-        (replace(CALM, coverage=Coverage(0, 0, 0, 0), change=NOTHING), "inconclusive"),
-        (replace(CALM, failing="1"), "bad release"),
-        (replace(CALM, compared=False), "inconclusive"),
-        (replace(CALM, drift=MOVED, compared=False), "inconclusive"),
+        (replace(CALM, concept_drift=UNTESTED), "inconclusive"),
+        (replace(CALM, concept_drift=UNTESTED, drift=MOVED, fits_better="1"), "recurring concept"),
+        (replace(CALM, concept_drift=UNTESTED, drift=STEADY, fits_better="1"), "inconclusive"),
+        (replace(CALM, coverage=Coverage(0, 0, 0, 0), concept_drift=UNTESTED), "inconclusive"),
+        (replace(CALM, undo_to="1"), "bad release"),
+        (replace(CALM, has_reference=False), "inconclusive"),
+        (replace(CALM, drift=MOVED, has_reference=False), "inconclusive"),
         (replace(CALM, skew=replace(EQUAL, verdict="different", mismatched=49)), "inconclusive"),
         (replace(CALM, faults=(STRANGE,), drift=MOVED), "inconclusive"),
-        (replace(CALM, over=replace(OFF, everywhere=False, only="origin=JFK")), "inconclusive"),
+        (
+            replace(CALM, concept_drift_over=IN_ONE_SLICE),
+            "inconclusive",
+        ),
     ],
 )
-def test_the_table_answers(facts: Facts, cause: str) -> None:
-    answer = diagnose(facts)
+def test_the_table_answers(measured: Measured, cause: str) -> None:
+    answer = diagnose(measured)
     assert answer.cause == cause
     assert answer.message
     assert answer.evidence

@@ -17,9 +17,9 @@ from level1_pipeline.store.database import Store
 from monitoring import history, run
 from monitoring.detectors.concept_drift import NOTHING as NO_CHANGE
 from monitoring.results import AffectedSlice, Diagnosis, Span, Window
-from tests.monitoring.conftest import World, midnight
 from tests.serving.conftest import both, opened
 from tests.support.monitoring_runs import END, FAULT, NOTHING, SPAN, WEEK, a_pass, later
+from tests.support.world import World, midnight
 
 __all__ = ["both"]  # a fixture
 DAY = timedelta(days=1)
@@ -38,28 +38,28 @@ def test_a_pass_that_no_longer_finds_the_fault_withdraws_what_it_had_set_apart(b
     """The source was mended, and sent the days again."""
     elsewhere = replace(SPAN, slice="origin=LGA")
     with opened(both) as store:
-        history.write(store, a_pass(fault(SPAN, elsewhere)))
+        history.record(store, a_pass(fault(SPAN, elsewhere)))
         for again in (1, 2):  # found again, though later on the clock
-            history.write(store, later(a_pass(fault(SPAN, elsewhere)), again))
+            history.record(store, later(a_pass(fault(SPAN, elsewhere)), again))
         assert [one[0] for one in places(store)] == ["origin=JFK", "origin=LGA"]
-        history.write(store, later(a_pass(fault(elsewhere)), 3))
+        history.record(store, later(a_pass(fault(elsewhere)), 3))
         assert [one[0] for one in places(store)] == ["origin=LGA"]
-        history.write(store, later(a_pass(NOTHING), 4))
+        history.record(store, later(a_pass(NOTHING), 4))
         assert places(store) == []
 
 
 def test_a_pass_withdraws_nothing_that_another_pass_had_set_apart(store: Store) -> None:
-    history.write(store, a_pass(FAULT))
+    history.record(store, a_pass(FAULT))
     before = places(store)
     tomorrow = replace(a_pass(NOTHING), at=END + DAY, window=Window(END - WEEK + DAY, END + DAY))
     for found in (replace(tomorrow, diagnosis=FAULT), tomorrow):  # sees the same span, and then none
-        history.write(store, found)
+        history.record(store, found)
         assert places(store) == before
 
 
 def test_a_lifted_span_counts_no_more_stays_in_the_list_and_is_in_the_audit_log(both: Settings) -> None:
     with opened(both) as store:
-        history.write(store, a_pass(FAULT))
+        history.record(store, a_pass(FAULT))
         span = quarantine.lift(store, 1, "ann", "it is a new sensor", END + DAY)
         assert quarantine.spans(store) == ()
         assert quarantine.lifted(store) == (span,)
@@ -74,16 +74,16 @@ def test_a_lifted_span_counts_no_more_stays_in_the_list_and_is_in_the_audit_log(
 
 
 def test_no_later_pass_sets_a_lifted_span_apart_again(store: Store) -> None:
-    history.write(store, a_pass(FAULT))
+    history.record(store, a_pass(FAULT))
     quarantine.lift(store, 1, "ann", "it is a new sensor", END)
-    history.write(store, later(a_pass(FAULT), 1))
+    history.record(store, later(a_pass(FAULT), 1))
     assert places(store) == []
     longer, part, other = (
         replace(SPAN, end=END),
         replace(SPAN, start=SPAN.start + DAY),
         replace(SPAN, slice="origin=LGA"),
     )
-    history.write(store, later(a_pass(fault(longer, part, other)), 2))
+    history.record(store, later(a_pass(fault(longer, part, other)), 2))
     length = SPAN.end - SPAN.start
     assert places(store) == [
         ("origin=LGA", -WEEK, length - WEEK),
@@ -92,8 +92,8 @@ def test_no_later_pass_sets_a_lifted_span_apart_again(store: Store) -> None:
 
 
 def test_the_number_of_a_span_does_not_change_when_others_are_lifted_or_come(store: Store) -> None:
-    history.write(store, a_pass(FAULT))
-    history.write(store, a_pass(fault(replace(SPAN, start=END, end=END + DAY)), weeks=1))
+    history.record(store, a_pass(FAULT))
+    history.record(store, a_pass(fault(replace(SPAN, start=END, end=END + DAY)), weeks=1))
     quarantine.lift(store, 1, "ann", "a new sensor", END + WEEK)
     assert quarantine.lift(store, 2, "ann", "a new sensor", END + WEEK).start == END
 

@@ -21,7 +21,7 @@ import numpy as np
 from level1_pipeline import problem
 from level1_pipeline.settings import Settings
 from tests.conftest import END_OF_TIME
-from tests.monitoring.conftest import MODELS, World, as_they_are
+from tests.support.world import MODELS, World, as_they_are
 
 MODELS["one"] = ("2024-03-01", as_they_are)
 found = {}

@@ -28,9 +28,9 @@ from level1_pipeline.store.tables import quarantine as spans
 from monitoring import history
 from monitoring.results import MonitoringRun
 from monitoring.run import run_monitoring
-from tests.monitoring.conftest import World, midnight
 from tests.serving.conftest import eventually, in_process
 from tests.support.planted import TYPE, Planted
+from tests.support.world import World, midnight
 
 pytestmark = pytest.mark.flights
 NOW = midnight("2013-05-27").to_pydatetime()
@@ -166,7 +166,7 @@ def _look_and_die(settings: Settings, at: str) -> None:
             os.kill(os.getpid(), signal.SIGKILL)
 
     if at == "before":
-        history.write = die
+        history.record = die
     else:
         sa.event.listen(sa.Engine, "after_cursor_execute", die)
     run_monitoring(settings, NOW)
@@ -289,7 +289,7 @@ def test_a_pass_is_the_same_with_another_sample_size_of_the_log(world: World) ->
 
     full = world.look("2013-05-27")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(prediction_window, "CAP", 4000)
+        patch.setattr(prediction_window, "SAMPLE_MAX_ROWS", 4000)
         sampled = world.look("2013-05-27")
     assert sampled.performances[0].sampled < 1 == full.performances[0].sampled
     assert sampled.diagnosis.cause == full.diagnosis.cause

@@ -176,7 +176,7 @@ def plant(store: Store, said: Diagnosis, now: Any) -> MonitoringRun:
     """A pass over the week before now, about the champion that serves."""
     window = Window(now - timedelta(days=7), now)
     found = replace(monitoring_runs.a_pass(said), window=window, at=now, champion=store.route(problem.NAME).champion)
-    history.write(store, found)
+    history.record(store, found)
     return found
 
 

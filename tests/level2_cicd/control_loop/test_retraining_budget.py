@@ -262,7 +262,7 @@ def _set_apart(days: Days, start: datetime, end: datetime) -> None:
 def test_a_sample_of_a_large_log_stands_for_all_of_its_rows(lived: Days, monkeypatch: pytest.MonkeyPatch) -> None:
     order = changed(lived, excess_over=0.02)
     exact = asked(lived, order).dollars
-    monkeypatch.setattr(prediction_window, "CAP", 1000)
+    monkeypatch.setattr(prediction_window, "SAMPLE_MAX_ROWS", 1000)
     assert asked(lived, order).dollars == pytest.approx(exact, rel=0.3)
 
 

@@ -14,7 +14,7 @@ from level1_pipeline.store.quarantine import Quarantined
 from level1_pipeline.store.tables import outcomes
 from monitoring.data import prediction_window
 from monitoring.results import Window
-from tests.monitoring.conftest import World, midnight
+from tests.support.world import World, midnight
 
 pytestmark = pytest.mark.flights
 FIRST, LAST = "2013-05-06", "2013-05-10"
@@ -62,7 +62,7 @@ def test_an_outcome_that_became_known_later_is_unknown_before(logged: World) -> 
 
 
 def test_a_sample_is_bounded_and_the_same_whatever_the_chunks(logged: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(prediction_window, "CAP", 500)
+    monkeypatch.setattr(prediction_window, "SAMPLE_MAX_ROWS", 500)
     samples = []
     for chunk in (300, 20_000):
         monkeypatch.setattr(prediction_window, "CHUNK", chunk)

@@ -11,7 +11,7 @@ import pytest
 from level1_pipeline import problem
 from level1_pipeline.bundle.load import Bundle, load_bundle
 from monitoring.detectors import past_champions
-from tests.monitoring.conftest import World, midnight
+from tests.support.world import World, midnight
 
 pytestmark = pytest.mark.flights
 

@@ -39,7 +39,7 @@ def test_a_metric_has_an_interval_by_days_that_is_wider_than_rows_suggest() -> N
 
 
 def test_counts_are_those_of_all_rows_when_the_metrics_rest_on_a_sample(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(prediction_window, "CAP", 400)
+    monkeypatch.setattr(prediction_window, "SAMPLE_MAX_ROWS", 400)
     rows = simulated(0)
     name, half = problem.SLICES[0], len(rows) // 2
     rows = rows.assign(

@@ -8,6 +8,7 @@ import pytest
 
 from level1_pipeline import problem, schema
 from level1_pipeline.settings import Settings
+from monitoring.data.collect import training_rows
 from monitoring.detectors import training_serving_skew
 
 
@@ -73,6 +74,6 @@ def test_unknown_ids_an_empty_log_and_no_source_are_inconclusive(logged: pd.Data
 
 @pytest.mark.flights
 def test_a_source_that_is_gone_says_so(home: Settings) -> None:
-    made = training_serving_skew.make(pd.Timestamp("2013-05-01", tz="UTC"), home.home / "nowhere", home.home / "cache")
+    made = training_rows(pd.Timestamp("2013-05-01", tz="UTC"), home.home / "nowhere", home.home / "cache")
     assert isinstance(made, str)
     assert "nowhere" in made

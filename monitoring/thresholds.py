@@ -1,0 +1,80 @@
+"""Every number that limits a detector, in one place: what it limits, in which unit, and how it was chosen.
+
+Where a comment names no days, the value was chosen while the flights of April to June 2013 were looked at, with the
+model trained as of 1 April 2013; docs/monitoring.md shows what followed on the rest of the year. None of the values
+is a law of nature. For another problem: run `make bench-drift`, look at the false alarms first and at the planted
+shifts second, and change the values of the group that is wrong. A false retraining is dear: raise LASTING_MIN_BIAS.
+"""
+
+from __future__ import annotations
+
+# Windows.
+WINDOW_DAYS = 7  # local days of the current window; persistence, tickets and the control loop count such windows
+REFERENCE_DAYS = 28  # local days of the reference window, which ends where the current one begins
+REFERENCE_MAX_DAYS_BACK = 4 * REFERENCE_DAYS  # how far back its days may lie, when days in quarantine are left out
+REFERENCE_MIN_DAYS = 21  # in the whole year, 109 ordinary windows: with 14 days seven looked like faults, with 21 none
+LAST_WINDOWS = 3  # windows that persistence looks back on, the current one included
+PERSISTENT_WINDOWS = 2  # of LAST_WINDOWS, that must show the same before anybody acts
+
+# Data faults, by day and slice. A fault is held against the worst reference day.
+FAULT_MIN_DAYS = 2  # days on which the same is wrong: one stormy day stretches any single figure
+FAULT_MIN_ROWS = 50  # rows of a slice on a day, below which it is not judged
+MISSING_MAX_RISE = 0.5  # share of missing values above that of the worst reference day
+EMPTY_WINDOW_MIN_DAYS = 5  # days without any value, in a row, for a column that has such days anyway
+EMPTY_NEW_MIN_DAYS = 3  # the same for a column that never had such a day
+SPREAD_MIN_RATIO = 0.1  # standard deviation of a day, against the smallest of a reference day
+SLICE_ROWS_MIN_RATIO = 0.1  # share of the rows that a slice has, against its smallest on a reference day
+NEW_VALUES_MAX_SHARE = 0.2  # share of texts on a day that the reference never had
+RELATION_FAULT_RATIO = (
+    4.0  # distance from the relation among the inputs, against that of the worst reference day: fault
+)
+RELATION_STRANGE_RATIO = 2.5  # the same: strange, which is no fault and nothing to learn from
+RELATION_SLICE_MIN_SHARE = (
+    0.2  # share of the rows of a slice whose relations are judged: a small airline may change its timetable
+)
+BLAME_MIN_CHECKED_SHARE = (
+    0.9  # of the rows beside a slice, which must have been checked before the slice alone is blamed
+)
+BROKEN_RULE_SIZE = 1000.0  # the size of a fault that breaks a rule of the Record: above that of any comparison
+
+# Relations among the inputs.
+RELATION_FIT_ROWS = 20_000  # of the reference, that the relations are fitted on
+RELATION_CATEGORIES = 120  # values of a text input with a weight of their own
+RELATION_RIDGE = 1.0  # penalty on standardised inputs
+RELATION_MIN_EXPLAINED = 0.4  # share of variance; the rest, above all rain, has too heavy tails to say anything
+
+# Training-serving skew.
+REPLAYED_ROWS = 5000  # logged requests that are made again by the training code
+SKEW_MAX_SHARE = 0.01  # of these, that may differ before it is a data fault
+
+# Concept drift: tests over days.
+DRIFT_MIN_MATURED_DAYS = 4  # days with enough matured rows; with fewer there is nothing to test
+DRIFT_MIN_MATURED_ROWS = 200  # in the window
+DAY_MIN_ROWS = 20  # matured rows of a day that counts
+WINDOW_CONFIDENCE = 0.995  # one-sided, of each test of a window: about 1 % false signals in two directions
+WINDOW_MIN_BIAS = 0.05  # observed - expected outcome, in standard deviations of the outcome
+MIN_EXCESS_LOSS = (
+    0.01  # observed - expected loss: in units of the log loss, or as a share of a regression's squared error
+)
+LASTING_CONFIDENCE = 0.999  # of the last windows together: that leads to a training
+LASTING_MIN_BIAS = 0.15  # the same unit as WINDOW_MIN_BIAS; chosen on the A/A windows of `make bench-drift`, seed 0
+SAME_DIRECTION_MIN_T = 1.0  # |t| from which a single window counts as off in one direction
+WITHOUT_SLICE_CONFIDENCE = 0.95  # of the signal that must remain when one slice value is left out
+LEFT_OUT_MIN_SHARE = 0.1  # share of the rows from which a slice value is left out for a trial
+OUTLIER_SLICE_MIN_GAP = 0.35  # standard deviations of the outcome, between a slice and all others on the same days
+OUTLIER_SLICE_MAX_SHARE = 0.6  # share of the rows; a larger slice has too few others to be compared with
+
+# Releases and past champions.
+NEW_RELEASE_WINDOWS = 2  # windows for which a release counts as new
+RELEASE_MAX_ERROR_SHARE = 0.01  # share of answers without a score
+PAST_CHAMPIONS_TRIED = 4  # the newest ones
+COMPARISON_MIN_DAYS = 3  # days on which the champion is compared with another version
+SWITCH_CONFIDENCE = 0.975  # one-sided: the other version is clearly better; a switch also needs a lasting concept drift
+UNDO_CONFIDENCE = WINDOW_CONFIDENCE  # one-sided: beyond doubt, which alone undoes a release
+FITS_BETTER_MAX_RATIO = 0.5  # distance of a past champion's training days to the window, against the champion's
+PROFILE_MAX_GAP = 10.0  # standard deviations of one column, that count in such a distance at most
+
+# Performance.
+METRIC_MIN_ROWS = 50  # matured rows of a slice or a day that gets metrics
+CALIBRATION_BINS = 10  # groups of rows with similar scores
+ESTIMATE_MIN_DAYS = 5  # matured reference days that correct and bound an estimate
