@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).parents[1]
+from tests.support import ROOT
+
 # Rooms (a folder or a module of a package) from top to bottom. An arrow points to a lower row only.
 ROWS = {
     "level2_cicd": ["__main__", "cli", "delivery simulation lineage", "control_loop", "rollout"],

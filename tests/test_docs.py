@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 
 from level1_pipeline.settings import GROUPS, Settings
+from tests.support import ROOT
 
-ROOT = Path(__file__).parents[1]
 PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md")])
 LINK = re.compile(r"\]\(([^)\s]+)\)")
 SYMBOL_LINK = re.compile(r"\[`([^`]+)`\]\(([^)#\s]+\.py)\)")  # [`name`](path.py)

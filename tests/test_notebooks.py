@@ -18,8 +18,9 @@ import pytest
 from threadpoolctl import threadpool_limits
 
 from level1_pipeline import problem
+from tests.support import ROOT
 
-FOLDER = Path(__file__).resolve().parents[1] / "level0_notebooks"
+FOLDER = ROOT / "level0_notebooks"
 NOTEBOOKS = sorted(FOLDER.glob("*.ipynb"))
 OURS = {"level0_notebooks", "level1_pipeline", "level2_cicd", "serving", "monitoring", "tests"}
 TODAY = pd.Timestamp("2013-04-01", tz=problem.TIMEZONE)

@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).parents[1]
+from tests.support import ROOT
+
 FOLDERS = ("level0_notebooks", "level1_pipeline", "serving", "monitoring", "level2_cicd")
 SAYS_NOTHING = {"one", "found", "said", "words", "asked", "mine", "known"}
 NO_MODULE = {"utils", "common", "core", "base", "manager", "helper", "helpers"}

@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 
 from tests.parity.predictions import predictions
+from tests.support import ROOT
 
-ROOT = Path(__file__).parents[2]
 pytestmark = pytest.mark.integration  # trains a model in three processes
 
 
