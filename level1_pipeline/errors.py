@@ -6,6 +6,7 @@
     ├── Refused                 it exists, and must not be used or done
     │   ├── BundleRefused         a damaged bundle, one for another problem, or one with types that nobody reviewed
     │   ├── PromotionRefused      a version that may not be served now
+    │   ├── StoreRefused          a damaged operations store, or one that a newer release has used
     │   ├── RouteRefused          a change of the route that makes no sense or is not safe
     │   ├── InputFileRefused      a file to score
     │   ├── BatchRefused          a folder to write scores into
@@ -47,6 +48,10 @@ class BundleRefused(Refused):
 
 class PromotionRefused(Refused):
     """This version may not be served in this way now."""
+
+
+class StoreRefused(Refused):
+    """The operations store is damaged, or a newer release has used it."""
 
 
 class RouteRefused(Refused):

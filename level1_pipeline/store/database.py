@@ -18,12 +18,12 @@ from typing import Any
 
 import sqlalchemy as sa
 from pydantic_core import to_json
-from sqlalchemy.schema import CreateIndex, CreateTable
 
 from level1_pipeline.errors import LeaseLost
+from level1_pipeline.store import schema
 from level1_pipeline.store.audit import Change, Line, columns, parse
 from level1_pipeline.store.routes import Route
-from level1_pipeline.store.tables import APPEND_ONLY, audit, leases, metadata, replay, rollouts, routes
+from level1_pipeline.store.tables import audit, leases, replay, rollouts, routes
 
 ENDED = ("champion", "rolled back")  # the last states of a rollout
 
@@ -44,7 +44,7 @@ class Store:
 
     @cached_property
     def engine(self) -> sa.Engine:
-        """The engine, with the tables made when they are missing (safe for parallel starts)."""
+        """The engine, with the tables made or migrated (safe for parallel starts)."""
         url = sa.make_url(self.url)
         if url.get_backend_name() == "sqlite":
             Path(url.database or "").parent.mkdir(parents=True, exist_ok=True)
@@ -58,15 +58,7 @@ class Store:
             engine = sa.create_engine(
                 url, pool_pre_ping=True, connect_args={"connect_timeout": 5}, json_serializer=_json
             )
-        with engine.begin() as connection:
-            if engine.dialect.name == "postgresql":
-                connection.execute(sa.text("SELECT pg_advisory_xact_lock(20130101)"))
-            for table in metadata.sorted_tables:
-                connection.execute(CreateTable(table, if_not_exists=True))
-                for index in table.indexes:
-                    connection.execute(CreateIndex(index, if_not_exists=True))
-            for statement in APPEND_ONLY[engine.dialect.name]:
-                connection.exec_driver_sql(statement)
+        schema.bring_up_to_date(engine)
         return engine
 
     def close(self) -> None:

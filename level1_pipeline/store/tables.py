@@ -1,4 +1,4 @@
-"""The tables of the operations store, and what the database itself enforces. `store.py` says how they are used."""
+"""The tables of the operations store, and what the database itself enforces. `database` says how they are used."""
 
 from __future__ import annotations
 
@@ -101,7 +101,7 @@ outcomes = sa.Table(
     sa.Column("corrected_at", UtcTime),  # wall time of the last report that changed the value
 )
 monitoring_runs = sa.Table(
-    "passes",  # of the monitoring, one for each end of a window: the same pass again replaces itself
+    "monitoring_runs",  # one for each end of a window: the same run again replaces itself
     metadata,
     sa.Column("problem", sa.String, primary_key=True),
     sa.Column("window_end", UtcTime, primary_key=True),
@@ -111,7 +111,7 @@ monitoring_runs = sa.Table(
     sa.Column("version", sa.String),  # the champion
     sa.Column("cause", sa.String, nullable=False),
     sa.Column("action", sa.String, nullable=False),
-    sa.Column("figures", sa.JSON, nullable=False),  # everything that the pass found
+    sa.Column("figures", sa.JSON, nullable=False),  # everything that the run found
 )
 tickets = sa.Table(
     "tickets",
@@ -122,8 +122,8 @@ tickets = sa.Table(
     sa.Column("opened_at", UtcTime, nullable=False),  # on the clock of decisions, as the two below
     sa.Column("updated_at", UtcTime, nullable=False),
     sa.Column("closed_at", UtcTime),
-    sa.Column("seen", sa.Integer, nullable=False),  # by how many passes
-    sa.Column("window_end", UtcTime, nullable=False),  # of the last of them: the same pass again does not count
+    sa.Column("seen", sa.Integer, nullable=False),  # by how many monitoring runs
+    sa.Column("window_end", UtcTime, nullable=False),  # of the last of them: the same run again does not count
     sa.Column("title", sa.String, nullable=False),
     sa.Column("body", sa.String, nullable=False),  # Markdown
     sa.Index(

@@ -21,7 +21,7 @@ from monitoring.results import MonitoringRun
 T = tickets.c
 QUIET = ("nothing", "covariate shift")
 UNSURE = "inconclusive"
-GOVERNOR = "governor: "
+GOVERNOR = "a person is needed: "
 MINE = (T.problem == problem.NAME) & T.closed_at.is_(None)
 
 

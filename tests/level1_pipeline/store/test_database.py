@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import sqlite3
-import subprocess
-import sys
 import threading
 from datetime import UTC, datetime, timedelta, timezone
 from pathlib import Path
@@ -19,9 +17,9 @@ from level1_pipeline.store import leases
 from level1_pipeline.store.audit import Change
 from level1_pipeline.store.database import Lease, Store
 from level1_pipeline.store.routes import Route
+from tests.support.store import exit_codes, start_processes
 
 NOW = datetime(2013, 4, 1, 4, tzinfo=UTC)
-ROOT = Path(__file__).parents[3]
 
 
 def change(action: str = "promote", at: datetime = NOW, **evidence: Any) -> Change:
@@ -217,28 +215,12 @@ def test_eight_parallel_first_opens_make_the_tables_once(tmp_path: Path) -> None
 
 
 def test_eight_processes_that_open_a_new_store_together_all_succeed(home: Settings) -> None:
-    code = """
-import sys, time
-from datetime import UTC, datetime
-from pathlib import Path
-from level1_pipeline.store.database import Change, Store
-print("ready", flush=True)
-sys.stdin.readline()
-Store(sys.argv[1]).record("flights", Change("tester", "open", "test", datetime.now(UTC), {}))
-"""
-    command = [sys.executable, "-c", code, home.operations]
-    children = [
-        subprocess.Popen(command, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) for _ in range(8)
-    ]
-    for child in children:
-        assert child.stdout is not None
-        assert child.stdout.readline() == "ready\n"
-    for child in children:
-        assert child.stdin is not None
-        child.stdin.write("go\n")
-        child.stdin.flush()
-    assert [child.communicate(timeout=60) and child.returncode for child in children] == [0] * 8
-    assert len(Store(home.operations).history("flights")) == 8
+    assert exit_codes(start_processes(_record_a_line, 8, home.operations)) == [0] * 8
+    assert len(Store(home.operations).audit_log("flights")) == 8
+
+
+def _record_a_line(url: str) -> None:
+    Store(url).record("flights", change())
 
 
 def test_reading_waits_for_no_writer(store: Store, home: Settings) -> None:
