@@ -6,8 +6,6 @@ others wait, and a process that is killed in the middle leaves the store as it w
 
 from __future__ import annotations
 
-import sqlite3
-
 import sqlalchemy as sa
 from sqlalchemy.schema import CreateIndex, CreateTable
 
@@ -35,7 +33,8 @@ def bring_up_to_date(engine: sa.Engine) -> None:
             if engine.dialect.name == "postgresql":
                 connection.execute(sa.text("SELECT pg_advisory_xact_lock(20130101)"))
             _make_or_migrate(connection)
-    except (sqlite3.DatabaseError, sa.exc.DatabaseError) as error:
+    except Exception as error:
+        engine.dispose()
         cause = getattr(error, "orig", error)
         if getattr(cause, "sqlite_errorname", "") not in ("SQLITE_NOTADB", "SQLITE_CORRUPT"):
             raise
