@@ -15,40 +15,29 @@ from zoneinfo import ZoneInfo
 import typer
 from pydantic_core import to_json
 from rich.console import Console
-from rich.table import Table
 
 from level1_pipeline import problem
 from level1_pipeline.cli import went_back
 from level1_pipeline.command_line import new_app, open_settings, run
 from level1_pipeline.registry import Registry
-from level1_pipeline.settings import Settings
 from level1_pipeline.store import clock
 from level1_pipeline.store.database import Store
 from level2_cicd.control_loop import operate as control_loop
 from level2_cicd.control_loop import retraining_budget, triggers
-from level2_cicd.rollout import advance, by_hand, record
-from level2_cicd.rollout.state_machine import Decision
-from level2_cicd.rollout.states import CHAMPION, ROLLED_BACK
+from level2_cicd.rollout import record
+from level2_cicd.rollout.cli import NOT_PASSED, AsJson, Reason
+from level2_cicd.rollout.cli import commands as rollout_commands
+from level2_cicd.rollout.states import ROLLED_BACK
 from monitoring.alerting import tickets
 
-NOT_PASSED = 3  # the candidate was rolled back, or a number could not be reproduced
-WAITS = 5  # inconclusive, or for a person
 FAILED_REQUESTS = 1  # of a simulation
-MOST_REASONS = 3  # of failed requests that are shown; more of them mostly say the same
 
 app = new_app(
     "Level 2: brings new versions into service step by step, and runs the control loop that drives it all.\n\n"
     "Begin with: python -m level2_cicd simulate"
 )
-rollouts = new_app(
-    "Bring a published version into service: shadow, canary, bake, champion.\n\n"
-    'Example: python -m level2_cicd rollout start 4 --reason "trained on July"'
-)
-app.add_typer(rollouts, name="rollout")
+app.add_typer(rollout_commands, name="rollout")
 console = Console(highlight=False, soft_wrap=True)
-
-Reason = Annotated[str, typer.Option(help="Why; it is kept in the audit log.")]
-AsJson = Annotated[bool, typer.Option("--json", help="Print JSON, for a script.")]
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -127,109 +116,7 @@ def simulate(
     spoilt = Fault.of(fault, fault_from or first, fault_days) if fault else None
     summer = story.run(open_settings(), trained or first, first, last, spoilt, console)
     story.tell(summer, console)
-    sent = summer.traffic
-    if sent.reasons:
-        console.print(f"  what failed first (the service's log: {summer.home / 'service.log'}):", markup=False)
-    for reason in sent.reasons[:MOST_REASONS]:
-        console.print(f"  {reason}", markup=False)
-    counts = {
-        "faults quarantined": summer.quarantines,
-        "retrainings": summer.retrainings,
-        "rollbacks": summer.rollbacks,
-    }
-    message = " | ".join(f"{count} {name}" for name, count in counts.items()) + f" | champion {summer.champion}"
-    message += f" | failed requests {sent.failed_predictions} of {sent.predictions:,}"
-    message += f" | failed outcomes {sent.failed_outcomes} of {sent.outcomes:,}"
-    console.print(f"level 2 | {problem.NAME} | {message} | {summer.home}", markup=False)
-    return FAILED_REQUESTS if sent.failed_predictions or sent.failed_outcomes else 0
-
-
-@rollouts.command("start")
-def rollout_start(version: Annotated[str, typer.Argument(help="A registered version.")], reason: Reason) -> int:
-    """Begin: the two blessings, then the shadow."""
-    settings = open_settings()
-    registry = Registry(settings)
-    if not registry.bundle_folder(version).exists():
-        registry.publish(version)
-    return _print_decision(settings, advance.start(settings, version, reason))
-
-
-@rollouts.command("status")
-def rollout_status(as_json: AsJson = False) -> int:
-    """Show where it is, and what was seen at the last look."""
-    settings = open_settings()
-    return _print_status(settings, as_json)
-
-
-@rollouts.command("advance")
-def rollout_advance() -> int:
-    """Look at the evidence now, and take the step that follows from it."""
-    settings = open_settings()
-    return _print_decision(settings, advance.advance(settings))
-
-
-@rollouts.command("approve")
-def rollout_approve(reason: Reason) -> int:
-    """Agree to the step that waits for a person."""
-    settings = open_settings()
-    decision = by_hand.approve(settings, reason)
-    if decision:
-        return _print_decision(settings, decision)
-    going_on = record.current(Store(settings.operations))
-    message = "the loop takes the step" if going_on else "but the rollout was ended meanwhile; see: make history"
-    _print("rollout", f"approved; {message}")
-    return 0
-
-
-@rollouts.command("reject")
-def rollout_reject(reason: Reason) -> int:
-    """End the rollout; the champion stays."""
-    settings = open_settings()
-    _print_decision(settings, by_hand.reject(settings, reason))
-    return 0
-
-
-@rollouts.command("stop")
-def rollout_stop(reason: Reason) -> int:
-    """Stay in this step until a person approves or rejects."""
-    settings = open_settings()
-    by_hand.stop(settings, reason)
-    return _print_status(settings)
-
-
-def _print_decision(settings: Settings, decision: Decision | None) -> int:
-    registry = Registry(settings)
-    route = registry.route()
-    if decision is None:
-        _print("rollout", f"none is going on | champion {route.champion}")
-        return 0
-    table = Table("check", "verdict", "what was seen")
-    for check in decision.checks:
-        table.add_row(check.name, check.status, check.message)
-    console.print(table)
-    for line in (*decision.notes, f"{decision.kind}: {decision.reason}"):
-        console.print(f"  {line}", markup=False)
-    served = f"champion {route.champion}, challenger {route.challenger}, share {route.share:g}"
-    _print("rollout", f"{decision.kind}: {decision.step} | {decision.verdict.upper()} | {served}")
-    if decision.step.state in (CHAMPION, ROLLED_BACK) and decision.kind != "wait":
-        registry.reconcile()
-    return {"advance": 0, "roll back": NOT_PASSED}.get(decision.kind, WAITS)
-
-
-def _print_status(settings: Settings, as_json: bool = False) -> int:
-    rollout = record.current(Store(settings.operations))
-    waits = rollout is not None and rollout.waiting is not None
-    if as_json:
-        print(to_json(rollout).decode())
-    elif rollout is None:
-        _print_decision(settings, None)
-    else:
-        for check in rollout.decision.checks if rollout.decision else ():
-            console.print(f"  {check.status:<12} {check.name}: {check.message}", markup=False)
-        person = f" | waits for a person: {rollout.waiting} (make approve, make reject)" if waits else ""
-        since = f"since {rollout.since:%Y-%m-%d %H:%M} UTC"
-        _print("rollout", f"version {rollout.version} in {rollout.step} {since}, champion {rollout.champion}{person}")
-    return WAITS if waits else 0
+    return FAILED_REQUESTS if summer.traffic.failed else 0
 
 
 @app.command()

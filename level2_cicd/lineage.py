@@ -117,8 +117,8 @@ def _origin(manifest: dict[str, Any]) -> dict[str, str]:
 
 def _judged(manifest: dict[str, Any]) -> str:
     scores = " ".join(f"{name}={value:.4f}" for name, value in manifest.get("metrics", {}).items())
-    twin = f", judged as version {manifest['judged_version']}" if "judged_version" in manifest else ""
-    return f"{twin} ({scores})" if scores else twin
+    evaluated = f", judged as version {manifest['judged_version']}" if "judged_version" in manifest else ""
+    return f"{evaluated} ({scores})" if scores else evaluated
 
 
 def _step(row: dict[str, Any], log: list[Line]) -> str:

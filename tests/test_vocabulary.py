@@ -32,7 +32,7 @@ PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md")])
 NAMES_THE_OLD_WORDS = {"CHANGELOG.md"}  # it says what was renamed
 
 
-CLEAN = ("level0_notebooks",)  # grows until it is FOLDERS
+CLEAN = ("level0_notebooks", "level2_cicd")  # grows until it is FOLDERS
 
 
 def sources(root: Path) -> list[Path]:

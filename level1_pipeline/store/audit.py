@@ -307,10 +307,3 @@ def columns(change: Change) -> dict[str, Any]:
     inside = {name: value for name, value in values.items() if f"{{{name}}}" not in change.action.text}
     evidence = change.evidence | {name: value for name, value in inside.items() if value is not None}
     return {"actor": change.actor, "action": text, "reason": change.reason, "at": change.at, "evidence": evidence}
-
-
-RESET, ALLOWED, REFUSED = (
-    "governor: reset",
-    "governor: allowed",
-    "governor: refused",
-)  # until the control loop is adapted

@@ -17,16 +17,8 @@ from level1_pipeline import problem
 from level1_pipeline.errors import BundleRefused, LeaseHeld, LeaseLost, PromotionRefused
 from level1_pipeline.registry import Registry
 from level1_pipeline.settings import Settings
-from level1_pipeline.store import clock, leases
-from level1_pipeline.store.audit import (
-    Action,
-    Change,
-    DataQuarantined,
-    FindingNoted,
-    Order,
-    StepRefused,
-    TrainingCrashed,
-)
+from level1_pipeline.store import audit, clock, leases
+from level1_pipeline.store.audit import Order
 from level1_pipeline.store.audit_queries import champions, open_order
 from level2_cicd.control_loop import expected_gain, outcome_inbox, retraining_budget, situation, training_job
 from level2_cicd.control_loop.next_action import NextAction, next_action
@@ -122,7 +114,7 @@ class Operator:
             message = f"{action.kind} is refused: {refusal}"
             self._ask_a_person(f"{action.kind} is refused", message)
             candidate = action.version if action.kind == "start" else None
-            self._record(StepRefused(candidate), message, action.evidence)
+            self._record(audit.StepRefused(candidate), message, action.evidence)
             return message
 
     def _carry_out(self, action: NextAction) -> str | None:
@@ -141,9 +133,9 @@ class Operator:
             case NextAction("ask") if action.run:
                 return self._ask(action)
             case NextAction("quarantine"):
-                return self._record(DataQuarantined(), action.reason, action.evidence)
+                return self._record(audit.DataQuarantined(), action.reason, action.evidence)
             case NextAction("note"):
-                return self._record(FindingNoted(), action.reason, action.evidence)
+                return self._record(audit.FindingNoted(), action.reason, action.evidence)
         return None
 
     def _ask(self, action: NextAction) -> str:
@@ -152,7 +144,7 @@ class Operator:
         if MONITORING in self.settings.loop.triggers:
             return self._ask_the_budget(order_for(self.settings, action.run))
         why = f"MLOPS_TRIGGERS does not name {MONITORING}, so only a person may order a training"
-        return self._record(FindingNoted(), f"{action.reason}; {why}", action.evidence)
+        return self._record(audit.FindingNoted(), f"{action.reason}; {why}", action.evidence)
 
     def _ask_the_budget(self, order: Order) -> str:
         need = expected_gain.need(self.settings, self.store, order)
@@ -166,7 +158,7 @@ class Operator:
         code = self.train(self.settings, order)
         if code not in training_job.ANSWERS:
             # Without this line a training that always crashes would be tried for ever.
-            crashed = TrainingCrashed(seconds=round(time.perf_counter() - watch, 1), order=order.id)
+            crashed = audit.TrainingCrashed(seconds=round(time.perf_counter() - watch, 1), order=order.id)
             self._record(crashed, f"exit code {code}; its log: {training_job.log(self.settings)}", order.evidence)
             return f"crashed with exit code {code}"
         waiting = open_order(self.store.audit_log(problem.NAME))
@@ -189,8 +181,8 @@ class Operator:
     def _ask_a_person(self, about: str, message: str) -> None:
         tickets.ask_a_person(self.store, about, message, clock.now(self.settings))
 
-    def _record(self, action: Action, reason: str, evidence: dict[str, Any]) -> str:
-        change = Change(self.settings.who, action, reason, clock.now(self.settings), evidence)
+    def _record(self, action: audit.Action, reason: str, evidence: dict[str, Any]) -> str:
+        change = audit.Change(self.settings.who, action, reason, clock.now(self.settings), evidence)
         self.store.record(problem.NAME, change)
         return reason
 

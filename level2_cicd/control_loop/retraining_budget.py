@@ -6,7 +6,7 @@ and its figures go to the audit log.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any
@@ -17,13 +17,7 @@ from level1_pipeline import problem
 from level1_pipeline.settings import RetrainingPolicy, Settings
 from level1_pipeline.store import clock, leases
 from level1_pipeline.store.audit import BudgetReset, Change, Line, Order, TrainingAllowed, TrainingRefused
-from level1_pipeline.store.audit_queries import (
-    allowed_trainings,
-    between,
-    last_training,
-    rejected_in_a_row,
-    trainings,
-)
+from level1_pipeline.store.audit_queries import allowed_trainings, between, last_training, rejected_in_a_row, trainings
 from level1_pipeline.store.database import Store
 from level2_cicd.control_loop.expected_gain import Need
 
@@ -66,55 +60,37 @@ def may_train(log: Sequence[Line], need: Need, policy: RetrainingPolicy, now: da
         "dollars": need.dollars,
         "training_dollars": policy.training_dollars + each / 3600 * policy.training_dollars_per_hour,
     }
-    rule, reason = _refusal(need, policy, figures, each) or ("", _in_favour(need, figures))
-    return Permission(reason, figures, rule)
+    for rule, reason in _refusals(need, policy, figures, each):
+        return Permission(reason, figures, rule)
+    return Permission(_in_favour(need, figures), figures)
 
 
-def _refusal(
+def _refusals(
     need: Need, policy: RetrainingPolicy, figures: dict[str, float | None], seconds: float
-) -> tuple[str, str] | None:
-    """The first rule that forbids it, and the reason with its numbers; `seconds` is what one training takes."""
+) -> Iterator[tuple[str, str]]:
+    """Every rule that forbids it, with the reason; `seconds` is what one training takes."""
     number = {name: value or 0.0 for name, value in figures.items()}
     count, rejected, spent = number["trainings"], number["rejected_in_a_row"], number["compute_seconds"]
-    idle, dollars, cost = number["days_since_last"], number["dollars"], number["training_dollars"]
-    period = f"within {policy.period_days:g} days"
-    rules = (
-        (
-            "data fault",
-            need.cause == "data fault",
-            "a data fault never triggers a training: mend or quarantine the data first",
-        ),
-        (
-            GAVE_UP,
-            rejected >= policy.max_rejected,
-            f"gave up: {rejected:g} candidates in a row were rejected {period}; "
-            "a person must look, and then: python -m level2_cicd reset --reason …",
-        ),
-        (
-            "cooldown",
-            figures["days_since_last"] is not None and idle < policy.cooldown_days,
-            f"cooling down: the last training was {idle:.1f} days ago (needed: {policy.cooldown_days:g})",
-        ),
-        ("trainings", count >= policy.max_trainings, f"{count:g} trainings {period}, which is the budget"),
-        (
-            "compute",
-            spent + seconds > policy.max_compute_seconds,
-            f"{spent:.0f} s of compute {period}, and about {seconds:.0f} s more "
-            f"would exceed {policy.max_compute_seconds:g} s",
-        ),
-        (
-            "new outcomes",
-            need.new_outcomes < policy.min_new_outcomes,
-            f"only {need.new_outcomes:,} new outcomes (needed: {policy.min_new_outcomes:,}): "
-            "there is too little to learn from",
-        ),
-        (
-            "dollars",
-            need.dollars is not None and dollars < cost,
-            f"waiting costs {dollars:,.0f} dollars and a training {cost:,.0f}: it does not pay",
-        ),
-    )
-    return next(((rule, reason) for rule, applies, reason in rules if applies), None)
+    idle, cost = figures["days_since_last"], number["training_dollars"]
+    period, person = f"within {policy.period_days:g} days", "a person must look, and then"
+    if need.cause == "data fault":
+        yield "data fault", "a data fault never triggers a training: mend or quarantine the data first"
+    if rejected >= policy.max_rejected:
+        gave_up = f"gave up: {rejected:g} candidates in a row were rejected {period}"
+        yield GAVE_UP, f"{gave_up}; {person}: python -m level2_cicd reset --reason …"
+    if idle is not None and idle < policy.cooldown_days:
+        ago = f"the last training was {idle:.1f} days ago"
+        yield "cooldown", f"cooling down: {ago} (needed: {policy.cooldown_days:g})"
+    if count >= policy.max_trainings:
+        yield "trainings", f"{count:g} trainings {period}, which is the budget"
+    if spent + seconds > policy.max_compute_seconds:
+        more = f"about {seconds:.0f} s more would exceed {policy.max_compute_seconds:g} s"
+        yield "compute", f"{spent:.0f} s of compute {period}, and {more}"
+    if need.new_outcomes < policy.min_new_outcomes:
+        have = f"only {need.new_outcomes:,} new outcomes (needed: {policy.min_new_outcomes:,})"
+        yield "new outcomes", f"{have}: there is too little to learn from"
+    if need.dollars is not None and need.dollars < cost:
+        yield "dollars", f"waiting costs {need.dollars:,.0f} dollars and a training {cost:,.0f}: it does not pay"
 
 
 def _in_favour(need: Need, figures: dict[str, float | None]) -> str:

@@ -52,7 +52,7 @@ def matured(now: datetime) -> datetime:
 
 
 def counts(store: Store, arm: Arm) -> Counts:
-    """Count what an arm did; one pass in the database."""
+    """Count what an arm did, in one query."""
     other = predictions.alias("other")
     same = (other.c.problem == C.problem) & (other.c.id == C.id) & (other.c.arm == CHAMPION)
     alone = C.score.is_(None), sa.exists().where(same, other.c.score.is_not(None))
@@ -65,7 +65,7 @@ def counts(store: Store, arm: Arm) -> Counts:
         sa.func.max(C.error).filter(*alone),
     ).where(arm.rows())
     with store.engine.connect().execution_options(reads_only=True) as connection:
-        rows, scored, by_itself, mean, square, error = connection.execute(wanted).one()
+        [(rows, scored, by_itself, mean, square, error)] = connection.execute(wanted).all()
     if not scored:
         return Counts(rows, rows, by_itself, error=error or "")
     return Counts(rows, rows - scored, by_itself, mean, math.sqrt(max(square - mean * mean, 0.0)), error or "")

@@ -66,6 +66,11 @@ class Traffic:
     def __post_init__(self) -> None:
         self._connection = http.client.HTTPConnection(self.url.removeprefix("http://"), timeout=60)
 
+    @property
+    def failed(self) -> bool:
+        """Whether the service failed once."""
+        return self.failed_predictions + self.failed_outcomes > 0
+
     def predict(self, rows: pd.DataFrame) -> None:
         """Ask about rows."""
         names = zip(rows[problem.ID], rows[problem.ENTITY], schema.records(rows), strict=True)

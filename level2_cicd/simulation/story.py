@@ -21,20 +21,7 @@ from level1_pipeline import problem
 from level1_pipeline.errors import TrainingStopped
 from level1_pipeline.orchestration.run import day
 from level1_pipeline.settings import Settings
-from level1_pipeline.store.audit import (
-    DataQuarantined,
-    FindingNoted,
-    Line,
-    Promoted,
-    RolledBack,
-    Rollout,
-    RolloutMoved,
-    RolloutStarted,
-    StepRefused,
-    Training,
-    TrainingAllowed,
-    TrainingRefused,
-)
+from level1_pipeline.store import audit
 from level1_pipeline.store.audit_queries import trainings
 from level1_pipeline.store.database import Store
 from level2_cicd.control_loop.operate import Operator
@@ -53,6 +40,7 @@ FAST: dict[str, Any] = {
 }
 KEPT = ("actor", "source")  # of the user's settings: who acts, and on which raw data
 SETTLE = 0.25  # seconds for the service to see a new route and to write its log: the clock waits, not the callers
+MOST_REASONS = 3  # of failed requests that are shown; more of them mostly say the same
 WIDTH = 150  # of the table, where the terminal is narrower or a file
 
 
@@ -60,7 +48,7 @@ WIDTH = 150  # of the table, where the terminal is narrower or a file
 class Story:
     """What happened: the audit log from the first champion on, the traffic, and who serves in the end."""
 
-    log: list[Line]
+    log: list[audit.Line]
     traffic: replay.Traffic
     champion: str | None
     home: Path
@@ -68,7 +56,7 @@ class Story:
     @property
     def quarantines(self) -> int:
         """How often the control loop set rows apart."""
-        return sum(isinstance(line.action, DataQuarantined) for line in self.log)
+        return sum(isinstance(line.action, audit.DataQuarantined) for line in self.log)
 
     @property
     def retrainings(self) -> int:
@@ -78,23 +66,34 @@ class Story:
     @property
     def rollbacks(self) -> int:
         """How often a candidate was rolled back, or a champion."""
-        return sum(line.action == RolledBack() or _step(line) == ROLLED_BACK for line in self.log)
+        ended = (isinstance(line.action, audit.RolledBack) or _step(line) == ROLLED_BACK for line in self.log)
+        return sum(ended)
+
+    @property
+    def summary(self) -> str:
+        """The counts, who serves in the end, and what failed."""
+        sent = self.traffic
+        counts = f"{self.quarantines} faults quarantined | {self.retrainings} retrainings | {self.rollbacks} rollbacks"
+        requests = f"failed requests {sent.failed_predictions} of {sent.predictions:,}"
+        outcomes = f"failed outcomes {sent.failed_outcomes} of {sent.outcomes:,}"
+        return f"{counts} | champion {self.champion} | {requests} | {outcomes} | {self.home}"
 
 
-def _step(line: Line) -> str | None:
-    return line.action.step if isinstance(line.action, RolloutMoved) else None
+def _step(line: audit.Line) -> str | None:
+    return line.action.step if isinstance(line.action, audit.RolloutMoved) else None
 
 
-def is_told(line: Line) -> bool:
-    """Whether a line is part of the story. Of the rest `make history` tells; and of some the next line says the same."""
+def is_told(line: audit.Line) -> bool:
+    """Whether a line is part of the story: not a step of which the next line says the same, and no deletion by age."""
     match line.action:
-        case RolloutStarted() | RolloutMoved(step="blessed") | Promoted(alias="challenger"):
+        case (
+            audit.RolloutStarted()
+            | audit.RolloutMoved(step="blessed")
+            | audit.Promoted(alias="challenger")
+            | audit.OldRowsDeleted()
+        ):
             return False
-        case Training() | TrainingAllowed() | TrainingRefused() | Rollout() | Promoted() | RolledBack():
-            return True
-        case DataQuarantined() | FindingNoted() | StepRefused():
-            return True
-    return False
+    return True
 
 
 def apart(settings: Settings) -> Settings:
@@ -149,7 +148,7 @@ def _progress(days: Iterable[pd.Timestamp], first: str, last: str, console: Cons
 
 
 def tell(story: Story, console: Console) -> None:
-    """The story as a table, one line for each event."""
+    """The story as a table, one line for each event; then what failed first, and the summary."""
     table = Table(title="What happened", title_justify="left")
     for name, width in (("when", 10), ("what", 26), ("version", 7), ("why", WIDTH - 60)):
         table.add_column(name, no_wrap=True, overflow="ellipsis", min_width=width, max_width=width)
@@ -158,3 +157,8 @@ def tell(story: Story, console: Console) -> None:
         when = line.at.astimezone(ZoneInfo(problem.TIMEZONE))
         table.add_row(f"{when:%Y-%m-%d}", line.text, version, line.reason)
     Console(file=console.file, width=max(console.width, WIDTH)).print(table)
+    if story.traffic.reasons:
+        console.print(f"  what failed first (the service's log: {story.home / 'service.log'}):", markup=False)
+    for reason in story.traffic.reasons[:MOST_REASONS]:
+        console.print(f"  {reason}", markup=False)
+    console.print(f"level 2 | {problem.NAME} | {story.summary}", markup=False)

@@ -8,13 +8,13 @@ from typing import Any
 import numpy as np
 import pytest
 import sqlalchemy as sa
-from level2_cicd.commands import NOT_PASSED
 
 from level1_pipeline import problem
 from level1_pipeline.settings import Settings
 from level1_pipeline.store.tables import predictions
 from level2_cicd.cli import main
 from level2_cicd.lineage import trace
+from level2_cicd.rollout.cli import NOT_PASSED
 from tests.serving.conftest import NOW, Models, edit_manifest, in_process, logged_when, opened, set_route
 
 

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from sklearn.base import BaseEstimator, ClassifierMixin
 
-TYPE = "tests.level2.planted.Planted"
+TYPE = "tests.support.planted.Planted"
 ORIGIN, MINUTE, WEEKDAY = 1, 4, 5  # places of the encoded inputs
 LGA, SUNDAY = 2, 6
 

@@ -168,7 +168,7 @@ def test_of_many_that_ask_at_once_one_may_train(home: Settings) -> None:
 def test_a_person_lets_it_try_again(home: Settings) -> None:
     store = Store(home.operations)
     for days in (3, 2, 1):
-        change = Change("tester", "train: gate fail", "worse", NOW - timedelta(days=7 * days), {})
+        change = Change("tester", TrainingJudged(status="fail"), "worse", NOW - timedelta(days=7 * days))
         store.record(problem.NAME, change)
     assert retraining_budget.ask(home, NEED, NOW).ticket
     retraining_budget.reset(home.changed({"clock": NOW.isoformat()}), "the fault was in the feed")
