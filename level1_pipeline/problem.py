@@ -1,6 +1,8 @@
-"""Will this flight arrive 15 minutes late or more?  (THE ONE FILE THAT A CLONER EDITS.)
+"""Will this flight arrive 15 minutes late or more?
 
-What we predict, from what, and how good is enough.
+The model gives the probability that a flight from New York arrives 15 minutes late or more, as it can be known one
+hour before the scheduled departure: from the timetable, the weather, and the delays of the last two hours. It
+knows the airports EWR, JFK and LGA, and was made from flights of the year 2013.
 
 The canvas
 ----------
@@ -8,18 +10,18 @@ The canvas
 desk decides whether to warn the passengers of that flight (and hold a seat on a later connection).
 *What do we predict?*  The probability that the flight arrives 15 minutes late or more, which is the
 US Bureau of Transportation Statistics' own definition of a late arrival.
-*What does an error cost?*  See `COSTS`: a late flight without a warning costs three times as much as
-a warning for nothing. So we warn from a probability of one quarter on.
+*What does an error cost?*  A late flight without a warning costs three times as much as a warning for
+nothing. So we warn from a probability of one quarter on.
 *Who may be harmed?*  Travellers of small carriers and of one airport, if the model is worse for them:
-`SLICES` are judged one by one, and the gaps between groups stand in the model card.
+airports and carriers are judged one by one, and the gaps between them stand in the model card.
 *When is the truth known?*  At arrival: usually within hours, after 33 hours at the latest, and never
 for flights that were cancelled or diverted.
-
-The contract
-------------
-A plain module: change the values and the bodies, keep the names. Joins and aggregates belong to
-`load`; encoding and imputation belong to `build_model`, so that they travel with the model.
 """
+
+# THE ONE FILE THAT A CLONER EDITS: what we predict, from what, and how good is good enough.
+# Change the values and the bodies, keep the names. The text above is what users of the model read, in MLflow and in
+# the model card. Joins and aggregates belong to `load`; encoding and imputation belong to `build_model`, so that they
+# travel with the model.
 
 from __future__ import annotations
 
@@ -80,7 +82,7 @@ GATE: dict[str, Any] = {
     "min_rows": 1000,
     "limits": {"log_loss": (None, 0.80), "roc_auc": (0.60, 0.95), "calibration": (0.5, 2.0)},
     "min_gain": 1e-6,
-    "max_harm": 0.01,
+    "max_harm": 0.01,  # the non-inferiority margin
     "slice_min_rows": 400,
     "slice_max_harm": 0.03,
     "max_single_feature_auc": 0.85,

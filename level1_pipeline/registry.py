@@ -18,7 +18,7 @@ from uuid import uuid4
 
 from level1_pipeline import problem
 from level1_pipeline.bundle.load import Bundle, bundle_checksum, load_bundle, replace_folder, verify_bundle
-from level1_pipeline.errors import BundleRefused
+from level1_pipeline.errors import BundleRefused, NotFound, PromotionRefused
 from level1_pipeline.settings import Settings
 from level1_pipeline.store import clock, leases
 from level1_pipeline.store.audit import Action, Change, Promoted, RolledBack
@@ -28,7 +28,6 @@ from level1_pipeline.store.tables import rollouts
 
 if TYPE_CHECKING:
     from mlflow.tracking import MlflowClient
-from level1_pipeline.errors import PromotionRefused
 
 logger = logging.getLogger(__name__)
 
@@ -67,9 +66,11 @@ class Registry:
 
     def experiment(self, name: str) -> str:
         """The id of an MLflow experiment, made when it is missing."""
-        found = self.client.get_experiment_by_name(name)
+        experiment = self.client.get_experiment_by_name(name)
         artifacts = (self.settings.home / "mlartifacts" / name).as_uri()
-        return found.experiment_id if found else self.client.create_experiment(name, artifact_location=artifacts)
+        return (
+            experiment.experiment_id if experiment else self.client.create_experiment(name, artifact_location=artifacts)
+        )
 
     def register(self, run_id: str, model_uri: str, folder: Path, tags: dict[str, str]) -> str:
         """Make a version of a logged model, with the bundle in `folder` as its artifact. Returns the version."""
@@ -89,7 +90,7 @@ class Registry:
 
         Raises:
             BundleRefused: the bytes are not those that were registered.
-            LookupError: there is no such version.
+            NotFound: there is no such version.
         """
         target = self.bundle_folder(version)
         from mlflow.exceptions import MlflowException
@@ -97,7 +98,7 @@ class Registry:
         try:
             registered = self.client.get_model_version(problem.NAME, version)
         except MlflowException as error:
-            raise LookupError(
+            raise NotFound(
                 f"version {version} of {problem.NAME} cannot be read from MLflow ({error}); see the history"
             ) from error
         partial = target.with_name(f".{version}-{uuid4().hex}")
@@ -117,6 +118,17 @@ class Registry:
     def load(self, version: str) -> Bundle:
         """A published version, verified; see `bundle.load`."""
         return load_bundle(self.bundle_folder(version))
+
+    def evaluation_model(self, model: Bundle) -> Bundle | None:
+        """The model that the gate judged in the place of a served one, if there is one.
+
+        It lies in the served model's bundle. In a home made before, it is a version of its own.
+
+        Raises:
+            BundleRefused: it is damaged or gone.
+        """
+        older = model.manifest.get("judged_version")
+        return self.load(older) if older else model.evaluation_model
 
     def route(self) -> Route:
         """What is served now."""

@@ -12,6 +12,7 @@ import numpy as np
 import pandas as pd
 
 from level1_pipeline import problem, schema
+from level1_pipeline.bundle.predict import predict
 from level1_pipeline.bundle.tree_scorer import Scorer
 from level1_pipeline.errors import NotCompilable
 
@@ -32,13 +33,11 @@ def prove(compiled: Mapping[str, Any], pipeline: Any, rows: pd.DataFrame) -> dic
         "mixed": _mixed(scorer, rows),
         "reaching": reaching(compiled, rows),
     }
-    found = [_compare(kind, scorer, pipeline, some) for kind, some in kinds.items()]
-    return {"rows_compared": sum(map(len, kinds.values())), "largest_difference": max(found)}
+    differences = [_compare(kind, scorer, pipeline, some) for kind, some in kinds.items()]
+    return {"rows_compared": sum(map(len, kinds.values())), "largest_difference": max(differences)}
 
 
 def _compare(kind: str, scorer: Scorer, pipeline: Any, some: pd.DataFrame) -> float:
-    from level1_pipeline.bundle.predict import predict
-
     ours = scorer.predict_frame(some)
     try:
         theirs = predict(pipeline, some)
@@ -67,8 +66,8 @@ def edges(scorer: Scorer, rows: pd.DataFrame) -> pd.DataFrame:
 
 def _mixed(scorer: Scorer, rows: pd.DataFrame) -> pd.DataFrame:
     """The same values of each input, in random company: several edges meet in one row."""
-    draws, found = np.random.default_rng(0), edges(scorer, rows)
-    return pd.DataFrame({name: found[name].array.take(draws.permutation(len(found))) for name in found})
+    draws, ordered = np.random.default_rng(0), edges(scorer, rows)
+    return pd.DataFrame({name: ordered[name].array.take(draws.permutation(len(ordered))) for name in ordered})
 
 
 def _around(values: list[Any]) -> Iterator[Any]:
@@ -83,7 +82,7 @@ def _around(values: list[Any]) -> Iterator[Any]:
 def reaching(compiled: Mapping[str, Any], rows: pd.DataFrame) -> pd.DataFrame:
     """Real rows changed so that each comparison of each tree is reached by some, which stand at its threshold, on
     both sides of it, and miss the value: a threshold deep in a tree decides about few rows, and chance may miss it."""
-    placed = [one for tree in compiled["trees"] for one in _to_each_comparison(compiled["inputs"], tree, 0, {})]
+    placed = [values for tree in compiled["trees"] for values in _to_each_comparison(compiled["inputs"], tree, 0, {})]
     typed = rows[schema.names()].astype(schema.dtypes())
     company = typed.sample(max(1, len(placed)), replace=True, random_state=0)
     columns = {name: company[name].astype(object).to_numpy(copy=True) for name in company}
@@ -102,11 +101,12 @@ def _to_each_comparison(
         return
     low, high, missing = path.get(feature, (-np.inf, np.inf, True))
     others = {
-        one: _near(inputs[one], bounds[1] if bounds[1] < np.inf else bounds[0], bounds) for one, bounds in path.items()
+        other: _near(inputs[other], bounds[1] if bounds[1] < np.inf else bounds[0], bounds)
+        for other, bounds in path.items()
     }
     if not all(others.values()):
         return  # no input leads here
-    chosen = {one: near[0] for one, near in others.items()}
+    chosen = {other: near[0] for other, near in others.items()}
     for value in _near(inputs[feature], threshold, (low, high, missing)):
         yield {**chosen, feature: value}
     goes_left = tree["missing_left"][node]
@@ -118,18 +118,18 @@ def _to_each_comparison(
     yield from _to_each_comparison(inputs, tree, right, {**path, feature: above})
 
 
-def _near(one: Mapping[str, Any], at: float, bounds: tuple[float, float, bool]) -> list[Any]:
+def _near(column: Mapping[str, Any], at: float, bounds: tuple[float, float, bool]) -> list[Any]:
     """Values of an input at `at`, right above and right below it, and missing: those within the bounds."""
     low, high, missing = bounds
-    if "codes" not in one:
+    if "codes" not in column:
         numbers = (at, nextafter(at, np.inf), nextafter(at, -np.inf))
-        found: list[Any] = [value for value in numbers if low < value <= high and abs(value) <= float_info.max]
-        return [*found, None] if missing else found
-    codes = {**one["codes"], UNSEEN: one["unknown"], None: one["missing"]}
-    known = sorted(
+        near: list[Any] = [value for value in numbers if low < value <= high and abs(value) <= float_info.max]
+        return [*near, None] if missing else near
+    codes = {**column["codes"], UNSEEN: column["unknown"], None: column["missing"]}
+    ordered = sorted(
         (code, number) for number, code in enumerate(codes.values()) if code is not None and low < code <= high
     )
     values = list(codes)
-    found = [values[number] for code, number in known if code <= at][-1:]
-    found += [values[number] for code, number in known if code > at][:1]
-    return found + [value for value, code in codes.items() if code is None and missing]
+    near = [values[number] for code, number in ordered if code <= at][-1:]
+    near += [values[number] for code, number in ordered if code > at][:1]
+    return near + [value for value, code in codes.items() if code is None and missing]

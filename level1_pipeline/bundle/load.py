@@ -1,10 +1,11 @@
 """The inference bundle of a version: a folder of data with checksums, which is all that serving needs.
 
     bundle.json   what it is: problem, training window, digests, metrics, and the SHA-256 of each file
-    compiled.json the pipeline as plain numbers, if it could be proved equal (see `compiled`, `exactness`)
+    compiled.json the pipeline as plain numbers, if it could be proved equal (see tree_compiler.py, equivalence.py)
     model.skops   the fitted pipeline (no pickle): the source of the numbers, and served if there are none
     golden.json   records with the predictions that the trained pipeline gave for them
     profile.parquet   day summaries of the data it was trained on, for drift and for switching back
+    evaluation_model/ the bundle of the model that the gate judged, as evidence: the same recipe without the newest days
 
 A file is read only after its checksum was verified, and only types that the cloner reviewed
 (`problem.TRUSTED_TYPES`) are built from it. A compiled one needs neither scikit-learn nor pandas.
@@ -23,18 +24,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from level1_pipeline import problem, schema
+from level1_pipeline.bundle.predict import predict
 from level1_pipeline.bundle.tree_scorer import Scorer
+from level1_pipeline.errors import BundleRefused
 
 if TYPE_CHECKING:
     import numpy as np
     import pandas as pd
     from sklearn.pipeline import Pipeline
-from level1_pipeline.bundle.predict import predict
-from level1_pipeline.errors import BundleRefused
-from level1_pipeline.schema import frame
 
 MANIFEST, MODEL, GOLDEN, PROFILE = "bundle.json", "model.skops", "golden.json", "profile.parquet"
-COMPILED = "compiled.json"
+COMPILED, EVALUATION_MODEL = "compiled.json", "evaluation_model"
 GOLDEN_TOLERANCE = 1e-12
 
 
@@ -53,15 +53,25 @@ class Bundle:
         Raises:
             BundleRefused: its file is damaged, holds other types, or predicts other numbers.
         """
-        if _sha256(self.folder / MODEL) != self.manifest["files"][MODEL]:
+        if sha256(self.folder / MODEL) != self.manifest["files"][MODEL]:
             raise BundleRefused(f"{self.folder / MODEL} was changed after it was verified; publish the version again")
         loaded = _load_pipeline(self.folder / MODEL)
-        _repeat_golden(self.folder, lambda records: predict(loaded, frame(records)))
+        _repeat_golden(self.folder, lambda records: predict(loaded, schema.frame(records)))
         return loaded
+
+    @property
+    def evaluation_model(self) -> Bundle | None:
+        """The model that the gate judged in this one's place; None in a bundle without it.
+
+        Raises:
+            BundleRefused: it is damaged.
+        """
+        inside = f"{EVALUATION_MODEL}/{MANIFEST}" in self.manifest["files"]
+        return load_bundle(self.folder / EVALUATION_MODEL) if inside else None
 
     def predict(self, records: Sequence[Mapping[str, Any]]) -> np.ndarray:
         """Probabilities (classification) or values (regression) of shape (n,), in the order given."""
-        return self.scorer.predict(records) if self.scorer else predict(self.pipeline, frame(records))
+        return self.scorer.predict(records) if self.scorer else predict(self.pipeline, schema.frame(records))
 
     def predict_frame(self, rows: pd.DataFrame) -> np.ndarray:
         """The same for the rows of a table, which may have more columns than the inputs."""
@@ -80,7 +90,7 @@ def replace_folder(partial: Path, folder: Path) -> None:
 
 def bundle_checksum(folder: Path) -> str:
     """SHA-256 of the manifest, and through it of every file of the bundle."""
-    return _sha256(folder / MANIFEST)
+    return sha256(folder / MANIFEST)
 
 
 def verify_bundle(folder: Path) -> dict[str, Any]:
@@ -93,7 +103,7 @@ def verify_bundle(folder: Path) -> dict[str, Any]:
         manifest = json.loads((folder / MANIFEST).read_text())
         owner, registered = manifest["problem"], manifest["files"]
         needed = {MODEL, GOLDEN, PROFILE, *registered}
-        altered = [name for name in sorted(needed) if registered[name] != _sha256(folder / name)]
+        altered = [name for name in sorted(needed) if registered[name] != sha256(folder / name)]
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise BundleRefused(f"{folder} is not a complete bundle ({error}); publish the version again") from error
     if altered:
@@ -163,5 +173,6 @@ def _load_pipeline(path: Path) -> Pipeline:
         raise BundleRefused(f"{path} is not a readable skops file ({type(error).__name__}: {error})") from error
 
 
-def _sha256(path: Path) -> str:
+def sha256(path: Path) -> str:
+    """Of a file, in hexadecimal."""
     return hashlib.sha256(path.read_bytes()).hexdigest()

@@ -1,4 +1,4 @@
-"""TODO docstring."""
+"""What a fitted pipeline says about rows, the same way for every task."""
 
 from __future__ import annotations
 

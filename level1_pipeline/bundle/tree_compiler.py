@@ -1,14 +1,11 @@
-"""TODO docstring."""
+"""From a fitted scikit-learn pipeline to plain numbers: the categories of its encoder, and its trees as treelite reads them."""
 
 from __future__ import annotations
 
 from sys import float_info
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from level1_pipeline import problem, schema
-
-if TYPE_CHECKING:
-    pass
 from level1_pipeline.errors import NotCompilable
 
 LESS_OR_EQUAL = 3  # treelite's code of the comparison `value <= threshold`
@@ -55,15 +52,18 @@ def _inputs_of(transformer: Any, step: str) -> list[dict[str, Any]]:
     grouped = transformer.min_frequency is not None or transformer.max_categories is not None
     if transformer.handle_unknown != "use_encoded_value" or grouped:
         raise NotCompilable("the OrdinalEncoder has no code for unknown values, or groups rare ones")
-    return [_codes(name, list(known), transformer) for name, known in zip(names, transformer.categories_, strict=True)]
+    return [
+        _codes(name, list(categories), transformer)
+        for name, categories in zip(names, transformer.categories_, strict=True)
+    ]
 
 
-def _codes(name: str, known: list[Any], encoder: Any) -> dict[str, Any]:
+def _codes(name: str, categories: list[Any], encoder: Any) -> dict[str, Any]:
     unknown = _json_number(encoder.unknown_value)
-    missing = [value for value in known if not isinstance(value, str)]
+    missing = [value for value in categories if not isinstance(value, str)]
     if any(value is not None and value == value for value in missing):
         raise NotCompilable(f"{name} has categories that are no text")
-    codes = {value: float(code) for code, value in enumerate(known) if isinstance(value, str)}
+    codes = {value: float(code) for code, value in enumerate(categories) if isinstance(value, str)}
     return {
         "name": name,
         "codes": codes,

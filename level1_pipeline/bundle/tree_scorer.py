@@ -1,7 +1,7 @@
 """A fitted tree pipeline as plain numbers, and the one kernel that scores with them.
 
 scikit-learn needs milliseconds for one row, because it builds a table and checks it; the trees
-themselves need microseconds. `compile_pipeline` reads the encoder's categories and, through treelite's
+themselves need microseconds. `tree_compiler` reads the encoder's categories and, through treelite's
 public interface, the trees; `Scorer` needs nothing but numpy to give the same probabilities.
 
 The kernel is QuickScorer (Lucchese et al., 2015). The leaves of each tree are bits, left to right. A
@@ -19,10 +19,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from level1_pipeline import schema
+from level1_pipeline.errors import NotCompilable
 
 if TYPE_CHECKING:
     import pandas as pd
-from level1_pipeline.errors import NotCompilable
 
 MOST_LEAVES = 64  # of a tree: one bit each
 FEW = 8  # records; more are faster column by column
@@ -36,28 +36,27 @@ class Scorer:
         self.link, self.base = compiled["link"], compiled["base"]
         trees = compiled["trees"]
         leaves = [_leaves_of_each_node(tree) for tree in trees]
-        most = max(len(found[0]) for found in leaves)
+        most = max(len(order) for order, _ in leaves)
         if most > MOST_LEAVES:
             raise NotCompilable(f"a tree has {most} leaves; at most {MOST_LEAVES} are possible")
         self._word = np.uint32 if most <= 32 else np.uint64
         self._leaf_values = np.zeros((len(trees), most))
-        for number, (tree, found) in enumerate(zip(trees, leaves, strict=True)):
-            ordered = found[0]
+        for number, (tree, (ordered, _)) in enumerate(zip(trees, leaves, strict=True)):
             self._leaf_values[number, : len(ordered)] = [tree["value"][leaf] for leaf in ordered]
         # One before each tree's first leaf, in the smallest type: the sum is as large as the rows times the trees.
         self._before_leaves = (np.arange(len(trees)) * most - 1).astype(np.min_scalar_type(-most * len(trees)))
         self._masks, self._inputs = self._tables(compiled["inputs"], trees, leaves)
-        self._find = [(one.name, one.row) for one in self._inputs]
+        self._find = [(column.name, column.row) for column in self._inputs]
 
     def _tables(self, inputs: list[dict[str, Any]], trees: list[dict[str, Any]], leaves: list[Any]) -> tuple[Any, Any]:
         """One row of masks for each interval between thresholds and one for missing, of each input in use."""
         tables: list[np.ndarray] = []
         prepared, height = [], 0
-        for feature, one in enumerate(inputs):
+        for feature, described in enumerate(inputs):
             thresholds, masks = self._masks_of(feature, trees, leaves)
             if not thresholds:
                 continue
-            prepared.append(_Input(one, thresholds, height))
+            prepared.append(_Input(described, thresholds, height))
             tables.append(masks)
             height += len(masks)
         return np.concatenate(tables or [np.full((1, len(trees)), -1).astype(self._word)]), prepared
@@ -84,8 +83,8 @@ class Scorer:
         if len(records) < FEW:
             rows = [[find(record[name]) for name, find in self._find] for record in records]
             return self._score(np.array(rows, np.intp))
-        found = [one.rows([record[one.name] for record in records]) for one in self._inputs]
-        return self._score(self._places(found, len(records)))
+        places = [column.rows([record[column.name] for record in records]) for column in self._inputs]
+        return self._score(self._by_row(places, len(records)))
 
     def predict_frame(self, rows: pd.DataFrame) -> np.ndarray:
         """The same numbers for the rows of a table; shape (n,)."""
@@ -94,17 +93,17 @@ class Scorer:
     def predict_columns(self, inputs: schema.Columns) -> np.ndarray:
         """The same numbers for whole columns; shape (n,)."""
         height = len(next(iter(inputs.values())))
-        return self._score(self._places([one.column(inputs[one.name]) for one in self._inputs], height))
+        return self._score(self._by_row([column.column(inputs[column.name]) for column in self._inputs], height))
 
-    def _places(self, found: list[Any], height: int) -> np.ndarray:
-        places = np.empty((len(found), height), np.intp)
-        for position, column in enumerate(found):
+    def _by_row(self, columns: list[Any], height: int) -> np.ndarray:
+        places = np.empty((len(columns), height), np.intp)
+        for position, column in enumerate(columns):
             places[position] = column
         return places.T
 
     def edges(self) -> dict[str, list[Any]]:
         """Where predictions change: the thresholds of each number, the categories of each text."""
-        return {one.name: one.edges for one in self._inputs}
+        return {column.name: column.edges for column in self._inputs}
 
     def _score(self, rows: np.ndarray) -> np.ndarray:
         raw = np.empty(len(rows))
@@ -134,8 +133,8 @@ class _Input:
         self._sorted = np.array([*thresholds, np.inf])  # NaN comes after all: at the row of missing values
         self._codes: dict[str | None, int] | None = None
         if "codes" in described:
-            known = {**described["codes"], None: described["missing"]}
-            self._codes = {value: self._place(code) for value, code in known.items()}
+            codes = {**described["codes"], None: described["missing"]}
+            self._codes = {value: self._place(code) for value, code in codes.items()}
             self._unknown = self._place(described["unknown"])
 
     @property

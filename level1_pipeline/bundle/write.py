@@ -1,4 +1,4 @@
-"""TODO docstring."""
+"""Writing a bundle: complete or not at all, with the compiled model only if it was proved equal."""
 
 from __future__ import annotations
 
@@ -8,26 +8,27 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
-from level1_pipeline import problem
+from level1_pipeline import problem, schema
+from level1_pipeline.bundle.equivalence import prove
+from level1_pipeline.bundle.load import (
+    COMPILED,
+    EVALUATION_MODEL,
+    GOLDEN,
+    MANIFEST,
+    MODEL,
+    PROFILE,
+    bundle_checksum,
+    replace_folder,
+    sha256,
+    verify_bundle,
+)
+from level1_pipeline.bundle.predict import predict
 from level1_pipeline.bundle.tree_compiler import compile_pipeline
 from level1_pipeline.errors import NotCompilable
 
 if TYPE_CHECKING:
     import pandas as pd
     from sklearn.pipeline import Pipeline
-from level1_pipeline.bundle.load import (
-    COMPILED,
-    GOLDEN,
-    MANIFEST,
-    MODEL,
-    PROFILE,
-    _sha256,
-    bundle_checksum,
-    replace_folder,
-    verify_bundle,
-)
-from level1_pipeline.bundle.predict import predict
-from level1_pipeline.schema import records
 
 GOLDEN_ROWS = 50
 
@@ -45,11 +46,11 @@ def write_bundle(
     partial.mkdir(parents=True)
     skops.io.dump(pipeline, partial / MODEL)
     golden = holdout.sample(min(GOLDEN_ROWS, len(holdout)), random_state=0)
-    expected = {"records": records(golden), "predictions": predict(pipeline, golden).tolist()}
+    expected = {"records": schema.records(golden), "predictions": predict(pipeline, golden).tolist()}
     (partial / GOLDEN).write_text(json.dumps(expected))
     profile.to_parquet(partial / PROFILE)
     engine = _compile(partial / COMPILED, pipeline, holdout)
-    files = {file.name: _sha256(file) for file in sorted(partial.iterdir())}
+    files = {file.name: sha256(file) for file in sorted(partial.iterdir())}
     _write_manifest(partial, {"problem": problem.NAME, **info, "engine": engine, "files": files})
     replace_folder(partial, folder)
     return bundle_checksum(folder)
@@ -57,8 +58,6 @@ def write_bundle(
 
 def _compile(path: Path, pipeline: Pipeline, rows: pd.DataFrame) -> dict[str, Any]:
     """Write the compiled model if it is proved equal. Says what serves, and why."""
-    from level1_pipeline.bundle.equivalence import prove
-
     try:
         compiled = compile_pipeline(pipeline)
         proof = prove(compiled, pipeline, rows)
@@ -71,17 +70,28 @@ def _compile(path: Path, pipeline: Pipeline, rows: pd.DataFrame) -> dict[str, An
     return {"name": "compiled", **proof}
 
 
-def seal_bundle(folder: Path, target: Path, info: dict[str, Any]) -> Path:
-    """Copy a bundle to `target`, with more said in its manifest: what is known only after it was judged.
+def seal_bundle(folder: Path, target: Path, info: dict[str, Any], evaluation_model: Path | None = None) -> Path:
+    """Copy a bundle to `target`, with more in its manifest, and with the bundle of the evaluation model inside.
+
+    Args:
+        folder: the bundle of the model that will be served.
+        target: where the copy goes.
+        info: what is known only after the model was judged.
+        evaluation_model: the bundle of the model that was judged.
 
     Raises:
-        BundleRefused: the copy, which is what gets the seal, does not hold the registered files.
+        BundleRefused: a copy, which is what gets the seal, does not hold the files that its manifest names.
     """
     manifest = verify_bundle(folder)
     partial = target.with_name(f".{target.name}-{uuid4().hex}")
     try:
         shutil.copytree(folder, partial)
-        _write_manifest(partial, {**manifest, **info})
+        files = dict(manifest["files"])
+        if evaluation_model:
+            evidence = Path(shutil.copytree(evaluation_model, partial / EVALUATION_MODEL))
+            verify_bundle(evidence)
+            files |= {f"{EVALUATION_MODEL}/{file.name}": sha256(file) for file in sorted(evidence.iterdir())}
+        _write_manifest(partial, {**manifest, **info, "files": files})
         verify_bundle(partial)
         replace_folder(partial, target)
     finally:

@@ -21,7 +21,7 @@ from level1_pipeline.evaluation.metrics import Comparison, by_slice, compare, da
 
 Status = Literal["pass", "inconclusive", "fail", "error"]
 SEVERITY: tuple[Status, ...] = ("pass", "inconclusive", "fail", "error")
-MIN_DAYS = 7  # below a week of days a comparison says nothing
+MIN_DAYS = 7  # of a comparison: below a week it says nothing
 
 
 class Gate(BaseModel):
@@ -34,11 +34,11 @@ class Gate(BaseModel):
     min_rows: int  # to train on, and to judge with
     limits: dict[str, tuple[float | None, float | None]] = Field(min_length=1)  # metric -> (lowest, highest) allowed
     min_gain: float  # mean daily gain over the champion
-    max_harm: float  # the 90 % bound on harm must stay below
+    max_harm: float  # the non-inferiority margin: the 90 % bound on harm must stay below it
     slice_min_rows: int  # smaller slices are not judged
     slice_max_harm: float  # how much worse than champion (or constant) a slice may be
     max_single_feature_auc: float = 0.85  # an input that good alone has seen the outcome
-    max_twin_difference: float = 1.0  # mean |refitted - judged| over the spread of predictions
+    max_refit_difference: float = 1.0  # mean |served - evaluation model| over the spread of predictions
     max_seconds_1000_rows: float = 2.0  # to answer 1,000 rows in the serving code
 
 
@@ -173,7 +173,7 @@ def better_than_champion(
     """The rule of promotion, on rows that neither model has seen.
 
     The mean paired daily gain is at least `min_gain`, and the one-sided 90 % t-bound on harm is below
-    `max_harm`. A demand for significance would reject most ordinary retrainings.
+    the non-inferiority margin `max_harm`. A demand for significance would reject most ordinary retrainings.
     """
     n = len(np.unique(days(holdout))) if len(holdout) else 0
     if n < MIN_DAYS:
@@ -227,16 +227,16 @@ def _engine(served: Bundle) -> str:
     return "compiled" if served.scorer else f"served by scikit-learn, because {engine['why']}"
 
 
-def agrees_with_twin(holdout: pd.DataFrame, judged: np.ndarray, refitted: np.ndarray) -> list[Check]:
-    """Does the refitted model, which will be served, say nearly the same as its judged twin, and no worse?"""
+def agrees_with_evaluation_model(holdout: pd.DataFrame, judged: np.ndarray, served: np.ndarray) -> list[Check]:
+    """Does the model that will be served say nearly the same as the evaluation model, and is it no worse?"""
     rule, metric, y = rules(), problem.PRIMARY_METRIC, holdout[problem.TARGET].to_numpy()
-    difference = float(np.abs(refitted - judged).mean() / max(judged.std(), 1e-12))
-    message = f"mean difference is {difference:.3f} of the spread of predictions (allowed: {rule.max_twin_difference})"
-    harm = problem.evaluate(y, refitted)[metric] - problem.evaluate(y, judged)[metric]
+    difference = float(np.abs(served - judged).mean() / max(judged.std(), 1e-12))
+    message = f"mean difference is {difference:.3f} of the spread of predictions (allowed: {rule.max_refit_difference})"
+    harm = problem.evaluate(y, served)[metric] - problem.evaluate(y, judged)[metric]
     return [
-        _check("agrees with its twin", difference <= rule.max_twin_difference, message),
+        _check("agrees with the evaluation model", difference <= rule.max_refit_difference, message),
         _check(
-            "no worse than its twin",
+            "no worse than the evaluation model",
             harm <= rule.max_harm,
             f"{metric} {harm:+.4f} on the holdout, which it has seen (allowed: {rule.max_harm:+})",
         ),

@@ -1,4 +1,4 @@
-"""The orchestrated pipeline: Prefect runs the steps in order and remembers which ones are done.
+"""The orchestrated pipeline: Prefect runs each step as a task, and remembers which ones are done.
 
 The only file that imports prefect. A run that failed or was killed resumes from the step it was in:
 each step's result is cached under the run's key, which holds everything that could change it (as-of,
@@ -11,7 +11,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, get_type_hints
 
 from prefect import flow, task
 from prefect.client.orchestration import get_client
@@ -25,43 +25,60 @@ from prefect.client.schemas.filters import (
 from prefect.schedules import Cron
 from prefect.settings import PREFECT_LOCAL_STORAGE_PATH
 from prefect.states import Crashed
+from pydantic import TypeAdapter
 
 from level1_pipeline import problem
-from level1_pipeline.orchestration.pipeline import PIPELINE
-from level1_pipeline.steps.step import Facts, Run
+from level1_pipeline.orchestration.pipeline import Result, TrainingResults, pipeline
+from level1_pipeline.steps.step import Run, StepResult
 
 FLOW = f"train {problem.NAME}"
 GATE_NOT_PASSED = 3  # the exit code of a training whose model was refused: an answer, not a failure
 
 
+class _StopAsRequested(Exception):
+    """The step after which to stop is done."""
+
+
 @flow(name=FLOW, validate_parameters=False, log_prints=False)
 def training(
-    run: dict[str, Any], until: str | None = None, done: Callable[[str, Facts], None] | None = None
-) -> dict[str, Facts]:
-    """Run the steps up to `until` (or all), telling `done` about each. Returns their facts."""
-    request = Run(**run)
-    facts: dict[str, Facts] = {}
+    run: dict[str, Any], until: str | None = None, done: Callable[[StepResult], None] | None = None
+) -> TrainingResults | None:
+    """Run the steps up to `until` (or all), telling `done` about each. Returns None when it stopped before the last."""
+    request, last = Run(**run), ""
     if not Path(request.folder).exists():
         forget(request)  # results without their files lead nowhere
-    for step in PIPELINE:
-        name = step.__name__
-        facts[name] = _task(step, request)(request, dict(facts))
+
+    def do(step: Callable[..., Result], run: Run, *inputs: StepResult) -> Result:
+        nonlocal last
+        if until and last == until:
+            raise _StopAsRequested
+        result = _as_task(step, run)(run, *inputs)
+        last = step.__name__
         if done:
-            done(name, facts[name])
-        if name == until:
-            break
-    return facts
+            done(result)
+        return result
+
+    try:
+        return pipeline(request, do)
+    except _StopAsRequested:
+        return None
 
 
-def _task(step: Callable[[Run, dict[str, Facts]], Facts], run: Run) -> Callable[[Run, dict[str, Facts]], Facts]:
-    cache_key = f"{run.key}-{step.__name__}"
-    return task(
-        step,
+def _as_task(step: Callable[..., Result], run: Run) -> Callable[..., Result]:
+    """A step whose result Prefect keeps, as JSON."""
+    adapter: TypeAdapter[Result] = TypeAdapter(get_type_hints(step)["return"])
+
+    def as_json(run: Run, *inputs: StepResult) -> Any:
+        return adapter.dump_python(step(run, *inputs), mode="json")
+
+    kept = task(
+        as_json,
         name=step.__name__,
         persist_result=True,
         result_serializer="json",
-        cache_key_fn=lambda context, parameters: cache_key,
+        cache_key_fn=lambda context, parameters: f"{run.key}-{step.__name__}",
     )
+    return lambda *parameters: adapter.validate_python(kept(*parameters))
 
 
 def forget(run: Run) -> None:

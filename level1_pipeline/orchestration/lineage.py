@@ -24,7 +24,7 @@ def code_revision() -> str:
 
 
 def source_digest() -> str:
-    """SHA-256 of this package's source: a changed helper must not reuse a stale result."""
+    """SHA-256 of this package's source: a result of other source must not be used again."""
     sha = hashlib.sha256()
     for path in sorted(PACKAGE.rglob("*.py")):
         sha.update(str(path.relative_to(PACKAGE)).encode() + path.read_bytes())

@@ -20,8 +20,8 @@ def new_month(settings: Settings) -> str | None:
     """
     now = today(settings)
     month = _complete_month(now)
-    judged = last_judged_as_of(Store(settings.operations).audit_log(problem.NAME))
-    if judged and _complete_month(pd.Timestamp(judged)) >= month:
+    trained = last_judged_as_of(Store(settings.operations).audit_log(problem.NAME))
+    if trained and _complete_month(pd.Timestamp(trained)) >= month:
         return None
     rows = problem.load(now, settings.source, settings.home / "cache")
     labelled = rows.loc[rows[problem.TARGET].notna(), problem.EVENT_TIME].dt.tz_convert(problem.TIMEZONE)

@@ -19,6 +19,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from level1_pipeline.errors import NoAnswer
+
 STARTUP_SECONDS = 180
 
 
@@ -74,7 +76,7 @@ def wait_until_ready(api: str, log: Path) -> None:
     """Return when the server answers.
 
     Raises:
-        RuntimeError: it does not within STARTUP_SECONDS.
+        NoAnswer: it does not within STARTUP_SECONDS.
     """
     deadline = time.monotonic() + STARTUP_SECONDS
     while time.monotonic() < deadline:
@@ -84,7 +86,7 @@ def wait_until_ready(api: str, log: Path) -> None:
                     return
         except (urllib.error.URLError, ConnectionError, TimeoutError):
             time.sleep(0.1)
-    raise RuntimeError(f"the Prefect server at {api} did not answer within {STARTUP_SECONDS} s; see {log}")
+    raise NoAnswer(f"the Prefect server at {api} did not answer within {STARTUP_SECONDS} s; see {log}")
 
 
 def _end_with_parent() -> None:

@@ -8,20 +8,23 @@ import time
 from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
 from level1_pipeline import problem
-from level1_pipeline.errors import DataCheckFailed, LeaseHeld, NotEnoughData, PromotionRefused
+from level1_pipeline.errors import DataCheckFailed, LeaseHeld, NotEnoughData, NotFound, PromotionRefused
 from level1_pipeline.orchestration import lineage
 from level1_pipeline.orchestration.prefect_server import prefect_server, wait_until_ready
 from level1_pipeline.registry import CHAMPION, Registry
 from level1_pipeline.settings import Settings
-from level1_pipeline.steps.step import Facts, Run
+from level1_pipeline.steps.step import Run, StepResult
 from level1_pipeline.store import clock, leases
 from level1_pipeline.store.audit import Change, Training, TrainingJudged, TrainingStopped
 from level1_pipeline.store.audit_queries import was_carried_out
+
+if TYPE_CHECKING:
+    from level1_pipeline.orchestration.pipeline import TrainingResults
 
 PASSED, NOT_PASSED, DATA_FAULT = 0, 3, 4  # exit codes, see docs/level1.md
 
@@ -47,7 +50,7 @@ class Result:
 
     code: int
     line: str
-    facts: dict[str, Facts]
+    results: TrainingResults | None = None  # of the steps; None when they did not all run
 
 
 def day(text: str) -> pd.Timestamp:
@@ -60,7 +63,7 @@ def today(settings: Settings) -> pd.Timestamp:
     return pd.Timestamp(clock.now(settings)).tz_convert(problem.TIMEZONE).normalize().tz_convert("UTC")
 
 
-def run_training(settings: Settings, request: Request, done: Callable[[str, Facts], None] | None = None) -> Result:
+def run_training(settings: Settings, request: Request, done: Callable[[StepResult], None] | None = None) -> Result:
     """Train as asked, unless another training is going on, which is not an error but said."""
     registry, watch = Registry(settings), time.perf_counter()
     rollout = registry.route()
@@ -68,46 +71,52 @@ def run_training(settings: Settings, request: Request, done: Callable[[str, Fact
         raise PromotionRefused(
             f"version {rollout.challenger} is in {rollout.mode}: Level 1 does not change the champion during a rollout; train with --promote-to none"
         )
-    run = _run(settings, request, rollout.champion)
+    run = new_run(settings, request, rollout.champion)
     with ExitStack() as stack:
         try:
             stack.enter_context(leases.hold(registry.store, f"train {problem.NAME}", settings.lease_seconds))
         except LeaseHeld as held:
-            return Result(PASSED, f"level 1 | {problem.NAME} | skipped: another training is going on ({held})", {})
+            return Result(PASSED, f"level 1 | {problem.NAME} | skipped: another training is going on ({held})")
         if request.order and was_carried_out(registry.store.audit_log(problem.NAME), request.order):
-            return Result(PASSED, f"level 1 | {problem.NAME} | skipped: this order was carried out", {})
+            return Result(PASSED, f"level 1 | {problem.NAME} | skipped: this order was carried out")
         return _train(registry, run, request, done, watch)
 
 
 def _train(
-    registry: Registry, run: Run, request: Request, done: Callable[[str, Facts], None] | None, watch: float
+    registry: Registry, run: Run, request: Request, done: Callable[[StepResult], None] | None, watch: float
 ) -> Result:
     try:
-        facts = _orchestrate(registry.settings, run, request.until, done)
-        result = _conclude(registry, run, request, facts, time.perf_counter() - watch)
-        if "publish" in facts:  # and not earlier: killed before its line is written, it must not train again
-            from level1_pipeline.orchestration import flow
-
-            flow.forget(run)
-        return result
+        results = _orchestrate(registry.settings, run, request.until, done)
     except (DataCheckFailed, NotEnoughData) as fault:
-        seconds = round(time.perf_counter() - watch, 1)
-        _record(registry, run, TrainingStopped(run.as_of, seconds, request.order), str(fault))
-        page = _keep_reports(registry.settings, run)
-        return Result(
-            DATA_FAULT,
-            f"{fault}\nlevel 1 | {problem.NAME} | STOPPED before training: {type(fault).__name__} | {page}",
-            {},
-        )
+        return _stopped(registry, run, request, fault, time.perf_counter() - watch)
+    if results is None:
+        line = f"level 1 | {problem.NAME} | stopped after {request.until}, as asked: look into {run.folder}"
+        return Result(PASSED, line)
+    result = _conclude(registry, run, request, results, time.perf_counter() - watch)
+    from level1_pipeline.orchestration import flow
+
+    flow.forget(run)  # and not earlier: killed before its line is written, it must not train again
+    return result
 
 
-def _run(settings: Settings, request: Request, champion: str | None = None) -> Run:
+def _stopped(registry: Registry, run: Run, request: Request, fault: Exception, seconds: float) -> Result:
+    action = TrainingStopped(as_of=run.as_of, seconds=round(seconds, 1), order=request.order)
+    _record(registry, run, action, str(fault), {})
+    page = _keep_reports(registry.settings, run)
+    line = f"level 1 | {problem.NAME} | STOPPED before training: {type(fault).__name__} | {page}"
+    return Result(DATA_FAULT, f"{fault}\n{line}")
+
+
+def new_run(settings: Settings, request: Request, champion: str | None = None) -> Run:
+    """The run of a request. Its key holds everything that could change a result."""
     as_of = (request.as_of if request.as_of is not None else today(settings)).isoformat()
     who = lineage.identity()
-    asked = (as_of, request.promote_to, request.experiment or "", str(request.tune), champion or "")
-    key = lineage.key(
-        problem.NAME, problem.fingerprint(settings.source), who["source_digest"], who["lock_digest"], *asked
-    )
+    details = (as_of, request.promote_to, request.experiment or "", str(request.tune), champion or "")
+    try:
+        data = problem.fingerprint(settings.source)
+    except OSError as error:
+        raise NotFound(f"the raw data of {problem.NAME} cannot be read: {error}") from error
+    key = lineage.key(problem.NAME, data, who["source_digest"], who["lock_digest"], *details)
     return Run(
         key=key,
         folder=str(settings.home / "runs" / problem.NAME / key),
@@ -125,8 +134,8 @@ def _run(settings: Settings, request: Request, champion: str | None = None) -> R
 
 
 def _orchestrate(
-    settings: Settings, run: Run, until: str | None, done: Callable[[str, Facts], None] | None
-) -> dict[str, Facts]:
+    settings: Settings, run: Run, until: str | None, done: Callable[[StepResult], None] | None
+) -> TrainingResults | None:
     log = settings.home / "prefect" / "server.log"
     with prefect_server(log) as api:
         # The heavy imports take as long as the server's start, so they happen meanwhile.
@@ -145,48 +154,46 @@ def _orchestrate(
         return flow.training(asdict(run), until, done)
 
 
-def _conclude(registry: Registry, run: Run, request: Request, facts: dict[str, Facts], seconds: float) -> Result:
-    head = f"level 1 | {problem.NAME} | "
-    if request.until and "publish" not in facts:
-        return Result(PASSED, f"{head}stopped after {request.until}, as asked: look into {run.folder}", facts)
-    register, metrics = facts["register"], facts["evaluate"]["metrics"]
-    version, outcome = register["versions"].get("refitted"), register["outcome"]
+def _conclude(registry: Registry, run: Run, request: Request, results: TrainingResults, seconds: float) -> Result:
+    registered, metrics = results.registered, results.evaluated.metrics
     if not run.experiment:
-        judged = TrainingJudged(run.as_of, round(seconds, 1), request.order, outcome, register["run_id"])
-        evidence = {"metrics": metrics, "reasons": register["reasons"]}
-        why = "; ".join(register["reasons"]) or run.reason or run.trigger
-        _record(registry, run, judged, why, evidence, version)
-    _log_times(registry, register["run_id"], facts)
-    before = "".join(f"  {reason}\n" for reason in register["reasons"])
+        action = TrainingJudged(
+            as_of=run.as_of,
+            seconds=round(seconds, 1),
+            order=request.order,
+            status=registered.status,
+            run_id=registered.run_id,
+        )
+        why = "; ".join(registered.reasons) or run.reason or run.trigger
+        _record(registry, run, action, why, {"metrics": metrics, "reasons": registered.reasons}, registered.version)
+    _log_times(registry, results)
+    before = "".join(f"  {reason}\n" for reason in registered.reasons)
     before += f"  model card: {_keep_reports(registry.settings, run)}\n"
     shutil.rmtree(run.folder)
-    where = f"MLflow run {register['run_id'][:8]}, no version"
-    if version:
-        where = f"models:/{problem.NAME}/{version} -> {facts['publish']['alias'] or 'no alias'}"
+    where = f"MLflow run {registered.run_id[:8]}, no version"
+    if registered.version:
+        where = f"models:/{problem.NAME}/{registered.version} -> {results.published.message}"
     # The first three metrics fit on a line; all of them stand in the card.
     scores = " ".join(f"{name}={value:.4f}" for name, value in list(metrics.items())[:3])
-    line = f"{before}{head}{scores} | gate {outcome.upper()} | {where} | {seconds:.0f}s"
-    return Result(PASSED if outcome == "pass" else NOT_PASSED, line, facts)
+    verdict = f"gate {registered.status.upper()}"
+    line = f"{before}level 1 | {problem.NAME} | {scores} | {verdict} | {where} | {seconds:.0f}s"
+    return Result(PASSED if registered.status == "pass" else NOT_PASSED, line, results)
 
 
-def _log_times(registry: Registry, run_id: str, facts: dict[str, Facts]) -> None:
+def _log_times(registry: Registry, results: TrainingResults) -> None:
     """Start and seconds of every step, which only now are known for the last ones."""
-    times = {name: {"started": done["started"], "seconds": done["seconds"]} for name, done in facts.items()}
+    run_id = results.registered.run_id
+    times = {result.step: {"started": result.started, "seconds": result.seconds} for result in results}
     registry.client.log_dict(run_id, times, "steps.json")
-    for name, timed in times.items():
-        registry.client.log_metric(run_id, f"seconds_{name}", timed["seconds"])
+    for result in results:
+        registry.client.log_metric(run_id, f"seconds_{result.step}", result.seconds)
 
 
 def _record(
-    registry: Registry,
-    run: Run,
-    action: Training,
-    reason: str,
-    evidence: dict[str, Any] | None = None,
-    version: str | None = None,
+    registry: Registry, run: Run, action: Training, reason: str, evidence: dict[str, Any], version: str | None = None
 ) -> None:
     settings = registry.settings
-    change = Change(settings.who, action, reason, clock.now(settings), {"trigger": run.trigger, **(evidence or {})})
+    change = Change(settings.who, action, reason, clock.now(settings), {"trigger": run.trigger, **evidence})
     registry.store.record(problem.NAME, change, to_version=version)
 
 

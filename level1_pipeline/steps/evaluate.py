@@ -1,66 +1,79 @@
-"""TODO docstring."""
+"""Step 5: the gate (`evaluation.gate`) on the evaluation model: absolute, against baselines and champion, as a bundle."""
 
 from __future__ import annotations
 
 import json
-from typing import Any
+from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
 
 from level1_pipeline import problem
+from level1_pipeline.bundle.load import EVALUATION_MODEL, Bundle
 from level1_pipeline.bundle.predict import predict
 from level1_pipeline.errors import BundleRefused
 from level1_pipeline.evaluation import gate
-from level1_pipeline.evaluation import metrics as scores_
 from level1_pipeline.evaluation.gate import Check, Verdict
-from level1_pipeline.steps.step import Facts, Run, step
+from level1_pipeline.evaluation.metrics import Comparison, days
+from level1_pipeline.steps.model_card import EVALUATED
+from level1_pipeline.steps.split import HOLDOUT, Split
+from level1_pipeline.steps.step import Run, StepResult, step
+from level1_pipeline.steps.train import PREDICTIONS, Trained
+
+VERDICT = "verdict.json"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Evaluated(StepResult):
+    """The gate's verdict about the evaluation model."""
+
+    metrics: dict[str, float]  # on the holdout; empty if a prediction is no number
+    verdict: Verdict
+    champion: str | None  # that it was compared with
+
+    @property
+    def message(self) -> str:
+        """The verdict in a word."""
+        return f"gate {self.verdict.status}"
 
 
 @step
-def evaluate(run: Run, facts: dict[str, Facts]) -> Facts:
-    """The gate on the judged model: absolute, against baselines, against the champion, and as a bundle."""
-    holdout, predictions = (pd.read_parquet(run.path(f"{name}.parquet")) for name in ("holdout", "predictions"))
-    y, p = holdout[problem.TARGET].to_numpy(), predictions["judged"].to_numpy()
+def evaluate(run: Run, parts: Split, trained: Trained) -> Evaluated:
+    """Put every question of the gate."""
+    holdout, predictions = pd.read_parquet(run.path(HOLDOUT)), pd.read_parquet(run.path(PREDICTIONS))
+    y, p = holdout[problem.TARGET].to_numpy(), predictions[EVALUATED].to_numpy()
+    champion = run.registry.route().champion
     checks, comparison = [gate.enough_data(holdout), gate.sound_numbers(p), gate.no_leakage(holdout)], None
     metrics = {}
     if checks[1].status == "pass":
         metrics = problem.evaluate(y, p)
-        baselines = {str(name): predictions[name].to_numpy() for name in predictions if name != "judged"}
-        checks += [*gate.within_limits(metrics), *gate.beats(holdout, p, baselines)]
-        relative, comparison = _against_champion(run, holdout, p, predictions["constant"].to_numpy())
-        checks += relative
-    checks += gate.fit_for_service(run.path("judged"), holdout, p)
+        baselines = {str(name): predictions[name].to_numpy() for name in predictions if name != EVALUATED}
+        relative, comparison = _against_champion(run, champion, holdout, p, baselines["constant"])
+        checks += [*gate.within_limits(metrics), *gate.beats(holdout, p, baselines), *relative]
+    checks += gate.fit_for_service(run.path(EVALUATION_MODEL), holdout, p)
     verdict = Verdict(tuple(checks), comparison)
-    run.path("verdict.json").write_text(json.dumps(verdict.as_dict(), indent=2))
-    return {
-        "files": ["verdict.json"],
-        "metrics": metrics,
-        "verdict": json.dumps(verdict.as_dict()),
-        "champion": run.registry.route().champion,
-        "outcome": verdict.status,
-        "reasons": verdict.reasons,
-    }
+    run.path(VERDICT).write_text(json.dumps(verdict.as_dict(), indent=2))
+    return Evaluated(metrics=metrics, verdict=verdict, champion=champion, files=run.digests(VERDICT))
 
 
-def _against_champion(run: Run, holdout: pd.DataFrame, p: np.ndarray, constant: np.ndarray) -> tuple[list[Check], Any]:
-    """Compare with the champion on days that it has not seen; if it saw too many, with its judged twin."""
-    registry = run.registry
-    version = registry.route().champion
+def _against_champion(
+    run: Run, version: str | None, holdout: pd.DataFrame, p: np.ndarray, constant: np.ndarray
+) -> tuple[list[Check], Comparison | None]:
+    """Compare with the champion on days that it has not seen; if it saw too many, with its evaluation model."""
     if version is None:
         return [gate.no_slice_harmed(holdout, p, constant, "a constant")], None
     try:
-        champion, who = registry.load(version), f"champion {version}"
-        unseen = holdout[problem.EVENT_TIME] > pd.Timestamp(champion.manifest["trained_until"])
-        twin = champion.manifest.get("judged_version")
-        if len(np.unique(scores_.days(holdout[unseen]))) < gate.MIN_DAYS and twin:
-            champion, who = (
-                registry.load(twin),
-                f"champion {version}'s judged twin {twin} (the champion has seen these days)",
-            )
-            unseen = holdout[problem.EVENT_TIME] > pd.Timestamp(champion.manifest["trained_until"])
+        rival, name = run.registry.load(version), f"champion {version}"
+        unseen = _unseen(holdout, rival)
+        if len(np.unique(days(holdout[unseen]))) < gate.MIN_DAYS and (earlier := run.registry.evaluation_model(rival)):
+            rival, name = earlier, f"the evaluation model of champion {version} (which has seen these days itself)"
+            unseen = _unseen(holdout, rival)
     except BundleRefused as error:
         return [Check("better than champion", "error", str(error))], None
     fresh = holdout[unseen]
-    theirs = predict(champion.pipeline, fresh) if len(fresh) else np.empty(0)
-    return gate.better_than_champion(fresh, theirs, p[unseen.to_numpy()], who)
+    theirs = predict(rival.pipeline, fresh) if len(fresh) else np.empty(0)
+    return gate.better_than_champion(fresh, theirs, p[unseen.to_numpy()], name)
+
+
+def _unseen(holdout: pd.DataFrame, model: Bundle) -> pd.Series:
+    return holdout[problem.EVENT_TIME] > pd.Timestamp(model.manifest["trained_until"])

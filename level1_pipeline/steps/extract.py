@@ -1,19 +1,46 @@
-"""TODO docstring."""
+"""Step 1: the rows of the problem, as they were known at the run's time (`problem.load`)."""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 from level1_pipeline import problem
 from level1_pipeline.errors import DataCheckFailed
-from level1_pipeline.steps.step import Facts, Run, step
+from level1_pipeline.steps.step import Run, StepResult, step
+
+ROWS = "rows.parquet"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Extracted(StepResult):
+    """All rows, in a file."""
+
+    rows: int
+    repaired: dict[str, int]  # impossible readings that were made missing, by column
+
+    @property
+    def data_digest(self) -> str:
+        """SHA-256 of the file of all rows."""
+        return self.files[ROWS]
+
+    @property
+    def message(self) -> str:
+        """How many there are."""
+        repaired = f", impossible readings made missing: {self.repaired}" if self.repaired else ""
+        return f"{self.rows:,} rows{repaired}"
 
 
 @step
-def extract(run: Run, facts: dict[str, Facts]) -> Facts:
-    """The rows of the problem as known at the run's time."""
+def extract(run: Run) -> Extracted:
+    """Load the rows and keep them.
+
+    Raises:
+        DataCheckFailed: they cannot be loaded.
+    """
     settings = run.registry.settings
     try:
         rows = problem.load(run.time, settings.source, settings.home / "cache")
     except (ValueError, OSError) as error:
         raise DataCheckFailed(f"the rows of {problem.NAME} cannot be loaded: {error}") from error
-    rows.to_parquet(run.path("rows.parquet"), index=False)
-    return {"files": ["rows.parquet"], "rows": len(rows), "repaired": rows.attrs.get("glitches", {})}
+    rows.to_parquet(run.path(ROWS), index=False)
+    return Extracted(rows=len(rows), repaired=rows.attrs.get("glitches", {}), files=run.digests(ROWS))

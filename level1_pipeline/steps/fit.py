@@ -1,4 +1,4 @@
-"""TODO docstring."""
+"""The one fit of the recipe, for every model that a training makes."""
 
 from __future__ import annotations
 

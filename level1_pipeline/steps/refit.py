@@ -1,36 +1,47 @@
-"""TODO docstring."""
+"""Step 6: the served model, which is the judged recipe fitted on all matured rows (`fit_model`), and its own checks."""
 
 from __future__ import annotations
 
-from dataclasses import asdict, replace
+from dataclasses import dataclass, replace
 
 import pandas as pd
 
 from level1_pipeline.bundle.predict import predict
 from level1_pipeline.evaluation import gate
+from level1_pipeline.evaluation.gate import Check
+from level1_pipeline.steps.evaluate import Evaluated
+from level1_pipeline.steps.extract import Extracted
 from level1_pipeline.steps.fit import fit_model
-from level1_pipeline.steps.split import Split
-from level1_pipeline.steps.step import Facts, Run, step
-from level1_pipeline.steps.write_bundle import _write_bundle
+from level1_pipeline.steps.model_card import EVALUATED
+from level1_pipeline.steps.split import Split, read_parts
+from level1_pipeline.steps.step import Run, StepResult, step
+from level1_pipeline.steps.train import PREDICTIONS, Trained
+from level1_pipeline.steps.write_bundle import write_model
+
+SERVED_MODEL = "served_model"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Refitted(StepResult):
+    """The served model as a bundle, and its checks; none if the evaluation model did not pass."""
+
+    checks: tuple[Check, ...] = ()
 
 
 @step
-def refit(run: Run, facts: dict[str, Facts]) -> Facts:
-    """Fit the judged recipe on all matured rows: this one will be served, and must agree with its twin."""
-    if facts["evaluate"]["outcome"] != "pass":
-        return {"checks": []}
-    parts = Split(*(pd.read_parquet(run.path(f"{part}.parquet")) for part in Split._fields))
-    rows, holdout = parts.pool, parts.holdout
-    refitted = fit_model(rows, facts["train"]["parameters"])
-    predicted = predict(refitted, holdout)
-    judged = pd.read_parquet(run.path("predictions.parquet"))["judged"].to_numpy()
-    _write_bundle(run, facts, "refitted", refitted, holdout, rows)
+def refit(run: Run, extracted: Extracted, parts: Split, trained: Trained, evaluated: Evaluated) -> Refitted:
+    """Fit once more, with the newest rows; the served model must agree with the evaluation model."""
+    if evaluated.verdict.status != "pass":
+        return Refitted()
+    matured = read_parts(run)
+    rows, holdout = matured.pool, matured.holdout
+    served = fit_model(rows, trained.parameters)
+    predicted = predict(served, holdout)
+    judged = pd.read_parquet(run.path(PREDICTIONS))[EVALUATED].to_numpy()
+    files = write_model(run, extracted, SERVED_MODEL, served, holdout, rows)
     checks = [
-        *gate.agrees_with_twin(holdout, judged, predicted),
-        *gate.fit_for_service(run.path("refitted"), holdout, predicted),
+        *gate.agrees_with_evaluation_model(holdout, judged, predicted),
+        *gate.fit_for_service(run.path(SERVED_MODEL), holdout, predicted),
     ]
-    checks = [replace(check, name=f"refitted: {check.name}") for check in checks]
-    return {
-        "files": ["refitted/bundle.json"],
-        "checks": [asdict(check) for check in checks],
-    }
+    named = tuple(replace(check, name=f"served model: {check.name}") for check in checks)
+    return Refitted(checks=named, files=run.digests(*files))

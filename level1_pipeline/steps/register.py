@@ -1,75 +1,112 @@
-"""TODO docstring."""
+"""Step 7: one MLflow run with everything that is known and, if all checks passed, one registered version."""
 
 from __future__ import annotations
 
 import json
+from dataclasses import dataclass
 from importlib import metadata
 from typing import Any
 
 import pandas as pd
 
 from level1_pipeline import problem, schema
-from level1_pipeline.bundle.load import load_bundle
+from level1_pipeline.bundle.load import EVALUATION_MODEL, load_bundle
 from level1_pipeline.bundle.predict import predict
 from level1_pipeline.bundle.write import seal_bundle
 from level1_pipeline.errors import BundleRefused
-from level1_pipeline.evaluation import gate, metrics
-from level1_pipeline.evaluation.gate import Check, Verdict
+from level1_pipeline.evaluation.gate import Status, Verdict
+from level1_pipeline.registry import Registry
 from level1_pipeline.steps import model_card
-from level1_pipeline.steps.step import Facts, Run, step
+from level1_pipeline.steps.evaluate import Evaluated
+from level1_pipeline.steps.extract import Extracted
+from level1_pipeline.steps.refit import SERVED_MODEL, Refitted
+from level1_pipeline.steps.split import HOLDOUT, TRAIN, Split
+from level1_pipeline.steps.step import Run, StepResult, step
+from level1_pipeline.steps.train import PREDICTIONS, SEARCHED, Trained
+from level1_pipeline.steps.validate import PAGE, Validated
 
 # What a program needs to load the model; the service has a complete lock of its own.
-NEEDED = ("scikit-learn", "skops", "numpy", "pandas")
+REQUIREMENTS_OF_THE_MODEL = ("scikit-learn", "skops", "numpy", "pandas")
+CARD = "model_card.md"
 
 
-def final_verdict(facts: dict[str, Facts]) -> Verdict:
-    """All checks of the judged model and, when it passed, of its refitted twin."""
-    checks = [*json.loads(facts["evaluate"]["verdict"])["checks"], *facts["refit"]["checks"]]
-    return Verdict(tuple(Check(**check) for check in checks))
+@dataclass(frozen=True, kw_only=True)
+class Registered(StepResult):
+    """The MLflow run, the verdict of all checks, and the version, if there is one."""
+
+    run_id: str
+    status: Status
+    reasons: list[str]
+    version: str | None
+
+    @property
+    def message(self) -> str:
+        """The version."""
+        return f"version {self.version}" if self.version else "no version"
+
+
+@dataclass(frozen=True)
+class Training:
+    """The results of all steps before this one."""
+
+    extracted: Extracted
+    validated: Validated
+    parts: Split
+    trained: Trained
+    evaluated: Evaluated
+    refitted: Refitted
+
+    @property
+    def verdict(self) -> Verdict:
+        """All checks: of the evaluation model and, when it passed, of the served model."""
+        return Verdict((*self.evaluated.verdict.checks, *self.refitted.checks), self.evaluated.verdict.comparison)
 
 
 @step
-def register(run: Run, facts: dict[str, Facts]) -> Facts:
-    """One MLflow run with everything that is known; two versions (judged and refitted) if it passed."""
+def register(
+    run: Run,
+    extracted: Extracted,
+    validated: Validated,
+    parts: Split,
+    trained: Trained,
+    evaluated: Evaluated,
+    refitted: Refitted,
+) -> Registered:
+    """Write everything down in MLflow, and register the served model with the evaluation model as its evidence."""
     import mlflow
 
-    registry, verdict = run.registry, final_verdict(facts)
+    training = Training(extracted, validated, parts, trained, evaluated, refitted)
+    registry, verdict = run.registry, training.verdict
     experiment = registry.experiment(f"{problem.NAME}/{run.experiment}" if run.experiment else problem.NAME)
     _end_interrupted_runs(run, registry, experiment)
-    previous = registry.route().champion
     with mlflow.start_run(experiment_id=experiment, run_name=f"as of {run.day}") as active:
-        run_id = active.info.run_id
-        mlflow.set_tags(_tags(run, facts, verdict, previous))
-        judged = _loaded(run)
-        _log_numbers(facts, judged)
-        _log_files(run, facts, verdict, judged, previous)
-        versions = {} if run.experiment or verdict.status != "pass" else _register_both(run, facts, run_id, judged)
-    return {
-        "run_id": run_id,
-        "outcome": verdict.status,
-        "reasons": verdict.reasons,
-        "versions": versions,
-        "previous": previous,
-    }
+        run_id, version = active.info.run_id, None
+        mlflow.set_tags(_tags(run, training))
+        evaluation_model = _loaded(run)
+        _log_numbers(training, evaluation_model)
+        _log_files(run, training, evaluation_model)
+        if verdict.status == "pass" and not run.experiment:
+            version = _register_version(run, run_id, evaluated.metrics)
+    return Registered(run_id=run_id, status=verdict.status, reasons=verdict.reasons, version=version)
 
 
 def _loaded(run: Run) -> Any:
-    """The judged pipeline; None when it cannot be loaded, which is written down as the gate's reason."""
+    """The evaluation model; None when it cannot be loaded, which is written down as the gate's reason."""
     try:
-        return load_bundle(run.path("judged")).pipeline
+        return load_bundle(run.path(EVALUATION_MODEL)).pipeline
     except BundleRefused:
         return None
 
 
-def _end_interrupted_runs(run: Run, registry: Any, experiment: str) -> None:
+def _end_interrupted_runs(run: Run, registry: Registry, experiment: str) -> None:
     """A killed run stays RUNNING in MLflow for ever; the one that resumes it says what happened."""
-    for left in registry.client.search_runs(
-        [experiment], f"tags.run_key = '{run.key}' and attributes.status = 'RUNNING'"
-    ):
+    running = f"tags.run_key = '{run.key}' and attributes.status = 'RUNNING'"
+    for left in registry.client.search_runs([experiment], running):
         registry.client.set_terminated(left.info.run_id, "KILLED")
 
 
-def _tags(run: Run, facts: dict[str, Facts], verdict: Verdict, previous: str | None) -> dict[str, str]:
+def _tags(run: Run, training: Training) -> dict[str, str]:
+    verdict = training.verdict
     return {
         "as_of": run.as_of,
         "verdict": verdict.status,
@@ -78,104 +115,81 @@ def _tags(run: Run, facts: dict[str, Facts], verdict: Verdict, previous: str | N
         "reason": run.reason,
         "evidence": json.dumps(run.evidence),
         "run_key": run.key,
-        "previous_champion": previous or "",
-        "value_skew": (facts["validate"]["value_skew"] or {}).get("verdict", "no champion yet"),
-        "data_digest": facts["extract"]["files"]["rows.parquet"],
+        "previous_champion": training.evaluated.champion or "",
+        "value_skew": training.validated.drift_verdict,
+        "data_digest": training.extracted.data_digest,
         "mlflow.user": run.registry.settings.who,
         **run.identity,
     }
 
 
-def _log_numbers(facts: dict[str, Facts], judged: Any) -> None:
+def _log_numbers(training: Training, model: Any) -> None:
     import mlflow
 
-    parameters = judged.get_params() if judged else facts["train"]["parameters"]
-    simple = {name: value for name, value in parameters.items() if isinstance(value, int | float | str | bool)}
-    mlflow.log_params(simple)
-    mlflow.log_params({f"rows_{part}": facts["split"][part] for part in ("train", "holdout")})
-    mlflow.log_params({name: facts["split"][name] for name in ("train_min", "train_max", "holdout_min", "holdout_max")})
-    mlflow.log_metrics({name: value for name, value in facts["evaluate"]["metrics"].items() if value == value})
-
-
-def _log_files(run: Run, facts: dict[str, Facts], verdict: Verdict, judged: Any, previous: str | None) -> None:
-    import mlflow
-
-    train, holdout, predictions = (
-        pd.read_parquet(run.path(f"{name}.parquet")) for name in ("train", "holdout", "predictions")
+    parameters = model.get_params() if model else training.trained.parameters
+    parts = {"train": training.parts.train, "holdout": training.parts.holdout}
+    mlflow.log_params(
+        {name: value for name, value in parameters.items() if isinstance(value, int | float | str | bool)}
     )
-    for name, rows in (("train", train), ("holdout", holdout)):
-        digest = facts["split"]["files"][f"{name}.parquet"][:36]
-        mlflow.log_input(mlflow.data.from_pandas(rows.head(100), name=name, digest=digest), context=name)
-    for path in ("checks.html", "search.json"):
-        mlflow.log_artifact(str(run.path(path)))
-    comparison = json.loads(facts["evaluate"]["verdict"])["comparison"]
-    mlflow.log_dict({**verdict.as_dict(), "comparison": comparison}, "verdict.json")
-    if facts["evaluate"]["metrics"] and judged:
-        for image in model_card.plots(run.path(""), holdout, predictions, judged):
+    mlflow.log_params({f"rows_{name}": part.rows for name, part in parts.items()})
+    mlflow.log_params({f"{name}_min": part.first for name, part in parts.items()})
+    mlflow.log_params({f"{name}_max": part.last for name, part in parts.items()})
+    mlflow.log_metrics({name: value for name, value in training.evaluated.metrics.items() if value == value})
+
+
+def _log_files(run: Run, training: Training, model: Any) -> None:
+    import mlflow
+
+    holdout, predictions = pd.read_parquet(run.path(HOLDOUT)), pd.read_parquet(run.path(PREDICTIONS))
+    for name, file in (("train", TRAIN), ("holdout", HOLDOUT)):
+        sample = pd.read_parquet(run.path(file)).head(100)
+        digest = training.parts.files[file][:36]
+        mlflow.log_input(mlflow.data.from_pandas(sample, name=name, digest=digest), context=name)
+    for file in (PAGE, SEARCHED):
+        mlflow.log_artifact(str(run.path(file)))
+    mlflow.log_dict(training.verdict.as_dict(), "verdict.json")
+    if training.evaluated.metrics and model:
+        for image in model_card.plots(run.path(""), holdout, predictions, model):
             mlflow.log_artifact(str(image), "plots")
-    run.path("model_card.md").write_text(_card(run, facts, verdict, holdout, predictions, previous))
-    mlflow.log_artifact(str(run.path("model_card.md")))
+    tables = model_card.tables(holdout, predictions) if training.evaluated.metrics else {}
+    run.path(CARD).write_text(model_card.model_card(_origin(run, training), training.verdict, tables))
+    mlflow.log_artifact(str(run.path(CARD)))
 
 
-def _card(
-    run: Run,
-    facts: dict[str, Facts],
-    verdict: Verdict,
-    holdout: pd.DataFrame,
-    predictions: pd.DataFrame,
-    previous: str | None,
-) -> str:
-    y, p = holdout[problem.TARGET].to_numpy(), predictions["judged"].to_numpy()
-    tables = {}
-    if facts["evaluate"]["metrics"]:
-        intervals = metrics.with_intervals(y, p, metrics.days(holdout))
-        scores = {name: problem.evaluate(y, column.to_numpy()) for name, column in predictions.items()}
-        small = gate.rules().slice_min_rows
-        tables = {
-            "Metrics on the newest days, with 95 % intervals": intervals.reset_index(names="metric"),
-            "Against simpler models": pd.DataFrame(scores).T.reset_index(names="model"),
-            "By slice": metrics.by_slice(holdout, p, small),
-            "Gaps between groups (reported, not blocking)": metrics.group_gaps(holdout, p, small),
-        }
-    dates = facts["split"]
-    known = {
+def _origin(run: Run, training: Training) -> dict[str, Any]:
+    train, holdout = training.parts.train, training.parts.holdout
+    return {
         "as of": f"{run.time.tz_convert(problem.TIMEZONE):%Y-%m-%d %H:%M} {problem.TIMEZONE}",
-        "trained on": f"{dates['train']:,} rows from {dates['train_min'][:10]} to {dates['train_max'][:10]}",
-        "judged on": f"{dates['holdout']:,} rows from {dates['holdout_min'][:10]} to {dates['holdout_max'][:10]}",
-        "data digest": facts["extract"]["files"]["rows.parquet"],
-        "repaired readings": facts["extract"]["repaired"] or "none",
-        "previous champion": previous or "none",
+        "trained on": f"{train.rows:,} rows from {train.first[:10]} to {train.last[:10]}",
+        "judged on": f"{holdout.rows:,} rows from {holdout.first[:10]} to {holdout.last[:10]}",
+        "data digest": training.extracted.data_digest,
+        "repaired readings": training.extracted.repaired or "none",
+        "previous champion": training.evaluated.champion or "none",
         "trigger": f"{run.trigger} {run.reason}".strip(),
         **run.identity,
     }
-    return model_card.model_card(known, verdict, tables)
 
 
-def _register_both(run: Run, facts: dict[str, Facts], run_id: str, judged: Any) -> dict[str, str]:
-    """First the judged model, then its refitted twin, which points to it. Only the twin is to be served."""
-    known = {"run_id": run_id, "verdict": "pass", "metrics": facts["evaluate"]["metrics"]}
-    versions: dict[str, str] = {}
-    for name, pipeline in (("judged", judged), ("refitted", load_bundle(run.path("refitted")).pipeline)):
-        twin = {"judged_version": versions["judged"]} if versions else {}
-        folder = seal_bundle(run.path(name), run.path(f"sealed-{name}"), known | twin)
-        model_uri = _log_model(run, pipeline, name)
-        tags = {"kind": name, "as_of": run.as_of, "verdict": "pass", **twin}
-        versions[name] = run.registry.register(run_id, model_uri, folder, tags)
-    return versions
+def _register_version(run: Run, run_id: str, metrics: dict[str, float]) -> str:
+    """The served model as a version, whose bundle holds the evaluation model."""
+    about = {"run_id": run_id, "verdict": "pass", "metrics": metrics}
+    folder = seal_bundle(run.path(SERVED_MODEL), run.path("bundle"), about, run.path(EVALUATION_MODEL))
+    model_uri = _log_model(run, load_bundle(folder).pipeline)
+    return run.registry.register(run_id, model_uri, folder, {"as_of": run.as_of, "verdict": "pass"})
 
 
-def _log_model(run: Run, pipeline: Any, name: str) -> str:
+def _log_model(run: Run, pipeline: Any) -> str:
     import mlflow.sklearn
 
-    sample = pd.read_parquet(run.path("holdout.parquet")).head(100)
+    sample = pd.read_parquet(run.path(HOLDOUT)).head(100)
     signature = mlflow.models.infer_signature(sample[schema.names()], predict(pipeline, sample))
     logged = mlflow.sklearn.log_model(
         pipeline,
-        name=name,
+        name=SERVED_MODEL,
         serialization_format="skops",
         skops_trusted_types=list(problem.TRUSTED_TYPES),
         signature=signature,
-        pip_requirements=[f"{package}=={metadata.version(package)}" for package in NEEDED],
+        pip_requirements=[f"{package}=={metadata.version(package)}" for package in REQUIREMENTS_OF_THE_MODEL],
         pyfunc_predict_fn="predict_proba" if problem.TASK == "classification" else "predict",
     )
     return str(logged.model_uri)

@@ -1,32 +1,46 @@
-"""TODO docstring."""
+"""Step 4: the evaluation model, fitted on the older rows (`fit_model`), and the baselines that it has to beat."""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from level1_pipeline import problem, schema
+from level1_pipeline.bundle.load import EVALUATION_MODEL
 from level1_pipeline.bundle.predict import predict
 from level1_pipeline.errors import NotEnoughData
+from level1_pipeline.steps.extract import Extracted
 from level1_pipeline.steps.fit import fit_model
-from level1_pipeline.steps.step import Facts, Run, step
-from level1_pipeline.steps.write_bundle import _write_bundle
+from level1_pipeline.steps.model_card import EVALUATED
+from level1_pipeline.steps.split import Split, read_parts
+from level1_pipeline.steps.step import Run, StepResult, step
+from level1_pipeline.steps.write_bundle import write_model
+
+PREDICTIONS, SEARCHED = "predictions.parquet", "search.json"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Trained(StepResult):
+    """The evaluation model as a bundle, and what it and the baselines say about the holdout."""
+
+    parameters: dict[str, Any]  # that the search chose; empty: the recipe as it stands
 
 
 @step
-def train(run: Run, facts: dict[str, Facts]) -> Facts:
-    """Fit the recipe on the older rows (after a search, if asked for), and what it has to beat."""
-    rows, holdout = pd.read_parquet(run.path("train.parquet")), pd.read_parquet(run.path("holdout.parquet"))
+def train(run: Run, extracted: Extracted, parts: Split) -> Trained:
+    """Fit the recipe on the older rows, after a search if one was asked for, and the baselines."""
+    rows, holdout = read_parts(run)
     parameters, searched = tune_model(rows, run.tune) if run.tune else ({}, pd.DataFrame())
-    searched.to_json(run.path("search.json"), orient="records")
-    judged = fit_model(rows, parameters)
-    models = {"judged": judged, **fit_baselines(rows)}
-    predictions = pd.DataFrame({name: predict(model, holdout) for name, model in models.items()})
-    predictions.to_parquet(run.path("predictions.parquet"), index=False)
-    _write_bundle(run, facts, "judged", judged, holdout, rows)
-    return {"files": ["predictions.parquet", "search.json", "judged/bundle.json"], "parameters": parameters}
+    searched.to_json(run.path(SEARCHED), orient="records")
+    model = fit_model(rows, parameters)
+    models = {EVALUATED: model, **fit_baselines(rows)}
+    predictions = pd.DataFrame({name: predict(fitted, holdout) for name, fitted in models.items()})
+    predictions.to_parquet(run.path(PREDICTIONS), index=False)
+    files = [PREDICTIONS, SEARCHED, *write_model(run, extracted, EVALUATION_MODEL, model, holdout, rows)]
+    return Trained(parameters=parameters, files=run.digests(*files))
 
 
 def fit_baselines(rows: pd.DataFrame) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""TODO docstring."""
+"""A fitted model as a bundle of the run, with what its manifest says about its data."""
 
 from __future__ import annotations
 
@@ -7,26 +7,30 @@ from typing import Any
 import pandas as pd
 
 from level1_pipeline import problem, schema
+from level1_pipeline.bundle.load import MANIFEST
 from level1_pipeline.bundle.write import write_bundle
 from level1_pipeline.evaluation.drift import day_summaries
-from level1_pipeline.steps.step import Facts, Run
+from level1_pipeline.steps.extract import Extracted
+from level1_pipeline.steps.step import Run
 
 
-def _write_bundle(
-    run: Run, facts: dict[str, Facts], name: str, pipeline: Any, holdout: pd.DataFrame, rows: pd.DataFrame
-) -> None:
+def write_model(
+    run: Run, extracted: Extracted, name: str, pipeline: Any, holdout: pd.DataFrame, rows: pd.DataFrame
+) -> list[str]:
+    """Write the bundle `name` of a pipeline that was fitted on `rows`. Returns the file that vouches for all others."""
     info = {
-        "kind": name,
+        "kind": name.replace("_", " "),
         "as_of": run.as_of,
         "trained_from": rows[problem.EVENT_TIME].min().isoformat(),
         "trained_until": rows[problem.EVENT_TIME].max().isoformat(),
         "rows": len(rows),
-        "data_digest": facts["extract"]["files"]["rows.parquet"],
+        "data_digest": extracted.data_digest,
         "typical": typical(rows),
         "categories": categories(rows),
         **run.identity,
     }
     write_bundle(run.path(name), pipeline, holdout, info, day_summaries(rows))
+    return [f"{name}/{MANIFEST}"]
 
 
 def typical(rows: pd.DataFrame) -> dict[str, str | float | None]:
@@ -36,11 +40,11 @@ def typical(rows: pd.DataFrame) -> dict[str, str | float | None]:
     """
     values: dict[str, str | float | None] = {}
     for column in schema.columns():
-        known = rows[column.name].dropna()
-        if 2 * len(known) < len(rows):
+        present = rows[column.name].dropna()
+        if 2 * len(present) < len(rows):
             values[column.name] = None
         else:
-            values[column.name] = str(known.mode().iloc[0]) if column.text else float(known.median())
+            values[column.name] = str(present.mode().iloc[0]) if column.text else float(present.median())
     return values
 
 

@@ -20,7 +20,7 @@ from level1_pipeline.bundle.predict import predict
 from level1_pipeline.evaluation import gate
 from level1_pipeline.orchestration.run import day
 from level1_pipeline.steps.fit import fit_model
-from level1_pipeline.steps.split import Split, split_rows
+from level1_pipeline.steps.split import SplitRows, split_rows
 from level1_pipeline.steps.train import fit_baselines
 
 AGES = (21, 35)  # days between the champion's training and the challenger's
@@ -49,7 +49,7 @@ CHALLENGERS: dict[str, Callable[[pd.DataFrame], pd.DataFrame]] = {
 }
 
 
-def as_known(year: pd.DataFrame, as_of: pd.Timestamp) -> Split:
+def as_known(year: pd.DataFrame, as_of: pd.Timestamp) -> SplitRows:
     """The split that a run as of that day would make."""
     known = year[year[problem.EVENT_TIME] < as_of]
     return split_rows(

@@ -22,7 +22,7 @@ from rich.table import Table
 from level1_pipeline import problem, schema
 from level1_pipeline.bundle.predict import predict
 from level1_pipeline.orchestration.prefect_server import prefect_server, wait_until_ready
-from level1_pipeline.orchestration.run import Request, _run, day
+from level1_pipeline.orchestration.run import Request, day, new_run
 from level1_pipeline.settings import Settings
 
 ROOT = Path(__file__).parents[2]
@@ -32,13 +32,12 @@ console = Console()
 
 def our_steps(home: Path) -> tuple[float, dict[str, float]]:
     """Seconds of a whole training without imports and Prefect, and of each step."""
-    from level1_pipeline.orchestration.pipeline import PIPELINE
+    from level1_pipeline.orchestration.pipeline import pipeline
 
-    run, facts = _run(Settings(home=home), Request(day(AS_OF), promote_to="none")), {}
+    run = new_run(Settings(home=home), Request(day(AS_OF), promote_to="none"))
     start = time.perf_counter()
-    for step in PIPELINE:
-        facts[step.__name__] = step(run, dict(facts))
-    return time.perf_counter() - start, {name: done["seconds"] for name, done in facts.items()}
+    results = pipeline(run)
+    return time.perf_counter() - start, {result.step: result.seconds for result in results}
 
 
 def bare(path: Path) -> float:

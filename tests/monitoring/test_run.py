@@ -20,6 +20,7 @@ from level1_pipeline import problem, schema
 from level1_pipeline.bundle.load import PROFILE, load_bundle
 from level1_pipeline.bundle.write import write_bundle
 from level1_pipeline.settings import Settings
+from level1_pipeline.steps.extract import Extracted
 from level1_pipeline.steps.split import split
 from level1_pipeline.steps.step import Run
 from level1_pipeline.store import quarantine
@@ -270,15 +271,15 @@ def test_training_leaves_quarantined_rows_out_and_says_how_many(world: World, ro
     folder.mkdir()
     known = rows[rows[problem.EVENT_TIME] < run.time]
     known.to_parquet(run.path("rows.parquet"), index=False)
-    facts = split(run, {})
+    parts = split(run, Extracted(rows=len(known), repaired={}))
     kept_rows = pd.concat([pd.read_parquet(run.path(f"{part}.parquet")) for part in ("train", "holdout")])
     hidden = quarantine.covers(known, quarantine.spans(world.store))
     when = known[problem.EVENT_TIME]
     expected = (when >= start) & (when < start + 2 * day) & (known["origin"] == "JFK")
     expected |= (when >= start + 3 * day) & (when < start + 4 * day)
-    assert facts["quarantined"] == expected.sum() == hidden.sum() > 900
+    assert parts.quarantined == expected.sum() == hidden.sum() > 900
     assert not set(kept_rows[problem.ID]) & set(known[problem.ID][expected])
-    assert len(set(kept_rows[problem.ID])) == facts["train"] + facts["holdout"]
+    assert len(set(kept_rows[problem.ID])) == parts.train.rows + parts.holdout.rows
 
 
 def test_a_pass_is_the_same_with_another_sample_size_of_the_log(world: World) -> None:

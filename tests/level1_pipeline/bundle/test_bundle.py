@@ -32,9 +32,9 @@ from level1_pipeline.bundle.load import (
     MANIFEST,
     MODEL,
     PROFILE,
-    _sha256,
     bundle_checksum,
     load_bundle,
+    sha256,
     verify_bundle,
 )
 from level1_pipeline.bundle.predict import predict
@@ -71,7 +71,7 @@ def copy(written: Path, tmp_path: Path) -> Path:
 def rewrite_manifest(folder: Path, **changes: Any) -> None:
     """What an attacker with write access does: make the checksums fit the altered files."""
     manifest = json.loads((folder / MANIFEST).read_text())
-    manifest["files"] = {name: _sha256(folder / name) for name in FILES}
+    manifest["files"] = {name: sha256(folder / name) for name in FILES}
     (folder / MANIFEST).write_text(json.dumps(manifest | changes))
 
 

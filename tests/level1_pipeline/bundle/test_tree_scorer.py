@@ -35,7 +35,7 @@ from level1_pipeline import problem, schema
 from level1_pipeline.bundle import equivalence, load, tree_compiler, tree_scorer, write
 from level1_pipeline.bundle import predict as predict_module
 from level1_pipeline.bundle.equivalence import TOLERANCE, prove
-from level1_pipeline.bundle.load import COMPILED, MANIFEST, _sha256, load_bundle
+from level1_pipeline.bundle.load import COMPILED, MANIFEST, load_bundle, sha256
 from level1_pipeline.bundle.predict import predict
 from level1_pipeline.bundle.tree_compiler import compile_pipeline
 from level1_pipeline.bundle.tree_scorer import Scorer
@@ -372,7 +372,7 @@ def test_an_altered_compiled_model_with_a_fitting_manifest_fails_its_golden_pred
     for change in (add_to_the_base, swap_two_inputs):
         (folder / COMPILED).write_text(json.dumps(tampered(numbers, change)))
         manifest = json.loads((folder / MANIFEST).read_text())
-        manifest["files"][COMPILED] = _sha256(folder / COMPILED)
+        manifest["files"][COMPILED] = sha256(folder / COMPILED)
         (folder / MANIFEST).write_text(json.dumps(manifest))
         with pytest.raises(BundleRefused, match="predicts other numbers"):
             load_bundle(folder)

@@ -6,10 +6,10 @@ No Prefect here: the steps are plain functions. What a run reads is spoiled wher
 
 from __future__ import annotations
 
-import json
 import shutil
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -24,17 +24,16 @@ from sklearn.pipeline import Pipeline
 from level1_pipeline import flights, problem, schema
 from level1_pipeline.bundle.load import MODEL
 from level1_pipeline.bundle.predict import predict
-from level1_pipeline.bundle.write import write_bundle
+from level1_pipeline.bundle.write import seal_bundle, write_bundle
 from level1_pipeline.evaluation import gate, metrics
 from level1_pipeline.evaluation.drift import day_summaries
-from level1_pipeline.orchestration import pipeline as training_pipeline
 from level1_pipeline.orchestration import run as training_run
+from level1_pipeline.orchestration.pipeline import pipeline
 from level1_pipeline.orchestration.run import Request, day
 from level1_pipeline.registry import CHAMPION, Registry
 from level1_pipeline.settings import Settings
-from level1_pipeline.steps import register
 from level1_pipeline.steps.fit import fit_model
-from level1_pipeline.steps.step import Facts, Run
+from level1_pipeline.steps.step import Run, StepResult
 
 pytestmark = pytest.mark.flights
 
@@ -97,13 +96,13 @@ class CrashesWhenLoaded(HistGradientBoostingClassifier):
 class Outcome:
     """How one run ended."""
 
-    facts: dict[str, Facts]
+    results: dict[str, Any]  # by the name of the step
     registry: Registry
     folder: Path
 
     @property
     def verdict(self) -> gate.Verdict:
-        return register.final_verdict(self.facts)
+        return gate.Verdict((*self.results["evaluate"].verdict.checks, *self.results["refit"].checks))
 
     @property
     def checks(self) -> dict[str, str]:
@@ -132,37 +131,45 @@ def registry(settings: Settings) -> Registry:
 
 
 def new_run(settings: Settings) -> Run:
-    return training_run._run(settings, Request(AS_OF), Registry(settings).route().champion)
+    return training_run.new_run(settings, Request(AS_OF), Registry(settings).route().champion)
 
 
-def run_steps(settings: Settings, until: str = "publish", before: dict[str, Facts] | None = None) -> Outcome:
-    run = new_run(settings)
-    facts = dict(before or {})
+class Stop(Exception):
+    """The last step that a test wants is done."""
+
+
+def run_steps(settings: Settings, until: str = "publish", before: dict[str, Any] | None = None) -> Outcome:
+    run, results = new_run(settings), dict(before or {})
     if not before:
         shutil.rmtree(run.folder, ignore_errors=True)
-    for step in training_pipeline.PIPELINE:
-        if step.__name__ not in facts:
-            facts[step.__name__] = step(run, dict(facts))
-        if step.__name__ == until:
-            break
-    return Outcome(facts, run.registry, Path(run.folder))
+
+    def do(step: Callable[..., Any], run: Run, *inputs: StepResult) -> Any:
+        if until in results:
+            raise Stop
+        if step.__name__ not in results:
+            results[step.__name__] = step(run, *inputs)
+        return results[step.__name__]
+
+    with suppress(Stop):
+        pipeline(run, do)
+    return Outcome(results, run.registry, Path(run.folder))
 
 
 @pytest.fixture(scope="module")
-def prepared(settings: Settings) -> tuple[Path, dict[str, Facts]]:
+def prepared(settings: Settings) -> tuple[Path, dict[str, Any]]:
     """Extract, validate and split, done once on good data."""
     run = new_run(settings)
-    facts = run_steps(settings, "split").facts
-    return Path(shutil.copytree(run.folder, settings.home / "prepared")), facts
+    results = run_steps(settings, "split").results
+    return Path(shutil.copytree(run.folder, settings.home / "prepared")), results
 
 
 @pytest.fixture(scope="module")
-def train_rows(prepared: tuple[Path, dict[str, Facts]]) -> pd.DataFrame:
+def train_rows(prepared: tuple[Path, dict[str, Any]]) -> pd.DataFrame:
     return pd.read_parquet(prepared[0] / "train.parquet")
 
 
 @pytest.fixture
-def train(settings: Settings, prepared: tuple[Path, dict[str, Facts]]) -> Callable[..., Outcome]:
+def train(settings: Settings, prepared: tuple[Path, dict[str, Any]]) -> Callable[..., Outcome]:
     """Run the remaining steps on the good split."""
 
     def go(until: str = "publish") -> Outcome:
@@ -180,15 +187,26 @@ class Champions:
     def __init__(self, registry: Registry) -> None:
         self.registry, self.known = registry, dict[str, str]()
 
-    def install(self, pipeline: Pipeline, rows: pd.DataFrame, promote: bool = True, **info: Any) -> str:
+    def install(
+        self,
+        pipeline: Pipeline,
+        rows: pd.DataFrame,
+        promote: bool = True,
+        evaluation_model: Pipeline | None = None,
+        **info: Any,
+    ) -> str:
         import mlflow
 
         folder = (
             self.registry.settings.home / "made" / str(len(list(self.registry.bundle_folder("x").parent.glob("*"))))
         )
         until = rows[problem.EVENT_TIME].max().isoformat()
-        info = {"kind": "refitted", "verdict": "pass", "trained_until": until, **info}
+        info = {"verdict": "pass", "trained_until": until, **info}
         write_bundle(folder, pipeline, rows.tail(20), info, day_summaries(rows))
+        if evaluation_model:
+            judged = folder.with_name(f"{folder.name}-judged")
+            write_bundle(judged, evaluation_model, rows.tail(20), {"trained_until": until}, day_summaries(rows))
+            seal_bundle(folder, folder, {}, judged)
         experiment = self.registry.experiment(problem.NAME)
         with mlflow.start_run(experiment_id=experiment) as run:
             version = self.registry.register(run.info.run_id, f"runs:/{run.info.run_id}/model", folder, {})
@@ -246,11 +264,11 @@ def plant(monkeypatch: pytest.MonkeyPatch, model: type[HistGradientBoostingClass
 def refused(outcome: Outcome, champion: str | None) -> None:
     """Nothing was registered, and the champion is what it was."""
     assert outcome.verdict.status != "pass"
-    assert outcome.facts["register"]["versions"] == {}
-    assert outcome.facts["register"]["outcome"] == outcome.verdict.status
-    assert outcome.facts["publish"]["alias"] is None
+    assert outcome.results["register"].version is None
+    assert outcome.results["register"].status == outcome.verdict.status
+    assert outcome.results["publish"].alias is None
     assert outcome.registry.route().champion == champion
-    run = outcome.registry.client.get_run(outcome.facts["register"]["run_id"])
+    run = outcome.registry.client.get_run(outcome.results["register"].run_id)
     assert run.info.status == "FINISHED"
     assert run.data.tags["verdict"] == outcome.verdict.status
     for name in outcome.against:
@@ -268,19 +286,21 @@ def test_a_first_model_is_judged_by_absolute_thresholds_and_is_promoted(tmp_path
     assert not {"better than champion", "harm is bounded"} & set(outcome.checks)
     assert set(outcome.checks) >= ABSOLUTE | BASELINES | {"slices against a constant", "bundle", "speed"}
     assert set(outcome.checks) >= {
-        "refitted: agrees with its twin",
-        "refitted: no worse than its twin",
-        "refitted: bundle",
+        "served model: agrees with the evaluation model",
+        "served model: no worse than the evaluation model",
+        "served model: bundle",
     }
-    versions = outcome.facts["register"]["versions"]
-    assert outcome.registry.route().champion == versions["refitted"]
-    manifest = outcome.registry.load(versions["refitted"]).manifest
-    assert manifest["judged_version"] == versions["judged"]
-    assert manifest["trained_until"] > outcome.registry.load(versions["judged"]).manifest["trained_until"]
+    version = outcome.results["register"].version
+    assert outcome.registry.route().champion == version
+    served = outcome.registry.load(version)
+    judged = served.evaluation_model
+    assert judged is not None
+    assert (served.manifest["kind"], judged.manifest["kind"]) == ("served model", "evaluation model")
+    assert served.manifest["trained_until"] > judged.manifest["trained_until"]
 
 
 def test_a_first_model_that_misses_an_absolute_threshold_is_refused(
-    tmp_path: Path, prepared: tuple[Path, dict[str, Facts]], monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, prepared: tuple[Path, dict[str, Any]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(problem.GATE, "limits", problem.GATE["limits"] | {"roc_auc": (0.9, 0.95)})
     home = Settings(home=tmp_path / "empty", actor="tester").prepare()
@@ -310,7 +330,7 @@ def test_a_clearly_better_model_is_promoted(train: Callable[..., Outcome], weak:
     assert outcome.checks["better than champion"] == outcome.checks["harm is bounded"] == "pass"
     assert f"over champion {weak} on" in outcome.message("better than champion")
     route = outcome.registry.route()
-    assert route.champion == outcome.facts["register"]["versions"]["refitted"] != weak
+    assert route.champion == outcome.results["register"].version != weak
     assert route.previous == weak
     last = outcome.registry.store.history(problem.NAME)[-1]
     assert (last["action"], last["from_version"], last["to_version"]) == ("promote to champion", weak, route.champion)
@@ -414,7 +434,7 @@ def test_a_model_that_is_better_on_average_but_bad_for_one_airport_is_refused(
     champion = predict(outcome.registry.load(weak).pipeline, holdout)
     mine, theirs = (
         metrics.by_slice(holdout, p, 400).set_index(["slice", "value"])["log_loss"]
-        for p in (judged["judged"].to_numpy(), champion)
+        for p in (judged["evaluation model"].to_numpy(), champion)
     )
     harm = (mine - theirs)["origin"]
     assert harm["EWR"] > problem.GATE["slice_max_harm"] > harm[["JFK", "LGA"]].max()
@@ -507,17 +527,22 @@ def test_a_champion_that_has_seen_most_of_the_days_makes_the_comparison_inconclu
     assert f"needed: {gate.MIN_DAYS}" in outcome.message("better than champion")
 
 
-def test_instead_of_a_champion_that_has_seen_the_days_its_judged_twin_is_compared(
-    train: Callable[..., Outcome], champions: Champions, train_rows: pd.DataFrame
+@pytest.mark.parametrize("home", ["of today", "made before"])
+def test_instead_of_a_champion_that_has_seen_the_days_its_evaluation_model_is_compared(
+    home: str, train: Callable[..., Outcome], champions: Champions, train_rows: pd.DataFrame
 ) -> None:
-    twin = champions.install(fitted(train_rows), train_rows, promote=False)
-    refit = champions.install(
-        fitted(train_rows, max_iter=3), train_rows, trained_until=AS_OF.isoformat(), judged_version=twin
-    )
+    """It lies in the bundle of the champion; in a home made before, it is a version that the manifest names."""
+    served, info = fitted(train_rows, max_iter=3), {"trained_until": AS_OF.isoformat()}
+    if home == "of today":
+        refit = champions.install(served, train_rows, evaluation_model=fitted(train_rows), **info)
+    else:
+        judged = champions.install(fitted(train_rows), train_rows, promote=False)
+        refit = champions.install(served, train_rows, judged_version=judged, **info)
     outcome = train()
     refused(outcome, refit)
     assert outcome.against == {"better than champion"}
-    assert f"identical to those of champion {refit}'s judged twin {twin}" in outcome.message("better than champion")
+    expected = f"identical to those of the evaluation model of champion {refit}"
+    assert expected in outcome.message("better than champion")
 
 
 def test_too_few_rows_to_judge_with_are_inconclusive(
@@ -550,12 +575,12 @@ def test_a_damaged_champion_is_an_error_and_nothing_is_promoted(
 @pytest.mark.parametrize(
     ("second", "check"),
     [
-        ({"model__max_iter": 1, "model__learning_rate": 0.001}, "refitted: no worse than its twin"),
-        ({}, "refitted: agrees with its twin"),
+        ({"model__max_iter": 1, "model__learning_rate": 0.001}, "served model: no worse than the evaluation model"),
+        ({}, "served model: agrees with the evaluation model"),
     ],
     ids=["a constant", "a model of the opposite"],
 )
-def test_a_refit_that_says_something_else_than_its_judged_twin_is_refused(
+def test_a_served_model_that_says_something_else_than_the_evaluation_model_is_refused(
     second: dict[str, Any],
     check: str,
     train: Callable[..., Outcome],
@@ -579,12 +604,12 @@ def test_a_refit_that_says_something_else_than_its_judged_twin_is_refused(
     serve(weak)
     monkeypatch.setattr(problem, "build_model", build)
     outcome = train()
-    assert json.loads(outcome.facts["evaluate"]["verdict"])["status"] == "pass"
+    assert outcome.results["evaluate"].verdict.status == "pass"
     refused(outcome, weak)
     assert check in outcome.against
 
 
-def test_the_holdout_is_counted_in_days_of_the_comparison(prepared: tuple[Path, dict[str, Facts]]) -> None:
+def test_the_holdout_is_counted_in_days_of_the_comparison(prepared: tuple[Path, dict[str, Any]]) -> None:
     holdout = pd.read_parquet(prepared[0] / "holdout.parquet")
     assert len(np.unique(metrics.days(holdout))) >= problem.GATE["holdout_days"]
     assert set(schema.names()) <= set(holdout.columns)

@@ -16,7 +16,7 @@ from level1_pipeline import problem, schema
 from level1_pipeline.bundle.predict import predict
 from level1_pipeline.errors import NotEnoughData
 from level1_pipeline.steps.fit import fit_model
-from level1_pipeline.steps.split import Split, split_rows
+from level1_pipeline.steps.split import SplitRows, split_rows
 from level1_pipeline.steps.train import fit_baselines, tune_model
 
 ROOT = Path(__file__).parents[3]
@@ -141,15 +141,15 @@ np.savez(sys.argv[3], **{name: predict(model, holdout) for name, model in models
 
 
 @pytest.fixture(scope="module")
-def parts(rows: pd.DataFrame, cache: Path) -> Split:
+def parts(rows: pd.DataFrame, cache: Path) -> SplitRows:
     """A small split of real rows."""
     as_of = midnight(rows, 0.16)
     train, holdout = split_rows(problem.load(as_of, cache=cache), as_of)
-    return Split(train.iloc[::3], holdout)
+    return SplitRows(train.iloc[::3], holdout)
 
 
 def test_processes_with_one_and_two_threads_predict_the_same_bits_from_one_snapshot(
-    parts: Split, tmp_path: Path
+    parts: SplitRows, tmp_path: Path
 ) -> None:
     paths = [tmp_path / f"{name}.parquet" for name in ("train", "holdout")]
     for path, part in zip(paths, parts, strict=True):
@@ -169,7 +169,7 @@ def test_processes_with_one_and_two_threads_predict_the_same_bits_from_one_snaps
     assert len(np.unique(first["judged"])) > 100
 
 
-def test_fitting_neither_changes_the_rows_nor_looks_at_anything_but_the_record(parts: Split) -> None:
+def test_fitting_neither_changes_the_rows_nor_looks_at_anything_but_the_record(parts: SplitRows) -> None:
     rows = parts.train.head(3000)
     before = rows.copy()
     plain = predict(fit_model(rows), parts.holdout)
@@ -178,7 +178,7 @@ def test_fitting_neither_changes_the_rows_nor_looks_at_anything_but_the_record(p
     assert np.array_equal(predict(fit_model(rows.drop(columns=others)), parts.holdout), plain)
 
 
-def test_the_constant_says_the_mean_and_the_linear_model_does_not(parts: Split) -> None:
+def test_the_constant_says_the_mean_and_the_linear_model_does_not(parts: SplitRows) -> None:
     models = fit_baselines(parts.train)
     said = {name: predict(model, parts.holdout) for name, model in models.items()}
     assert set(said) == {"constant", "linear"}
@@ -199,7 +199,7 @@ def search(monkeypatch: pytest.MonkeyPatch) -> dict[str, list[Any]]:
 
 
 @pytest.mark.flights
-def test_tune_takes_the_setting_that_is_best_on_the_newest_days(parts: Split, search: dict[str, Any]) -> None:
+def test_tune_takes_the_setting_that_is_best_on_the_newest_days(parts: SplitRows, search: dict[str, Any]) -> None:
     best, tried = tune_model(parts.train, 2)
     assert len(tried) == 3  # the recipe as it stands, and two
     cut = parts.train[problem.EVENT_TIME].max() - HOLDOUT
@@ -214,7 +214,7 @@ def test_tune_takes_the_setting_that_is_best_on_the_newest_days(parts: Split, se
 
 @pytest.mark.flights
 def test_tune_validates_in_time_order_so_a_world_that_turned_changes_its_choice(
-    parts: Split, search: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+    parts: SplitRows, search: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """When late became on time a week ago, the timid setting is best on the newest days; a shuffled validation
     would learn the new world too and would not notice."""
@@ -228,13 +228,13 @@ def test_tune_validates_in_time_order_so_a_world_that_turned_changes_its_choice(
 
 @pytest.mark.flights
 def test_tune_tries_each_setting_once_when_more_are_asked_for_than_there_are(
-    parts: Split, search: dict[str, Any]
+    parts: SplitRows, search: dict[str, Any]
 ) -> None:
     _, tried = tune_model(parts.train, 50)
     assert len(tried) == 1 + 2
 
 
-def test_tune_refuses_when_no_older_rows_are_left_to_fit_on(parts: Split) -> None:
+def test_tune_refuses_when_no_older_rows_are_left_to_fit_on(parts: SplitRows) -> None:
     newest = parts.train[parts.train[problem.EVENT_TIME] > parts.train[problem.EVENT_TIME].max() - HOLDOUT / 2]
     with pytest.raises(NotEnoughData, match="leave out --tune"):
         tune_model(newest, 2)
