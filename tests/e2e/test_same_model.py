@@ -75,13 +75,14 @@ def test_both_levels_have_the_same_features_and_make_the_same_models(level0: Pat
     assert differences(pd.read_parquet(level0 / "rows.parquet"), rows_of(home)) == []
 
     printed = train(ROOT, home)  # the rest of the same run
-    assert "models:/flight_delay/2 -> champion" in printed
+    assert "models:/flight_delay/1 -> champion" in printed
+    served = load_bundle(home / "bundles" / problem.NAME / "1")
+    assert served.manifest["metrics"] == pytest.approx(json.loads((level0 / "metrics.json").read_text()), abs=1e-9)
+    assert served.evaluation_model is not None
     saved = pd.read_parquet(level0 / "holdout.parquet")
-    for version, file in (("1", "judged.joblib"), ("2", "handoff/model.joblib")):
-        served = load_bundle(home / "bundles" / problem.NAME / version)
+    for model, file in ((served.evaluation_model, "judged.joblib"), (served, "handoff/model.joblib")):
         theirs = joblib.load(level0 / file).predict_proba(saved[schema.names()])[:, 1]
-        np.testing.assert_allclose(predict(served.pipeline, saved), theirs, rtol=0, atol=1e-9, err_msg=file)
-        assert served.manifest["metrics"] == pytest.approx(json.loads((level0 / "metrics.json").read_text()), abs=1e-9)
+        np.testing.assert_allclose(predict(model.pipeline, saved), theirs, rtol=0, atol=1e-9, err_msg=file)
     record = json.loads((level0 / "handoff/example.json").read_text())
     assert served.predict([record["record"]])[0] == pytest.approx(record["probability"], abs=1e-12)
     with temporary(Settings(home=home)) as url:
@@ -90,7 +91,7 @@ def test_both_levels_have_the_same_features_and_make_the_same_models(level0: Pat
         with urllib.request.urlopen(asked, timeout=60) as answer:
             said = json.load(answer)
     assert said["score"] == pytest.approx(record["probability"], abs=1e-12)
-    assert said["version"] == "2"
+    assert said["version"] == "1"
 
 
 def test_a_feature_changed_in_level_1_is_found(level0: Path, tmp_path: Path) -> None:

@@ -35,11 +35,11 @@ def test_a_regression_trains_passes_the_gate_is_registered_and_served(clone: Pat
     assert trained.returncode == 0, trained.stdout + trained.stderr
     line = trained.stdout.strip().splitlines()[-1]
     assert line.startswith("level 1 | friedman | rmse=")
-    assert "gate PASS | models:/friedman/2 -> champion" in line
+    assert "gate PASS | models:/friedman/1 -> champion" in line
 
     scored = call(clone, "score", "--id", "row-10000")
     assert scored.returncode == 0, scored.stderr
-    assert "models:/friedman/2" in scored.stdout
+    assert "models:/friedman/1" in scored.stdout
 
     served = call(clone, "score", "--id", "row-10000", package="serving")
     assert served.returncode == 0, served.stderr

@@ -26,8 +26,9 @@ from level1_pipeline.store import clock
 from level1_pipeline.store.audit import Change
 from level1_pipeline.store.database import Store
 from level1_pipeline.store.routes import Route
-from tests.level1_pipeline.conftest import ROOT, Models, cli, environment
 from tests.serving.conftest import edit_manifest
+from tests.support import ROOT
+from tests.support.homes import Models, environment, level1
 
 
 @pytest.fixture
@@ -83,22 +84,22 @@ def test_the_commands_promote_roll_back_and_show_the_history(three: tuple[Models
     made, (one, two, _) = three
     home = made.registry.settings.home
     made.registry.promote(one, CHAMPION, "first")
-    done = cli(home, "promote", two, "--reason", "tried by hand", MLOPS_ACTOR="ann")
+    done = level1(home, "promote", two, "--reason", "tried by hand", MLOPS_ACTOR="ann")
     assert (done.returncode, made.registry.route().champion) == (0, two), done.stderr
     assert f"champion {two}, challenger None, previous {one}" in done.stdout
-    done = cli(home, "rollback", "--reason", "too many warnings", MLOPS_ACTOR="bob")
+    done = level1(home, "rollback", "--reason", "too many warnings", MLOPS_ACTOR="bob")
     assert (done.returncode, made.registry.route().champion) == (0, one), done.stderr
     assert f"champion {two} -> {one}" in done.stdout
-    done = cli(home, "history")
+    done = level1(home, "history")
     assert done.returncode == 0
     for part in ("ann", "tried by hand", "bob", "too many warnings", f"3 entries | champion {one}"):
         assert part in done.stdout
     (typed,) = (line for line in made.registry.store.history(problem.NAME) if line["reason"] == "tried by hand")
     assert any(line.split()[1] == str(typed["id"]) for line in done.stdout.splitlines() if "tried by hand" in line)
-    done = cli(home, "promote", "99", "--reason", "no such version")
+    done = level1(home, "promote", "99", "--reason", "no such version")
     assert done.returncode == 1
     assert "Traceback" not in done.stderr
-    assert cli(home, "rollback").returncode == 2  # a reason is asked for
+    assert level1(home, "rollback").returncode == 2  # a reason is asked for
     assert made.registry.route().champion == one
 
 
@@ -112,13 +113,13 @@ def test_one_line_of_the_history_is_shown_whole_with_its_evidence(home: Settings
     registry.store.record("another problem", change)
     registry.store.record(problem.NAME, change, "1", "2")
     (line,) = registry.store.history(problem.NAME)
-    done = cli(home.home, "history", "--show", str(line["id"]))
+    done = level1(home.home, "history", "--show", str(line["id"]))
     assert done.returncode == 0, done.stderr
     told, evidence = done.stdout.split("evidence", 1)
     assert json.loads(evidence[: evidence.rindex("}") + 1]) == seen
     for part in ("2013-05-02 00:00:00+00:00", "tester", "rollout: rolled back", "it was worse"):
         assert part in told
-    done = cli(home.home, "history", "--show", str(line["id"] - 1))  # of the other problem
+    done = level1(home.home, "history", "--show", str(line["id"] - 1))  # of the other problem
     assert (done.returncode, done.stdout) == (1, "")
     assert f"the history of {problem.NAME} has no line {line['id'] - 1}" in done.stderr
 

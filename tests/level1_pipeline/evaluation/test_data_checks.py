@@ -13,7 +13,7 @@ from level1_pipeline import problem, schema
 from level1_pipeline.errors import DataCheckFailed
 from level1_pipeline.evaluation import data_checks
 from level1_pipeline.evaluation.data_checks import Finding
-from level1_pipeline.evaluation.drift import ALPHA, day_summaries, drift_test
+from level1_pipeline.evaluation.drift import DRIFT_ALPHA, day_summaries, drift_test
 
 COLUMNS = schema.columns()
 STEP = 5  # the first column is damaged in 5 rows, the second in 6, …: each count belongs to one column
@@ -232,7 +232,7 @@ def shifted(rows: pd.DataFrame, column: str, by: float) -> pd.DataFrame:
 def month(rows: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Every fourth of 60 days against the others: one regime on both sides, and about the holdout's 14 days.
 
-    (With 7 days a shift of one standard deviation of the weather is not seen at ALPHA.)
+    (With 7 days a shift of one standard deviation of the weather is not seen at DRIFT_ALPHA.)
     """
     start = rows[problem.EVENT_TIME].min() + pd.Timedelta(days=30)
     part = rows[(rows[problem.EVENT_TIME] > start) & (rows[problem.EVENT_TIME] < start + pd.Timedelta(days=60))]
@@ -252,7 +252,7 @@ def test_a_planted_shift_of_one_standard_deviation_is_seen_and_named(
     moved = drift_test(*map(day_summaries, (reference, shifted(current, column, by))))
     assert moved.verdict == "moved"
     assert moved.p_value is not None
-    assert moved.p_value <= ALPHA
+    assert moved.p_value <= DRIFT_ALPHA
     assert f"{column}|" in moved.reason
     assert any(name.startswith(f"{column}|") for name in list(moved.columns)[:3])
 

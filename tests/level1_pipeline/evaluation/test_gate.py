@@ -24,9 +24,7 @@ from sklearn.pipeline import Pipeline
 from level1_pipeline import flights, problem, schema
 from level1_pipeline.bundle.load import MODEL
 from level1_pipeline.bundle.predict import predict
-from level1_pipeline.bundle.write import seal_bundle, write_bundle
 from level1_pipeline.evaluation import gate, metrics
-from level1_pipeline.evaluation.drift import day_summaries
 from level1_pipeline.orchestration import run as training_run
 from level1_pipeline.orchestration.pipeline import pipeline
 from level1_pipeline.orchestration.run import Request, day
@@ -34,6 +32,8 @@ from level1_pipeline.registry import CHAMPION, Registry
 from level1_pipeline.settings import Settings
 from level1_pipeline.steps.fit import fit_model
 from level1_pipeline.steps.step import Run, StepResult
+from tests.support.bundles import make_bundle
+from tests.support.homes import register
 
 pytestmark = pytest.mark.flights
 
@@ -185,35 +185,12 @@ class Champions:
     """Puts a fitted model into service: registered, published, promoted, as if it had passed the gate."""
 
     def __init__(self, registry: Registry) -> None:
-        self.registry, self.known = registry, dict[str, str]()
+        self.registry = registry
 
-    def install(
-        self,
-        pipeline: Pipeline,
-        rows: pd.DataFrame,
-        promote: bool = True,
-        evaluation_model: Pipeline | None = None,
-        **info: Any,
-    ) -> str:
-        import mlflow
-
-        folder = (
-            self.registry.settings.home / "made" / str(len(list(self.registry.bundle_folder("x").parent.glob("*"))))
-        )
-        until = rows[problem.EVENT_TIME].max().isoformat()
-        info = {"verdict": "pass", "trained_until": until, **info}
-        write_bundle(folder, pipeline, rows.tail(20), info, day_summaries(rows))
-        if evaluation_model:
-            judged = folder.with_name(f"{folder.name}-judged")
-            write_bundle(judged, evaluation_model, rows.tail(20), {"trained_until": until}, day_summaries(rows))
-            seal_bundle(folder, folder, {}, judged)
-        experiment = self.registry.experiment(problem.NAME)
-        with mlflow.start_run(experiment_id=experiment) as run:
-            version = self.registry.register(run.info.run_id, f"runs:/{run.info.run_id}/model", folder, {})
-        self.registry.publish(version)
-        if promote:
-            self.registry.promote(version, CHAMPION, "planted by a test")
-        return version
+    def install(self, pipeline: Pipeline, rows: pd.DataFrame, promote: bool = True, **info: Any) -> str:
+        number = len(list(self.registry.bundle_folder("x").parent.glob("*")))
+        folder = self.registry.settings.home / "made" / str(number)
+        return register(self.registry, make_bundle(folder, pipeline, rows.tail(20), rows, **info), promote=promote)
 
 
 @pytest.fixture(scope="module")
@@ -524,7 +501,7 @@ def test_a_champion_that_has_seen_most_of_the_days_makes_the_comparison_inconclu
     outcome = train()
     refused(outcome, poor)
     assert outcome.verdict.status == "inconclusive"
-    assert f"needed: {gate.MIN_DAYS}" in outcome.message("better than champion")
+    assert f"needed: {gate.COMPARISON_MIN_DAYS}" in outcome.message("better than champion")
 
 
 @pytest.mark.parametrize("home", ["of today", "made before"])

@@ -16,9 +16,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from level1_pipeline import __main__ as command_line
+from level1_pipeline import cli as command_line
 from level1_pipeline import flights, problem, schema
-from level1_pipeline.bundle.load import GOLDEN, GOLDEN_TOLERANCE, MODEL, bundle_checksum
+from level1_pipeline.bundle.load import EVALUATION_MODEL, GOLDEN, GOLDEN_TOLERANCE, MODEL, bundle_checksum
 from level1_pipeline.bundle.predict import predict
 from level1_pipeline.errors import PromotionRefused
 from level1_pipeline.orchestration import lineage
@@ -27,7 +27,7 @@ from level1_pipeline.registry import CHAMPION, Registry
 from level1_pipeline.settings import Settings
 from level1_pipeline.store import clock, leases
 from level1_pipeline.store.audit import Change
-from tests.level1_pipeline.conftest import cli
+from tests.support.homes import level1
 
 pytestmark = pytest.mark.flights
 
@@ -35,7 +35,7 @@ AS_OF = "2013-03-01"
 FLIGHT = "UA-1545-EWR-2013-03-04"
 LINE = re.compile(
     r"^level 1 \| flight_delay \| log_loss=0\.\d{4} roc_auc=0\.\d{4} brier=0\.\d{4} "
-    r"\| gate PASS \| models:/flight_delay/2 -> champion \| \d+s$"
+    r"\| gate PASS \| models:/flight_delay/1 -> champion \| \d+s$"
 )
 
 
@@ -72,7 +72,7 @@ def trained(
     home = tmp_path_factory.mktemp("pipeline") / "home"
     home.mkdir()
     (home / "cache").symlink_to(cache)
-    done = cli(home, "train", "--as-of", AS_OF, MLOPS_ACTOR="tester", **prefect)
+    done = level1(home, "train", "--as-of", AS_OF, MLOPS_ACTOR="tester", **prefect)
     return Trained(Settings(home=home, actor="tester"), done.returncode, done.stdout, done.stderr)
 
 
@@ -117,19 +117,19 @@ def test_a_training_ends_with_exit_code_0_and_one_line_that_says_it_all(trained:
 def test_the_route_the_aliases_and_the_audit_log_say_the_same(trained: Trained) -> None:
     registry = trained.registry
     route = registry.route()
-    assert (route.champion, route.challenger, route.previous, route.mode) == ("2", None, None, None)
+    assert (route.champion, route.challenger, route.previous, route.mode) == ("1", None, None, None)
     found = registry.client.get_registered_model(problem.NAME).aliases
-    assert {alias: str(version) for alias, version in found.items()} == {"champion": "2"}
+    assert {alias: str(version) for alias, version in found.items()} == {"champion": "1"}
     promoted, gate = registry.store.history(problem.NAME)[:2]
-    assert (promoted["action"], promoted["from_version"], promoted["to_version"]) == ("promote to champion", None, "2")
-    assert (gate["action"], gate["to_version"], gate["actor"]) == ("train: gate pass", "2", "tester")
+    assert (promoted["action"], promoted["from_version"], promoted["to_version"]) == ("promote to champion", None, "1")
+    assert (gate["action"], gate["to_version"], gate["actor"]) == ("train: gate pass", "1", "tester")
     assert gate["evidence"]["trigger"] == "on demand"
     assert gate["evidence"]["as_of"] == day(AS_OF).isoformat()
 
 
 def test_the_mlflow_run_holds_everything_that_is_needed_to_repeat_it(trained: Trained) -> None:
     run = trained.runs[-1]
-    version = trained.registry.client.get_model_version(problem.NAME, "2")
+    version = trained.registry.client.get_model_version(problem.NAME, "1")
     assert (run.info.status, run.info.run_id) == ("FINISHED", version.run_id)
     metrics = re.search(r"log_loss=(\S+) roc_auc=(\S+) brier=(\S+)", trained.last_line)
     assert metrics is not None
@@ -198,19 +198,28 @@ def test_the_page_of_the_data_checks_needs_no_network(trained: Trained) -> None:
     assert kept.exists()
 
 
-def test_the_champion_points_to_its_judged_twin_and_both_bundles_are_sound(trained: Trained) -> None:
+def test_one_training_is_one_version_with_the_evaluation_model_in_its_bundle(trained: Trained) -> None:
     registry = trained.registry
-    judged, served = registry.load("1").manifest, registry.load("2").manifest
-    assert (judged["kind"], served["kind"], served["judged_version"]) == ("judged", "refitted", "1")
-    assert judged["trained_until"] < served["trained_until"] < day(AS_OF).isoformat()
-    assert served["rows"] > judged["rows"]
-    assert served["data_digest"] == trained.runs[-1].data.tags["data_digest"]
-    for version in ("1", "2"):
-        tags = registry.client.get_model_version(problem.NAME, version).tags
-        assert tags["bundle_sha256"] == bundle_checksum(registry.bundle_folder(version))
-        model = registry.bundle_folder(version) / MODEL
-        digest = hashlib.sha256(model.read_bytes()).hexdigest()
-        assert digest == registry.load(version).manifest["files"][MODEL]
+    (version,) = registry.client.search_model_versions(f"name = '{problem.NAME}'")
+    served = registry.load("1")
+    judged = served.evaluation_model
+    assert judged is not None
+    assert (judged.manifest["kind"], served.manifest["kind"]) == ("evaluation model", "served model")
+    assert judged.manifest["trained_until"] < served.manifest["trained_until"] < day(AS_OF).isoformat()
+    assert served.manifest["rows"] > judged.manifest["rows"]
+    assert served.manifest["data_digest"] == trained.runs[-1].data.tags["data_digest"]
+    folder = registry.bundle_folder("1")
+    assert version.tags["bundle_sha256"] == bundle_checksum(folder)
+    for model in (MODEL, f"{EVALUATION_MODEL}/{MODEL}"):
+        assert hashlib.sha256((folder / model).read_bytes()).hexdigest() == served.manifest["files"][model]
+
+
+def test_what_a_user_of_the_registered_model_reads_is_about_the_model(trained: Trained) -> None:
+    description = trained.registry.client.get_registered_model(problem.NAME).description
+    card = artifact(trained, "model_card.md").read_text()
+    for text in (description, card):
+        assert "probability that a flight" in text
+        assert "cloner" not in text.lower()
 
 
 def test_the_model_in_mlflow_predicts_the_same_bits_as_the_published_one(trained: Trained, rows: pd.DataFrame) -> None:
@@ -219,7 +228,7 @@ def test_the_model_in_mlflow_predicts_the_same_bits_as_the_published_one(trained
     mlflow.set_tracking_uri(trained.settings.tracking)
     kept = mlflow.sklearn.load_model(f"models:/{problem.NAME}@champion")
     some = rows.iloc[60_000:60_200]
-    published = trained.registry.load("2")
+    published = trained.registry.load("1")
     assert np.array_equal(predict(kept, some), predict(published.pipeline, some))
     served = published.predict(schema.records(some))
     np.testing.assert_allclose(served, predict(kept, some), rtol=0, atol=GOLDEN_TOLERANCE)
@@ -231,10 +240,10 @@ def test_a_flight_is_scored_through_the_champion_with_the_pipelines_number(
     wanted = rows.iloc[[70_000]]
     name = wanted[problem.ID].item()
     code, said = command("score", "--id", name)
-    p = trained.registry.load("2").predict(schema.records(wanted)).item()
+    p = trained.registry.load("1").predict(schema.records(wanted)).item()
     assert code == 0
-    assert f"{name} | {p:.6f} -> {problem.choose_action(p)} | models:/{problem.NAME}/2" in said
-    golden = json.loads((trained.registry.bundle_folder("2") / GOLDEN).read_text())
+    assert f"{name} | {p:.6f} -> {problem.choose_action(p)} | models:/{problem.NAME}/1" in said
+    golden = json.loads((trained.registry.bundle_folder("1") / GOLDEN).read_text())
     file = Path("golden.json")
     file.write_text(json.dumps(golden["records"]))
     code, said = command("score", "--json", str(file))
@@ -270,7 +279,7 @@ def test_the_same_day_again_is_no_gain_and_ends_with_exit_code_3(
     assert "identical" in said
     assert "| gate FAIL | MLflow run" in said.strip().splitlines()[-1]
     assert len(trained.runs) == before + 1
-    assert trained.runs[0].data.tags["previous_champion"] == "2"
+    assert trained.runs[0].data.tags["previous_champion"] == "1"
     assert trained.actions()[-1] == "train: gate fail"
     assert "identical" in trained.registry.store.history(problem.NAME)[-1]["reason"]
 
@@ -281,8 +290,10 @@ def ask(trained: Trained, **changes: Any) -> Result:
 
 def test_until_stops_after_that_step_and_leaves_its_files_to_look_at(trained: Trained, unchanged: None) -> None:
     runs = len(trained.runs)
-    result = ask(trained, until="split", tune=1)  # another request, so nothing of an earlier run is reused
-    assert (result.code, list(result.facts)) == (0, ["extract", "validate", "split"])
+    done: list[str] = []
+    request = Request(day(AS_OF), until="split", tune=1)  # another request, so nothing of an earlier run is reused
+    result = run_training(trained.settings, request, lambda step: done.append(step.step))
+    assert (result.code, done) == (0, ["extract", "validate", "split"])
     folder = Path(result.line.rsplit(" ", 1)[1])
     assert "stopped after split, as asked" in result.line
     assert (folder / "train.parquet").exists()
@@ -301,8 +312,7 @@ def test_a_changed_file_between_two_steps_is_noticed(trained: Trained, unchanged
     with pytest.raises(StepFileChanged, match=r"holdout\.parquet was changed or removed .* delete .* and run again"):
         ask(trained, promote_to="none", tune=2)
     shutil.rmtree(folder)  # as the message says
-    again = ask(trained, until="split", promote_to="none", tune=2)
-    assert list(again.facts) == ["extract", "validate", "split"]
+    assert ask(trained, until="split", promote_to="none", tune=2).code == 0
     assert (folder / "holdout.parquet").exists()
     shutil.rmtree(folder)
 
@@ -323,14 +333,17 @@ def test_promote_to_none_registers_and_publishes_but_serves_nothing_new_and_to_c
 ) -> None:
     registry = trained.registry
     result = run_training(trained.settings, Request(day("2013-03-29"), promote_to="none"))
-    assert result.facts["register"]["outcome"] == "pass", result.line
-    version = result.facts["register"]["versions"]["refitted"]
+    assert result.results is not None
+    assert result.results.registered.status == "pass", result.line
+    version = result.results.registered.version
+    assert version is not None
     assert f"models:/{problem.NAME}/{version} -> no alias" in result.line
     assert registry.load(version).manifest["verdict"] == "pass"
-    assert (registry.route().champion, registry.route().challenger) == ("2", None)
+    assert (registry.route().champion, registry.route().challenger) == ("1", None)
     result = run_training(trained.settings, Request(day("2013-03-29"), promote_to="challenger"))
-    version = result.facts["register"]["versions"]["refitted"]
-    assert (result.code, registry.route().champion, registry.route().challenger) == (0, "2", version)
+    assert result.results is not None
+    version = result.results.registered.version
+    assert (result.code, registry.route().champion, registry.route().challenger) == (0, "1", version)
     assert str(registry.client.get_model_version_by_alias(problem.NAME, "challenger").version) == version
 
 
@@ -344,7 +357,7 @@ def test_while_a_rollout_is_active_level_1_does_not_touch_the_champion(
             ask(trained)
         code, said = command("train", "--as-of", AS_OF)
         assert (code, "--promote-to none" in said, "Traceback" in said) == (1, True, False)
-        assert registry.route().champion == "2"
+        assert registry.route().champion == "1"
     finally:
         set_mode(registry, None)
 
@@ -359,7 +372,7 @@ def test_a_second_trigger_while_a_training_is_going_on_skips_and_says_so(trained
     runs = len(trained.runs)
     with leases.hold(trained.registry.store, f"train {problem.NAME}", 30):
         result = ask(trained)
-    assert (result.code, result.facts) == (0, {})
+    assert (result.code, result.results) == (0, None)
     assert "skipped: another training is going on" in result.line
     assert len(trained.runs) == runs
 
@@ -444,6 +457,6 @@ def test_too_early_a_day_stops_with_the_counts(command: Callable[..., tuple[int,
 
 def test_the_last_champion_is_still_the_first_one(trained: Trained) -> None:
     """After everything above that was not meant to change it."""
-    assert trained.registry.route().champion == "2"
+    assert trained.registry.route().champion == "1"
     assert trained.actions().count("promote to champion") == 1
     assert CHAMPION in trained.registry.client.get_registered_model(problem.NAME).aliases

@@ -21,7 +21,8 @@ from level1_pipeline import problem
 from level1_pipeline.orchestration.run import Request, Result, day, run_training
 from level1_pipeline.registry import Registry
 from level1_pipeline.settings import Settings
-from tests.level1_pipeline.conftest import ROOT, cli, environment
+from tests.support import ROOT
+from tests.support.homes import environment, level1
 
 pytestmark = pytest.mark.flights
 
@@ -95,10 +96,11 @@ def test_a_run_that_was_killed_while_training_repeats_exactly_that_step(
             )
 
     result = launch_once_free(settings)
-    started = {name: facts["started"] for name, facts in result.facts.items()}
+    assert result.results is not None
+    started = {step.step: step.started for step in result.results}
     assert {name for name, when in started.items() if when < killed_at} == set(BEFORE_TRAIN)
     assert result.code == 0
-    assert Registry(settings).route().champion == "2"
+    assert Registry(settings).route().champion == "1"
     assert states() == ["Completed", "Crashed"]  # the one that was killed is not RUNNING for ever
     assert not folder.exists()
     assert not list((Path(prefect["PREFECT_HOME"]) / "storage").glob(f"{folder.name}*"))
@@ -122,9 +124,10 @@ def test_a_run_that_was_killed_before_its_line_in_the_audit_log_trains_nothing_a
     stopped_at = time.time()
     result = run_training(settings, asked)
     assert result.code == 0
-    assert all(facts["started"] < stopped_at for facts in result.facts.values())
+    assert result.results is not None
+    assert all(step.started < stopped_at for step in result.results)
     registry = Registry(settings)
-    assert [str(one.version) for one in registry.client.search_model_versions("")] == ["2", "1"]
+    assert [str(one.version) for one in registry.client.search_model_versions("")] == ["1"]
     assert [one["action"] for one in registry.store.history(problem.NAME)].count("train: gate pass") == 1
 
 
@@ -142,7 +145,7 @@ def test_a_killed_run_leaves_no_server_behind_and_resumes_with_another_one(seede
     gone, alive = psutil.wait_procs(servers, timeout=60)
     assert (len(gone), alive) == (1, [])
     time.sleep(1.5)  # the lease
-    done = cli(seeded, "train", "--as-of", AS_OF, "--until", "train")
+    done = level1(seeded, "train", "--as-of", AS_OF, "--until", "train")
     assert done.returncode == 0, done.stderr
     folder = next((seeded / "runs" / problem.NAME).iterdir())
     assert {f.name: f.stat().st_mtime > killed_at for f in folder.glob("*.parquet")} == {
@@ -167,7 +170,7 @@ def test_a_changed_source_file_of_ours_makes_the_steps_repeat_and_an_unchanged_o
     shutil.copyfile(ROOT / "requirements.lock", repository / "requirements.lock")
 
     def extracted() -> dict[str, int]:
-        done = cli(seeded, "train", "--as-of", AS_OF, "--until", "split", **prefect, PYTHONPATH=str(repository))
+        done = level1(seeded, "train", "--as-of", AS_OF, "--until", "split", **prefect, PYTHONPATH=str(repository))
         assert done.returncode == 0, done.stderr
         return {file.parent.name: file.stat().st_mtime_ns for file in seeded.glob("runs/*/*/rows.parquet")}
 
@@ -220,7 +223,7 @@ def test_the_watch_notices_a_connection_of_a_child_process(watched: dict[str, st
 
 @pytest.mark.slow
 def test_a_training_connects_to_nothing_but_this_machine(seeded: Path, watched: dict[str, str]) -> None:
-    done = cli(seeded, "train", "--as-of", AS_OF, **watched)
+    done = level1(seeded, "train", "--as-of", AS_OF, **watched)
     assert done.returncode == 0, done.stderr
     connections = Path(watched["CONNECTIONS"])
     assert not connections.exists(), connections.read_text()

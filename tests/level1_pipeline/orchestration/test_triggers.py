@@ -13,15 +13,15 @@ from typing import Any
 import pandas as pd
 import pytest
 
-from level1_pipeline import __main__ as command_line
+from level1_pipeline import cli as command_line
 from level1_pipeline import problem
 from level1_pipeline.orchestration import new_data
 from level1_pipeline.registry import Registry
 from level1_pipeline.settings import Settings
 from level1_pipeline.store.audit import Change
 from level1_pipeline.store.database import Store
-from tests.level1_pipeline.conftest import environment
 from tests.level1_pipeline.orchestration.test_resume import wait_for
+from tests.support.homes import environment
 
 pytestmark = pytest.mark.flights
 
