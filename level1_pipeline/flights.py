@@ -183,17 +183,17 @@ def without_glitches(weather: pd.DataFrame) -> tuple[pd.DataFrame, dict[str, lis
 
     Returns the mended readings, and for each column when its impossible ones became known (ISO times).
     """
-    weather, found = weather.copy(), {}
+    weather, repaired = weather.copy(), {}
     for column, (low, high) in PLAUSIBLE.items():
         impossible = (weather[column] < low) | (weather[column] > high)
         if 0 < impossible.sum() <= GLITCHES:
             weather.loc[impossible, column] = np.nan
             known_at = weather.loc[impossible, "time_hour"] + WEATHER_KNOWN_AFTER
-            found[column] = [time.isoformat() for time in known_at]
-    return weather, found
+            repaired[column] = [time.isoformat() for time in known_at]
+    return weather, repaired
 
 
-def features_at(known: Events, flights: pd.DataFrame, time: pd.Series | pd.Timestamp) -> pd.DataFrame:
+def features_at(events: Events, flights: pd.DataFrame, time: pd.Series | pd.Timestamp) -> pd.DataFrame:
     """The model's inputs for `flights` as known at `time` (one per flight, or one for all).
 
     Events that become known after `time` are ignored, so a complete history and a live feed that
@@ -206,9 +206,9 @@ def features_at(known: Events, flights: pd.DataFrame, time: pd.Series | pd.Times
         record[column] = np.nan
     for origin, index in flights.groupby("origin").groups.items():
         at = times[index]
-        weather = known.weather[known.weather["origin"] == origin]
+        weather = events.weather[events.weather["origin"] == origin]
         record.loc[index, list(PLAUSIBLE)] = _weather_at(weather, at)
-        departures = known.departures[known.departures["origin"] == origin]
+        departures = events.departures[events.departures["origin"] == origin]
         record.loc[index, ["recent_delay", "recent_departures"]] = _recent_delay_at(departures, at)
     return record
 
@@ -260,12 +260,12 @@ def load(until: pd.Timestamp, source: Path | None = None, cache: Path | None = N
     `attrs["glitches"]` counts the impossible readings that were known by then, for each column.
     """
     rows = _cached(source, cache) if cache else prepare(source)
-    known = {name: sum(pd.Timestamp(time) < until for time in times) for name, times in rows.attrs["glitches"].items()}
+    counts = {name: sum(pd.Timestamp(time) < until for time in times) for name, times in rows.attrs["glitches"].items()}
     rows = rows[rows["decision_time"] < until].reset_index(drop=True)
     open_ = ~(rows["label_time"] < until)
     rows.loc[open_, "late"] = np.nan
     rows.loc[open_, "label_time"] = pd.NaT
-    rows.attrs["glitches"] = {name: count for name, count in known.items() if count}
+    rows.attrs["glitches"] = {name: count for name, count in counts.items() if count}
     return rows
 
 

@@ -14,14 +14,14 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 
 from level1_pipeline import problem, schema
+from level1_pipeline.errors import DataCheckFailed
 
 if TYPE_CHECKING:
     from great_expectations.expectations.expectation import Expectation
-from level1_pipeline.errors import DataCheckFailed
-from level1_pipeline.evaluation.drift import MIN_ROWS
 
-# A column may be missing often, but one that is always missing has lost its source.
-ALWAYS_MISSING = 0.01
+# Of the values that must be there in a column that may be missing: one that is always missing has lost its source.
+MIN_PRESENT_SHARE = 0.01
+NEWEST_MIN_ROWS = 200  # in the newest days, below which they are not checked by themselves
 
 
 @dataclass(frozen=True)
@@ -58,7 +58,7 @@ def expectations() -> list[Expectation]:
     for column in schema.columns():
         suite.append(gxe.ExpectColumnValuesToBeOfType(column=column.name, type_="str" if column.text else "float64"))
         suite.append(
-            gxe.ExpectColumnValuesToNotBeNull(column=column.name, mostly=ALWAYS_MISSING if column.nullable else 1)
+            gxe.ExpectColumnValuesToNotBeNull(column=column.name, mostly=MIN_PRESENT_SHARE if column.nullable else 1)
         )
         if column.low is not None or column.high is not None:
             suite.append(
@@ -124,9 +124,9 @@ def check(rows: pd.DataFrame, newest: pd.DataFrame) -> tuple[list[Finding], int]
     if rows.empty:
         return [Finding("all", problem.ID, "there must be rows", 0, ())], 1
     broken, checked = findings(rows)
-    again, checked_again = findings(newest, "the newest days") if len(newest) >= MIN_ROWS else ([], 0)
-    known = {(finding.column, finding.rule) for finding in broken}
-    return broken + [f for f in again if (f.column, f.rule) not in known], checked + checked_again
+    again, checked_again = findings(newest, "the newest days") if len(newest) >= NEWEST_MIN_ROWS else ([], 0)
+    reported = {(finding.column, finding.rule) for finding in broken}
+    return broken + [f for f in again if (f.column, f.rule) not in reported], checked + checked_again
 
 
 def stop(broken: list[Finding]) -> None:

@@ -1,22 +1,19 @@
-"""TODO docstring."""
+"""Did the inputs move?  One decision about all of them, on the level of days: the drift test."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
 
 from level1_pipeline import problem, schema
 
-if TYPE_CHECKING:
-    pass
 PERMUTATIONS = 999
-ALPHA = 0.003  # of a false alarm when nothing moved
-MIN_DAYS, MIN_ROWS = 3, 200
-COMMON, RARE = 0.05, "(rare)"  # the share from which a category is watched
-MIN_EFFECT = 0.5  # standard deviations between days; smaller shifts are not worth a word
+DRIFT_ALPHA = 0.003  # of a false alarm when nothing moved
+DRIFT_MIN_DAYS, DRIFT_MIN_ROWS = 3, 200
+COMMON_SHARE, RARE = 0.05, "(rare)"  # the share from which a category is watched
+DRIFT_MIN_EFFECT = 0.5  # standard deviations between days; smaller shifts are not worth a word
 
 
 @dataclass(frozen=True)
@@ -43,7 +40,7 @@ def day_summaries(rows: pd.DataFrame, like: pd.DataFrame | None = None) -> pd.Da
     parts = {"rows": rows_a_day.to_frame("rows"), "mean": by_day.mean(), "std": by_day.std()}
     parts["missing"] = 1 - by_day.count().div(rows_a_day, axis=0)
     for name in (column.name for column in schema.columns() if column.text):
-        common = list(rows[name].value_counts(normalize=True).loc[lambda share: share >= COMMON].index)
+        common = list(rows[name].value_counts(normalize=True).loc[lambda share: share >= COMMON_SHARE].index)
         if like is not None:
             common = [column.removesuffix(f"|{name}") for column in like if column.endswith(f"|{name}")]
         counts = (
@@ -61,8 +58,8 @@ def drift_test(reference: pd.DataFrame, current: pd.DataFrame, seed: int = 0) ->
     `reference` (Westfall and Young, 1993); its distribution without a shift comes from permuting
     days. Both arguments are results of `day_summaries`.
     """
-    if min(len(reference), len(current)) < MIN_DAYS or current["rows|rows"].sum() < MIN_ROWS:
-        need = f"at least {MIN_DAYS} days on each side and {MIN_ROWS} rows are needed"
+    if min(len(reference), len(current)) < DRIFT_MIN_DAYS or current["rows|rows"].sum() < DRIFT_MIN_ROWS:
+        need = f"at least {DRIFT_MIN_DAYS} days on each side and {DRIFT_MIN_ROWS} rows are needed"
         return DriftTest("inconclusive", None, {}, f"{len(current)} days against {len(reference)}: {need}")
     both = pd.concat([reference, current], join="inner").drop(columns="rows|rows")
     both = both.fillna(both.mean()).dropna(axis=1)
@@ -74,7 +71,7 @@ def drift_test(reference: pd.DataFrame, current: pd.DataFrame, seed: int = 0) ->
     p_value = float((1 + (permuted >= observed.max()).sum()) / (1 + PERMUTATIONS))
     effect = np.abs(table[is_current].mean(0) - table[~is_current].mean(0)) / table.std(0)
     ranked = pd.Series(effect, both.columns).sort_values(ascending=False)
-    moved = p_value <= ALPHA and effect[observed.argmax()] >= MIN_EFFECT
+    moved = p_value <= DRIFT_ALPHA and effect[observed.argmax()] >= DRIFT_MIN_EFFECT
     message = f"largest difference {both.columns[observed.argmax()]}, p = {p_value:.3f} over {len(both)} days"
     return DriftTest(
         "moved" if moved else "steady", p_value, {str(k): float(v) for k, v in ranked.head(10).items()}, message

@@ -21,7 +21,7 @@ from level1_pipeline.evaluation.metrics import Comparison, by_slice, compare, da
 
 Status = Literal["pass", "inconclusive", "fail", "error"]
 SEVERITY: tuple[Status, ...] = ("pass", "inconclusive", "fail", "error")
-MIN_DAYS = 7  # of a comparison: below a week it says nothing
+COMPARISON_MIN_DAYS = 7  # of a comparison: below a week it says nothing
 
 
 class Gate(BaseModel):
@@ -85,8 +85,8 @@ def _check(name: str, passed: bool, message: str, otherwise: Status = "fail") ->
 def enough_data(holdout: pd.DataFrame) -> Check:
     """Is there enough to judge with?"""
     n, rows = len(np.unique(days(holdout))), len(holdout)
-    message = f"{rows:,} rows on {n} days (needed: {rules().min_rows:,} on {MIN_DAYS})"
-    return _check("enough data", rows >= rules().min_rows and n >= MIN_DAYS, message, "inconclusive")
+    message = f"{rows:,} rows on {n} days (needed: {rules().min_rows:,} on {COMPARISON_MIN_DAYS})"
+    return _check("enough data", rows >= rules().min_rows and n >= COMPARISON_MIN_DAYS, message, "inconclusive")
 
 
 def sound_numbers(p: np.ndarray) -> Check:
@@ -110,9 +110,9 @@ def no_leakage(holdout: pd.DataFrame) -> Check:
         return Check("no leakage", "pass", "not applicable")
     alone = {}
     for column in (column.name for column in schema.columns() if not column.text):
-        known = holdout[column].notna() if holdout[column].notna().any() else slice(0)
-        if y[known].nunique() == 2:
-            auc = roc_auc_score(y[known], holdout.loc[known, column])
+        present = holdout[column].notna() if holdout[column].notna().any() else slice(0)
+        if y[present].nunique() == 2:
+            auc = roc_auc_score(y[present], holdout.loc[present, column])
             alone[column] = max(auc, 1 - auc)
     if not alone:
         return Check("no leakage", "pass", "no numeric input has values")
@@ -146,21 +146,22 @@ def beats(holdout: pd.DataFrame, p: np.ndarray, baselines: dict[str, np.ndarray]
     In a storm fortnight a linear model may be ahead by chance; it has to be so with 90 % confidence.
     """
     name, y, checks = problem.PRIMARY_METRIC, holdout[problem.TARGET].to_numpy(), []
-    mine = problem.evaluate(y, p)[name]
+    loss = problem.evaluate(y, p)[name]
     for baseline, predicted in baselines.items():
-        theirs = problem.evaluate(y, predicted)[name]
-        better = mine < theirs or (baseline != "constant" and not compare(holdout, predicted, p).clearly_worse)
-        checks.append(_check(f"beats {baseline}", better, f"{name} {mine:.4f} against {theirs:.4f}"))
+        other = problem.evaluate(y, predicted)[name]
+        better = loss < other or (baseline != "constant" and not compare(holdout, predicted, p).clearly_worse)
+        checks.append(_check(f"beats {baseline}", better, f"{name} {loss:.4f} against {other:.4f}"))
     return checks
 
 
 def no_slice_harmed(holdout: pd.DataFrame, p: np.ndarray, reference: np.ndarray, who: str) -> Check:
     """Is any slice clearly worse off than with the reference predictions?"""
     rule, metric = rules(), problem.PRIMARY_METRIC
-    mine, theirs = (by_slice(holdout, values, rule.slice_min_rows) for values in (p, reference))
-    if mine.empty:
+    table, other = (by_slice(holdout, values, rule.slice_min_rows) for values in (p, reference))
+    if table.empty:
         return Check(f"slices against {who}", "pass", "no slice is large enough to be judged")
-    harm = (mine[metric] - theirs[metric]).set_axis(mine["slice"] + "=" + mine["value"]).sort_values(ascending=False)
+    names = table["slice"] + "=" + table["value"]
+    harm = (table[metric] - other[metric]).set_axis(names).sort_values(ascending=False)
     message = (
         f"worst of {len(harm)}: {harm.index[0]} is {harm.iloc[0]:+.4f} in {metric} (allowed: {rule.slice_max_harm:+})"
     )
@@ -176,9 +177,13 @@ def better_than_champion(
     the non-inferiority margin `max_harm`. A demand for significance would reject most ordinary retrainings.
     """
     n = len(np.unique(days(holdout))) if len(holdout) else 0
-    if n < MIN_DAYS:
+    if n < COMPARISON_MIN_DAYS:
         return [
-            Check("better than champion", "inconclusive", f"only {n} days that {who} has not seen (needed: {MIN_DAYS})")
+            Check(
+                "better than champion",
+                "inconclusive",
+                f"only {n} days that {who} has not seen (needed: {COMPARISON_MIN_DAYS})",
+            )
         ], None
     seen = compare(holdout, champion, challenger)
     where = ", ".join(f"{name}: {count}" for name, count in list(seen.flips_by_slice.items())[:3])

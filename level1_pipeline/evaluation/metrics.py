@@ -5,6 +5,7 @@ A day is the unit of all uncertainty, because the rows of one day succeed and fa
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -23,21 +24,33 @@ def days(rows: pd.DataFrame) -> np.ndarray:
     return pd.factorize(local, sort=True)[0]
 
 
-def with_intervals(y: np.ndarray, p: np.ndarray, day: np.ndarray) -> pd.DataFrame:
+def with_intervals(
+    y: np.ndarray,
+    p: np.ndarray,
+    day: np.ndarray,
+    figures: Callable[[np.ndarray, np.ndarray], dict[str, float]] | None = None,
+) -> pd.DataFrame:
     """Each metric with a 95 % interval from the delete-one-day jackknife.
 
-    (Efron and Stein, 1981; with two weeks of days its t-interval is steadier than the percentiles of
-    a bootstrap.) Index: metric; columns: value, low, high.
+    (Efron and Stein, 1981; with two weeks of days its t-interval is steadier than the percentiles of a bootstrap.)
+
+    Args:
+        y, p: labels and predictions, shape (n,).
+        day: the day of each row, as numbers.
+        figures: the metrics, by default those of the problem.
+
+    Returns:
+        Index: metric; columns: value, low, high (NaN where a metric does not exist without one of the days).
     """
     from scipy.stats import t
 
-    value = pd.Series(problem.evaluate(y, p))
-    blocks = np.unique(day)
-    if len(blocks) < 2:
-        return pd.DataFrame({"value": value, "low": np.nan, "high": np.nan})
-    without = pd.DataFrame([problem.evaluate(y[day != block], p[day != block]) for block in blocks])
+    figures = figures or problem.evaluate
+    value, blocks = pd.Series(figures(y, p)), np.unique(day)
     n = len(blocks)
-    error = np.sqrt((n - 1) / n * ((without - without.mean()) ** 2).sum())
+    if n < 2:
+        return pd.DataFrame({"value": value, "low": np.nan, "high": np.nan})
+    without = pd.DataFrame([figures(y[day != block], p[day != block]) for block in blocks])
+    error = np.sqrt((n - 1) / n * ((without - without.mean()) ** 2).sum(min_count=n))
     half = t.ppf((1 + CONFIDENCE) / 2, n - 1) * error
     return pd.DataFrame({"value": value, "low": value - half, "high": value + half})
 
@@ -120,6 +133,7 @@ def compare(rows: pd.DataFrame, champion: np.ndarray, challenger: np.ndarray) ->
         ]
     )
     n = len(gains)
+    # Not scipy's ttest_1samp: it has no bound for gains that are all the same, as those of an identical model are.
     slack = t.ppf(HARM_CONFIDENCE, n - 1) * gains.std(ddof=1) / np.sqrt(n) if n > 1 else np.inf
     flipped = np.array(
         [problem.choose_action(a) != problem.choose_action(b) for a, b in zip(champion, challenger, strict=True)]

@@ -65,7 +65,9 @@ def _against_champion(
     try:
         rival, name = run.registry.load(version), f"champion {version}"
         unseen = _unseen(holdout, rival)
-        if len(np.unique(days(holdout[unseen]))) < gate.MIN_DAYS and (earlier := run.registry.evaluation_model(rival)):
+        if len(np.unique(days(holdout[unseen]))) < gate.COMPARISON_MIN_DAYS and (
+            earlier := run.registry.evaluation_model(rival)
+        ):
             rival, name = earlier, f"the evaluation model of champion {version} (which has seen these days itself)"
             unseen = _unseen(holdout, rival)
     except BundleRefused as error:

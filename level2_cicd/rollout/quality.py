@@ -51,8 +51,8 @@ def quality(rows: pd.DataFrame, policy: RolloutPolicy) -> tuple[list[Check], int
     bounded: Status = "pass" if comparison.harm_bound < rules.max_harm else "inconclusive"
     bound = f"with 90 % confidence at most {comparison.harm_bound:+.5f} worse (allowed: {rules.max_harm:+})"
     slices = gate.no_slice_harmed(rows, candidate, champion, "champion")
-    if slices.status == "fail" and n < gate.MIN_DAYS:
-        slices = Check(slices.name, "inconclusive", f"{slices.message}; counts from {gate.MIN_DAYS} days on")
+    if slices.status == "fail" and n < gate.COMPARISON_MIN_DAYS:
+        slices = Check(slices.name, "inconclusive", f"{slices.message}; counts from {gate.COMPARISON_MIN_DAYS} days on")
     return [
         Check("quality", "fail" if comparison.clearly_worse else better, message),
         Check("bounded harm", bounded, bound),

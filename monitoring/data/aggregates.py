@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 
 from level1_pipeline import problem, schema
-from level1_pipeline.evaluation.drift import COMMON
+from level1_pipeline.evaluation.drift import COMMON_SHARE
 
 SCORE = "score"  # watched beside the inputs: the predictions
 ALL = ""  # the slice that holds every row
@@ -56,7 +56,7 @@ class Aggregates:
         for name in (column.name for column in schema.columns() if column.text):
             counts = self.texts.xs(ALL, level="slice").xs(name, level="column").unstack(fill_value=0.0)
             total = counts.sum()
-            common = list(total.index[total >= COMMON * total.sum()])
+            common = list(total.index[total >= COMMON_SHARE * total.sum()])
             if like is not None:
                 common = [column.removesuffix(f"|{name}") for column in like if column.endswith(f"|{name}")]
             counts = counts.reindex(columns=common, fill_value=0.0).div(rows, axis=0)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import pandas as pd
 
-from level1_pipeline.evaluation.drift import MIN_DAYS, drift_test
+from level1_pipeline.evaluation.drift import DRIFT_MIN_DAYS, drift_test
 from monitoring.results import Drift, Effect
 from monitoring.thresholds import LAST_WINDOWS, PERSISTENT_WINDOWS
 
@@ -23,8 +23,8 @@ def decide(reference: pd.DataFrame, current: pd.DataFrame, moved_before: list[bo
         moved_before: whether each of the windows before this one moved, the newest first.
     """
     before = moved_before[: LAST_WINDOWS - 1]
-    if min(len(reference), len(current)) < MIN_DAYS:
-        message = f"{len(current)} days against {len(reference)}: at least {MIN_DAYS} are needed on each side"
+    if min(len(reference), len(current)) < DRIFT_MIN_DAYS:
+        message = f"{len(current)} days against {len(reference)}: at least {DRIFT_MIN_DAYS} are needed on each side"
         return Drift("inconclusive", None, (), sum(before), LAST_WINDOWS, message)
     test = drift_test(reference.reset_index(drop=True), current.reset_index(drop=True))
     moved = test.verdict == "moved"

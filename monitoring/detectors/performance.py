@@ -14,6 +14,7 @@ import pandas as pd
 
 from level1_pipeline import problem
 from level1_pipeline.evaluation.metrics import CONFIDENCE
+from level1_pipeline.evaluation.metrics import with_intervals as jackknife
 from monitoring.data.aggregates import ALL
 from monitoring.data.prediction_window import Answers
 from monitoring.results import Bin, Coverage, DayFigures, Estimate, Interval, Performance, SliceFigures
@@ -63,20 +64,13 @@ def figures(y: np.ndarray, p: np.ndarray) -> dict[str, float]:
 
 
 def with_intervals(rows: pd.DataFrame) -> dict[str, Interval]:
-    """Each metric of matured rows with its 95 % interval from the delete-one-day jackknife (Efron and Stein, 1981)."""
-    from scipy.stats import t
-
+    """Each metric of matured rows with its 95 % interval; see `jackknife`."""
     if not len(rows):
         return {}
     y, p, day = rows[problem.TARGET].to_numpy(), rows["score"].to_numpy(), pd.factorize(rows["day"])[0]
-    value, n = figures(y, p), int(day.max()) + 1
-    if n < 2:
-        return {name: Interval(number(one)) for name, one in value.items()}
-    without = pd.DataFrame([figures(y[day != block], p[day != block]) for block in range(n)])
-    error = np.sqrt((n - 1) / n * ((without - without.mean()) ** 2).sum(min_count=n))
-    half = t.ppf((1 + CONFIDENCE) / 2, n - 1) * error
+    table = jackknife(y, p, day, figures)
     return {
-        name: Interval(number(one), number(one - half[name]), number(one + half[name])) for name, one in value.items()
+        str(name): Interval(number(value), number(low), number(high)) for name, value, low, high in table.itertuples()
     }
 
 

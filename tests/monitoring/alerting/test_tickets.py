@@ -176,17 +176,23 @@ def test_a_ticket_says_what_it_is_how_we_know_how_to_decide_and_what_to_run(
 
 
 def test_the_commands_of_a_ticket_are_understood_by_the_command_line(store: Store) -> None:
-    from level1_pipeline.__main__ import parser as level1
+    import shlex
+
+    import typer
+
+    from level1_pipeline.cli import app
     from monitoring.__main__ import parser as monitoring
     from monitoring.reporting.text import commands
 
-    parsers = {"level1_pipeline": level1(), "monitoring": monitoring()}
-    import shlex
+    level1 = typer.main.get_group(app)
 
     for said in (FAULT, CHANGE, RELEASE, RETURN, UNSURE):
         for line in commands(a_pass(said)):
             _, _, module, *arguments = shlex.split(line)
-            parsers[module].parse_args(arguments)
+            if module == "monitoring":
+                monitoring().parse_args(arguments)
+            else:
+                level1.commands[arguments[0]].make_context(arguments[0], list(arguments[1:]))
 
 
 def test_a_ticket_that_does_not_exist_is_said(store: Store) -> None:
