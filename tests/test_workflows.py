@@ -51,6 +51,20 @@ def test_ci_calls_the_targets_of_the_readme() -> None:
     assert "test-slow" in called
 
 
+def missing(text: str) -> list[str]:
+    """Folders, files and modules of ours that a script names and the tree does not have."""
+    paths = re.findall(r"(?<![\w/])(?:tests|level0_notebooks)/[\w/.-]+", text)
+    modules = [name.replace(".", "/") for name in re.findall(r"-m (tests[\w.]+)", text)]
+    return [name for name in paths + modules if not (ROOT / name).exists() and not (ROOT / f"{name}.py").exists()]
+
+
+def test_the_scripts_name_only_what_exists() -> None:
+    scripts = [ROOT / "Makefile", *(path for path in (ROOT / ".ci").iterdir() if path.is_file())]
+    assert {path.name: missing(path.read_text()) for path in scripts} == {path.name: [] for path in scripts}
+    planted = "pytest tests/unit tests/parity; python -m tests.gate_power; python -m tests.benchmarks.gate_power"
+    assert missing(planted) == ["tests/unit", "tests/gate_power"]
+
+
 PAIRS = {
     "prefect and fastapi": "from prefect.server.api.server import create_app; create_app()",
     "evidently and pandas": "import warnings; warnings.simplefilter('ignore'); from evidently import Report",
