@@ -31,7 +31,7 @@ ROWS = {
         "orchestration",
         "steps",
         "evaluation registry",
-        "store bundle command_line",
+        "store bundle command_line processes",
         "schema settings",
         "problem",
         "flights",

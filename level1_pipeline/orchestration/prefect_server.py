@@ -8,27 +8,15 @@ input closes, which the operating system does for every killed parent.
 from __future__ import annotations
 
 import os
-import socket
-import subprocess
 import sys
 import threading
-import time
-import urllib.error
-import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from level1_pipeline.errors import NoAnswer
+from level1_pipeline.processes import child_process, free_port, wait_until_answers
 
 STARTUP_SECONDS = 180
-
-
-def free_port() -> int:
-    """A port on 127.0.0.1 that nobody listens to."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 @contextmanager
@@ -44,24 +32,12 @@ def prefect_server(log: Path, complete: bool = False) -> Iterator[str]:
         return
     port = free_port()
     os.environ["PREFECT_API_URL"] = api = f"http://127.0.0.1:{port}/api"
-    log.parent.mkdir(parents=True, exist_ok=True)
-    with log.open("ab") as output:
-        command = [sys.executable, "-m", "level1_pipeline.orchestration.prefect_server", str(port)]
-        child = subprocess.Popen(
-            command,
-            stdin=subprocess.PIPE,
-            stdout=output,
-            stderr=output,
-            env=_environment(complete),
-            start_new_session=True,
-        )
+    command = [sys.executable, "-m", "level1_pipeline.orchestration.prefect_server", str(port)]
     try:
-        yield api
+        with child_process(command, log, _environment(complete)):
+            yield api
     finally:
         os.environ.pop("PREFECT_API_URL")
-        assert child.stdin is not None
-        child.stdin.close()
-        child.wait()
 
 
 def _environment(complete: bool) -> dict[str, str]:
@@ -78,15 +54,7 @@ def wait_until_ready(api: str, log: Path) -> None:
     Raises:
         NoAnswer: it does not within STARTUP_SECONDS.
     """
-    deadline = time.monotonic() + STARTUP_SECONDS
-    while time.monotonic() < deadline:
-        try:
-            with urllib.request.urlopen(f"{api}/health", timeout=5) as answer:  # noqa: S310 (our own address)
-                if answer.status == 200:
-                    return
-        except (urllib.error.URLError, ConnectionError, TimeoutError):
-            time.sleep(0.1)
-    raise NoAnswer(f"the Prefect server at {api} did not answer within {STARTUP_SECONDS} s; see {log}")
+    wait_until_answers(f"{api}/health", STARTUP_SECONDS, log)
 
 
 def _end_with_parent() -> None:

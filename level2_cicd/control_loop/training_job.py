@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import subprocess
 import sys
 from pathlib import Path
@@ -12,6 +11,7 @@ import pandas as pd
 
 from level1_pipeline import problem
 from level1_pipeline.orchestration.run import DATA_FAULT, NOT_PASSED, PASSED
+from level1_pipeline.processes import child_process, environment
 from level1_pipeline.settings import Settings
 from level1_pipeline.store.audit import Order
 
@@ -25,24 +25,13 @@ def run(settings: Settings, order: Order) -> int:
     command += ["--as-of", f"{pd.Timestamp(order.as_of).tz_convert(problem.TIMEZONE):%Y-%m-%d}"]
     command += ["--order", order.id, "--trigger", order.trigger]
     command += ["--reason", order.reason, "--evidence", json.dumps(order.evidence)]
-    log(settings).parent.mkdir(parents=True, exist_ok=True)
-    with log(settings).open("a") as written:
-        child = subprocess.Popen(command, env=environment(settings), stdout=written, stderr=subprocess.STDOUT)
+    with child_process(command, log(settings), environment(settings)) as child:
         try:
             return child.wait(settings.retraining.max_compute_seconds)  # of all trainings of a period together
         except subprocess.TimeoutExpired:
-            child.kill()
-            child.wait()
             return TIMED_OUT
 
 
 def log(settings: Settings) -> Path:
     """Where trainings that were started here leave their output."""
     return settings.home / "reports" / "level2" / problem.NAME / "trainings.log"
-
-
-def environment(settings: Settings) -> dict[str, str]:
-    """The environment of a child process that shall have the same settings, whatever a `.env` file says: what is
-    empty is said, too."""
-    foreign = {name: value for name, value in os.environ.items() if not name.startswith("MLOPS_")}
-    return foreign | settings.environment()

@@ -8,8 +8,6 @@ from __future__ import annotations
 
 import http.client
 import json
-import signal
-import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -22,9 +20,9 @@ import pandas as pd
 from level1_pipeline import problem, schema
 from level1_pipeline.errors import NoAnswer
 from level1_pipeline.orchestration.run import day
+from level1_pipeline.processes import child_process, environment
 from level1_pipeline.settings import Settings
 from level1_pipeline.store.database import Store
-from level2_cicd.control_loop.training_job import environment
 
 HOURS = 3  # between two moments of the clock
 ROWS = 500  # of a request
@@ -116,18 +114,12 @@ def service(settings: Settings) -> Iterator[str]:
     """`python -m serving run` for these settings; gives its address, and ends it cleanly."""
     command = [sys.executable, "-m", "serving", "run"]
     log = settings.home / "service.log"
-    with log.open("w") as errors:
-        process = subprocess.Popen(command, env=environment(settings), stdout=subprocess.PIPE, stderr=errors, text=True)
-    assert process.stdout
-    try:
+    with child_process(command, log, environment(settings), piped=True) as process:
+        assert process.stdout
         line = process.stdout.readline()
         if "http" not in line:
             raise NoAnswer(f"the service did not start; its log: {log}")
         yield next(word for word in line.split(" | ") if word.startswith("http"))
-    finally:
-        process.send_signal(signal.SIGINT)
-        process.wait(60)
-        process.stdout.close()
 
 
 def moments(

@@ -20,12 +20,12 @@ from rich.table import Table
 from level1_pipeline import problem
 from level1_pipeline.errors import TrainingStopped
 from level1_pipeline.orchestration.run import day
+from level1_pipeline.processes import environment
 from level1_pipeline.settings import Settings
 from level1_pipeline.store import audit
 from level1_pipeline.store.audit_queries import trainings
 from level1_pipeline.store.database import Store
 from level2_cicd.control_loop.operate import Operator
-from level2_cicd.control_loop.training_job import environment
 from level2_cicd.rollout.states import ROLLED_BACK
 from level2_cicd.simulation import replay
 

@@ -18,6 +18,7 @@ import pytest
 from level1_pipeline import problem
 from level1_pipeline.bundle.load import MANIFEST
 from level1_pipeline.errors import LeaseHeld
+from level1_pipeline.processes import environment
 from level1_pipeline.registry import Registry
 from level1_pipeline.settings import Settings
 from level1_pipeline.store import clock, leases
@@ -41,7 +42,6 @@ from level2_cicd.control_loop import operate, retraining_budget, triggers
 from level2_cicd.control_loop.next_action import next_action
 from level2_cicd.control_loop.operate import Operator
 from level2_cicd.control_loop.situation import Situation
-from level2_cicd.control_loop.training_job import environment
 from level2_cicd.control_loop.triggers import order_for
 from level2_cicd.rollout import advance, by_hand
 from monitoring import history

@@ -16,9 +16,9 @@ from rich.console import Console
 
 from level1_pipeline import problem
 from level1_pipeline.orchestration.run import day
+from level1_pipeline.processes import environment
 from level1_pipeline.settings import Settings
 from level2_cicd.cli import FAILED_REQUESTS, main
-from level2_cicd.control_loop.training_job import environment
 from level2_cicd.simulation import replay
 from level2_cicd.simulation import story as summer
 from level2_cicd.simulation.replay import Fault, Traffic
