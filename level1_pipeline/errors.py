@@ -17,6 +17,7 @@
     │   └── StepFileChanged       a file of the run is not what its step wrote
     ├── NotCompilable           a pipeline that the tree compiler does not understand
     ├── LeaseHeld, LeaseLost    another process acts now
+    ├── DatabaseBusy            another process keeps what must be deleted; try again
     ├── NoRollout               no rollout is going on
     └── NoAnswer                the service refused, or could not be reached
 
@@ -96,6 +97,10 @@ class LeaseHeld(MLOpsError):
 
 class LeaseLost(MLOpsError):
     """The lease expired and went to somebody else, so this holder may not write any more."""
+
+
+class DatabaseBusy(MLOpsError, TimeoutError):
+    """Another process keeps an old state of the database open."""
 
 
 class NoRollout(MLOpsError):

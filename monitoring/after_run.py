@@ -1,4 +1,4 @@
-"""What comes after the finding, for the command and for the control loop alike: tickets first, since people wait for them."""
+"""What follows a monitoring run, for the command and for the control loop alike: tickets first, since people wait for them."""
 
 from __future__ import annotations
 
@@ -14,27 +14,27 @@ from monitoring.reporting import html_report, prometheus
 from monitoring.results import MonitoringRun
 
 
-def tell(settings: Settings, store: Store, found: MonitoringRun) -> list[Event]:
-    """Bring the tickets up to date and send what changed, before anything else can fail; nothing for a mere look."""
-    events = tickets.follow(store, found) if history.counts(found.window) else []
+def tell(settings: Settings, store: Store, run: MonitoringRun) -> list[Event]:
+    """Bring the tickets up to date and send what changed, before anything else can fail; nothing for a window of another length."""
+    events = tickets.follow(store, run) if history.counts(run.window) else []
     webhook.send(settings.webhook, events)
     return events
 
 
 def publish(
-    settings: Settings, store: Store, found: MonitoringRun, columns: dict[str, tuple[float, str]] | None = None
+    settings: Settings, store: Store, run: MonitoringRun, columns: dict[str, tuple[float, str]] | None = None
 ) -> Path:
     """Write the figures and the report, then delete what is too old; returns the page.
 
     Args:
         settings: where to.
         store: the operations store.
-        found: the pass; of a mere look only the page is written.
+        run: the run; of a window of another length only the page is written.
         columns: Evidently's distance of each column, with the name of its measure.
     """
     open_now = tickets.open_tickets(store)
-    if history.counts(found.window):
-        prometheus.write(settings, found, len(open_now))
-    page = html_report.write(settings, store, found, open_now, columns)
-    retention.retain(settings, store, found.at)
+    if history.counts(run.window):
+        prometheus.write(settings, run, len(open_now))
+    page = html_report.write(settings, store, run, open_now, columns)
+    retention.retain(settings, store, run.at)
     return page

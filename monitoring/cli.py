@@ -1,36 +1,38 @@
-"""What the commands do: one function each, ending with one line that says what came out and where."""
+"""The command line of the monitoring: run, outcomes, tickets, quarantine, forget, retain, ui.
+
+Exit codes: 0 fine, 1 refused, 2 not understood, 3 something is to be done, 4 data fault or bad rows, 5 inconclusive.
+"""
 
 from __future__ import annotations
 
-import argparse
 import logging
 import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated
 
+import typer
+from pydantic_core import to_json
 from rich.console import Console
 from rich.markdown import Markdown
 from rich.table import Table
-from sqlalchemy.exc import OperationalError
 
 from level1_pipeline import problem
-from level1_pipeline.errors import BundleRefused, LeaseHeld, OutcomeFileRefused
+from level1_pipeline.command_line import new_app, open_settings
+from level1_pipeline.command_line import run as run_command
 from level1_pipeline.settings import Settings
 from level1_pipeline.store import clock
-from level1_pipeline.store import quarantine as apart
+from level1_pipeline.store import quarantine as quarantined_spans
 from level1_pipeline.store.database import Store
 from monitoring import after_run, history
 from monitoring.alerting import tickets as incidents
-from monitoring.data import outcome_files as files
-from monitoring.data import retention
-from monitoring.reporting import evidently_snapshot, text
+from monitoring.data import outcome_files, retention
+from monitoring.reporting import dashboards, evidently_snapshot, text
 from monitoring.results import Cause, MonitoringRun
 from monitoring.run import run_monitoring
+from monitoring.thresholds import WINDOW_DAYS
 
-logger = logging.getLogger(__name__)
-console = Console(highlight=False, soft_wrap=True)
-
-# Errors that say what to do by themselves: no traceback for them.
-EXPECTED = (OutcomeFileRefused, BundleRefused, LeaseHeld, LookupError, TimeoutError, OSError, OperationalError)
-FINE, FAILED, ACT, DATA_FAULT, INCONCLUSIVE = 0, 1, 3, 4, 5  # exit codes; 2 is the command line's own
+FINE, ACT, DATA_FAULT, INCONCLUSIVE = 0, 3, 4, 5  # exit codes
 CODES: dict[Cause, int] = {
     "nothing": FINE,
     "covariate shift": FINE,
@@ -41,120 +43,199 @@ CODES: dict[Cause, int] = {
     "inconclusive": INCONCLUSIVE,
 }
 
+app = new_app(
+    "What is going on with the served model, how sure are we, and what should be done?\n\n"
+    "Begin with: python -m monitoring run"
+)
+console = Console(highlight=False, soft_wrap=True)
+logger = logging.getLogger(__name__)
 
-def run(settings: Settings, asked: argparse.Namespace) -> int:
-    """One pass: look, follow up with tickets, write report and figures, delete what is too old."""
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON, for a script.")]
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command; returns the exit code."""
+    return run_command(app, "python -m monitoring", arguments)
+
+
+def _print(subject: str, message: str) -> None:
+    """The last line of a command: what came out."""
+    console.print(f"{subject} | {problem.NAME} | {message}", markup=False)
+
+
+@app.command()
+def run(
+    days: Annotated[
+        int, typer.Option(min=1, help="Length of the window in whole days; another than 7 leaves only its report.")
+    ] = WINDOW_DAYS,
+    no_snapshot: Annotated[
+        bool, typer.Option("--no-snapshot", help="Leave out Evidently's view of the columns (seconds).")
+    ] = False,
+    as_json: AsJson = False,
+) -> int:
+    """One monitoring run over the last window: diagnosis, tickets, report, figures for Prometheus, retention.
+
+    Example: python -m monitoring run --no-snapshot
+    """
+    settings = open_settings()
     store = Store(settings.operations)
-    with console.status("looking at the window"):
-        found = run_monitoring(settings, days=asked.days)
-    events = after_run.tell(settings, store, found)
-    columns = {} if asked.no_snapshot or not history.counts(found.window) else _snapshot(settings, store, found)
-    page = after_run.publish(settings, store, found, columns)
-    store.close()
-    show(found, events)
-    start, end = text.day(found.window.start), text.day(found.window.end)
-    line = f"monitor | {problem.NAME} | window {start} to {end} | verdict {text.verdict(found)} | report {os.path.relpath(page)}"
-    console.print(line, markup=False)
-    return CODES[found.diagnosis.cause]
+    try:
+        with console.status("looking at the window"):
+            result = run_monitoring(settings, days=days)
+        events = after_run.tell(settings, store, result)
+        with_snapshot = not no_snapshot and history.counts(result.window)
+        columns = _snapshot(settings, store, result) if with_snapshot else {}
+        page = after_run.publish(settings, store, result, columns)
+    finally:
+        store.close()
+    if as_json:
+        print(to_json(result.as_dict() | {"report": str(page)}, indent=2).decode())
+    else:
+        _show(result, events)
+        window = f"window {text.day(result.window.start)} to {text.day(result.window.end)}"
+        _print("monitor", f"{window} | verdict {text.verdict(result)} | report {os.path.relpath(page)}")
+    return CODES[result.diagnosis.cause]
 
 
-def _snapshot(settings: Settings, store: Store, found: MonitoringRun) -> dict[str, tuple[float, str]]:
-    """Evidently's view. It decides nothing, so its failure must not hide what the pass found."""
+def _snapshot(settings: Settings, store: Store, result: MonitoringRun) -> dict[str, tuple[float, str]]:
+    """Evidently's view. It decides nothing, so its failure must not hide the diagnosis."""
     try:
         with console.status("drawing the columns with Evidently"):
-            written = evidently_snapshot.write(settings, store, found)
+            written = evidently_snapshot.write(settings, store, result)
     except Exception:
-        logger.exception("the snapshot failed; the pass itself is complete")
+        logger.exception("the snapshot failed; the monitoring run itself is complete")
         return {}
     return written.columns if written else {}
 
 
-def show(found: MonitoringRun, events: list[incidents.Event]) -> None:
-    """A pass as a table for the terminal."""
-    who = [f"version {one.version}, {one.arm}" for one in found.performances]
-    table = Table("", *who, title=found.diagnosis.message)
-    for name, cells in text.table(found.performances).items():
+def _show(result: MonitoringRun, events: list[incidents.Event]) -> None:
+    """A run as a table for the terminal."""
+    diagnosis = result.diagnosis
+    heads = [f"version {performance.version}, {performance.arm}" for performance in result.performances]
+    table = Table("", *heads, title=diagnosis.message)
+    for name, cells in text.table(result.performances).items():
         table.add_row(name, *cells)
-    if found.performances:
+    if result.performances:
         console.print(table)
-    else:
-        console.print(f"  {found.diagnosis.message}", markup=False)
-    notes = [
-        f"drift: {found.drift.verdict}, {found.drift.message}",
-        f"skew: {found.skew.verdict}, {found.skew.message}",
-    ]
-    notes += [f"before outcomes come: {message}"] if (message := text.estimated(found)) else []
-    notes += [f"evidence: {message}" for message in found.diagnosis.evidence]
-    notes += [f"missing: {message}" for message in found.diagnosis.missing]
-    notes += [f"ticket {event.number} {event.event}: {event.incident}" for event in events]
-    for message in notes:
-        console.print(f"  {message}", markup=False)
+    lines = [] if result.performances else [diagnosis.message]
+    lines += [f"drift: {result.drift.verdict}, {result.drift.message}"]
+    lines += [f"skew: {result.skew.verdict}, {result.skew.message}"]
+    lines += [f"before outcomes come: {estimate}"] if (estimate := text.estimated(result)) else []
+    lines += [f"evidence: {evidence}" for evidence in diagnosis.evidence]
+    lines += [f"missing: {need}" for need in diagnosis.missing]
+    lines += [f"ticket {event.number} {event.event}: {event.incident}" for event in events]
+    for line in lines:
+        console.print(f"  {line}", markup=False)
 
 
-def outcomes(settings: Settings, asked: argparse.Namespace) -> int:
-    """Take in a file of outcomes; 4 if some rows were bad."""
-    found = files.ingest(Store(settings.operations), asked.file, clock.now(settings))
-    for reason, count in found.bad.most_common():
+@app.command()
+def outcomes(
+    file: Annotated[Path, typer.Argument(help="A .csv or .parquet file with id, value and, if wanted, known_at.")],
+) -> int:
+    """Take in what really happened, from a file. Ends with 4 if some rows were bad.
+
+    Example: python -m monitoring outcomes arrivals.csv
+    """
+    settings = open_settings()
+    report = outcome_files.ingest(Store(settings.operations), file, clock.now(settings))
+    for reason, count in report.bad.most_common():
         console.print(f"  not kept, {count:,} rows: {reason}", markup=False)
-    for example in found.examples:
+    for example in report.examples:
         console.print(f"    {example}", markup=False)
-    kinds = f"{found.new:,} new, {found.unchanged:,} unchanged, {found.corrected:,} corrected, {found.unknown:,} of no logged prediction"
-    bad = found.bad.total()
-    console.print(f"outcomes | {problem.NAME} | {found.rows:,} rows | {kinds} | {bad:,} bad", markup=False)
+    kept = f"{report.new:,} new, {report.unchanged:,} unchanged, {report.corrected:,} corrected"
+    bad = report.bad.total()
+    _print("outcomes", f"{report.rows:,} rows | {kept}, {report.unknown:,} of no logged prediction | {bad:,} bad")
     return DATA_FAULT if bad else FINE
 
 
-def tickets(settings: Settings, asked: argparse.Namespace) -> int:
-    """List the open tickets, or show one."""
-    store = Store(settings.operations)
-    if asked.number is not None:
-        console.print(Markdown(incidents.ticket(store, asked.number)["body"]))
+@app.command()
+def tickets(
+    number: Annotated[int | None, typer.Argument(help="Of the ticket to read in full.")] = None,
+    as_json: AsJson = False,
+) -> int:
+    """List the open tickets, or show one of them.
+
+    Example: python -m monitoring tickets 1
+    """
+    store = Store(open_settings().operations)
+    rows = incidents.open_tickets(store) if number is None else [incidents.ticket(store, number)]
+    if as_json:
+        print(to_json(rows, indent=2).decode())
         return FINE
-    table, rows = Table("number", "incident", "opened", "last seen", "passes"), incidents.open_tickets(store)
+    if number is not None:
+        console.print(Markdown(rows[0]["body"]))
+        return FINE
+    table = Table("number", "incident", "opened", "last seen", "runs")
     for row in rows:
         opened, updated = f"{row['opened_at']:%Y-%m-%d}", f"{row['updated_at']:%Y-%m-%d}"
         table.add_row(str(row["number"]), row["title"], opened, updated, str(row["seen"]))
     console.print(table)
-    console.print(f"tickets | {problem.NAME} | {len(rows)} open")
+    _print("tickets", f"{len(rows)} open")
     return FINE
 
 
-def quarantine(settings: Settings, asked: argparse.Namespace) -> int:
-    """List the spans that were set apart, or lift one."""
+@app.command()
+def quarantine(
+    lift: Annotated[
+        int | None, typer.Option(min=1, metavar="NUMBER", help="Of the span whose rows shall count again.")
+    ] = None,
+    reason: Annotated[str, typer.Option(help="Why it was no fault; it is kept in the audit log.")] = "",
+) -> int:
+    """List the rows that data faults set apart, or let those of one span count again.
+
+    Example: python -m monitoring quarantine --lift 1 --reason "a new sensor"
+    """
+    if (lift is None) != (not reason):
+        raise typer.BadParameter("--lift NUMBER and --reason go together: who lifts a span says why")
+    settings = open_settings()
     store = Store(settings.operations)
-    if asked.lift is not None:
-        span = apart.lift(store, asked.lift, settings.who, asked.reason, clock.now(settings))
+    if lift is not None:
+        span = quarantined_spans.lift(store, lift, settings.who, reason, clock.now(settings))
         rows = f"{span.slice or 'all rows'} from {text.local(span.start)} to {text.local(span.end)}"
-        console.print(f"quarantine | {problem.NAME} | lifted | {rows}: {span.reason}", markup=False)
+        _print("quarantine", f"lifted | {rows}: {span.reason}")
         return FINE
-    found = apart.listed(store)
-    for number, one in enumerate(found, 1):
-        rows = f"{one['slice'] or 'all rows'} from {text.local(one['start'])} to {text.local(one['end'])}"
-        lifted = f", lifted on {text.day(one['lifted_at'])}" if one["lifted_at"] else ""
-        console.print(f"  {number}  {rows}{lifted}: {one['reason']}", markup=False)
-    in_force = sum(one["lifted_at"] is None for one in found)
-    console.print(f"quarantine | {problem.NAME} | {in_force} in force, {len(found) - in_force} lifted", markup=False)
+    spans = quarantined_spans.listed(store)
+    for number, row in enumerate(spans, 1):
+        rows = f"{row['slice'] or 'all rows'} from {text.local(row['start'])} to {text.local(row['end'])}"
+        lifted = f", lifted on {text.day(row['lifted_at'])}" if row["lifted_at"] else ""
+        console.print(f"  {number}  {rows}{lifted}: {row['reason']}", markup=False)
+    in_force = sum(row["lifted_at"] is None for row in spans)
+    _print("quarantine", f"{in_force} in force, {len(spans) - in_force} lifted")
     return FINE
 
 
-def forget(settings: Settings, asked: argparse.Namespace) -> int:
-    """Delete one entity."""
-    found = retention.forget(settings, Store(settings.operations), asked.entity)
-    kinds = f"{found.predictions:,} predictions, {found.outcomes:,} outcomes, {found.struck} texts, {len(found.files)} files"
-    console.print(f"forget | {problem.NAME} | {kinds} | in the audit log as {found.digest[:12]}", markup=False)
+@app.command()
+def forget(entity: Annotated[str, typer.Option(help=f"Its {problem.ENTITY}, as in the requests.")]) -> int:
+    """Delete every row of one entity, everywhere.
+
+    Example: python -m monitoring forget --entity UA-1545
+    """
+    settings = open_settings()
+    deleted = retention.forget(settings, Store(settings.operations), entity)
+    rows = f"{deleted.predictions:,} predictions, {deleted.outcomes:,} outcomes"
+    _print(
+        "forget",
+        f"{rows}, {deleted.struck} texts, {len(deleted.files)} files | in the audit log as {deleted.digest[:12]}",
+    )
     return FINE
 
 
-def retain(settings: Settings, asked: argparse.Namespace) -> int:
-    """Delete what is too old."""
+@app.command()
+def retain() -> int:
+    """Delete what is older than MLOPS_RETENTION_DAYS. Each monitoring run does it, too.
+
+    Example: python -m monitoring retain
+    """
+    settings = open_settings()
     rows, lost = retention.retain(settings, Store(settings.operations), clock.now(settings))
-    age = f"older than {settings.retention_days:g} days"
-    console.print(f"retain | {problem.NAME} | {rows:,} predictions and {lost:,} outcomes {age} deleted", markup=False)
+    _print("retain", f"{rows:,} predictions and {lost:,} outcomes older than {settings.retention_days:g} days deleted")
     return FINE
 
 
-def ui(settings: Settings, asked: argparse.Namespace) -> int:
-    """The dashboards, until Ctrl-C."""
-    from monitoring.reporting import dashboards
+@app.command()
+def ui() -> int:
+    """Open the dashboards of Evidently, MLflow and Prefect on 127.0.0.1, until Ctrl-C.
 
-    return dashboards.run(settings, lambda message: console.print(message, markup=False))
+    Example: python -m monitoring ui
+    """
+    return dashboards.run(open_settings(), lambda message: console.print(message, markup=False))

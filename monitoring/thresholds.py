@@ -1,9 +1,9 @@
 """Every number that limits a detector, in one place: what it limits, in which unit, and how it was chosen.
 
-Where a comment names no days, the value was chosen while the flights of April to June 2013 were looked at, with the
-model trained as of 1 April 2013; docs/monitoring.md shows what followed on the rest of the year. None of the values
-is a law of nature. For another problem: run `make bench-drift`, look at the false alarms first and at the planted
-shifts second, and change the values of the group that is wrong. A false retraining is dear: raise LASTING_MIN_BIAS.
+They were set on the flights of 2013; a comment names the days where they are known, and docs/monitoring.md shows what
+follows from them over the whole year. For another problem: run `make bench-drift`, look at the false alarms first and
+at the planted shifts second, and change the values of the group that is wrong. A false retraining is dear: against it,
+raise LASTING_MIN_BIAS or LASTING_CONFIDENCE.
 """
 
 from __future__ import annotations

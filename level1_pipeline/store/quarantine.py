@@ -11,6 +11,7 @@ import pandas as pd
 import sqlalchemy as sa
 
 from level1_pipeline import problem
+from level1_pipeline.errors import NotFound
 from level1_pipeline.store.audit import Change, QuarantineLifted
 from level1_pipeline.store.database import Store
 from level1_pipeline.store.tables import quarantine
@@ -53,12 +54,12 @@ def lift(store: Store, number: int, who: str, reason: str, now: datetime) -> Qua
     """Let the rows of a span count again, with a line in the audit log. The row stays, so that no pass brings it back.
 
     Raises:
-        LookupError: there is no such span, or it was lifted before.
+        NotFound: there is no such span, or it was lifted before.
     """
     known = dict(enumerate(listed(store), 1)).get(number)
     if known is None or known["lifted_at"] is not None:
         message = "was lifted before" if known else "does not exist"
-        raise LookupError(f"the span {number} of {problem.NAME} {message}; list them: python -m monitoring quarantine")
+        raise NotFound(f"the span {number} of {problem.NAME} {message}; list them: python -m monitoring quarantine")
     (span,) = _spans([known])
     about = {"start": span.start.isoformat(), "end": span.end.isoformat(), "slice": span.slice, "why": span.reason}
     # First of all: a run that is killed here is made good by the next, and nothing is lifted without a line.

@@ -1,7 +1,7 @@
-"""One ticket per incident, opened, updated and closed by the passes. It lives in the store; a webhook may tell others.
+"""One ticket per incident, opened, updated and closed after monitoring runs. It lives in the store; a webhook may tell others.
 
-A pass that is killed and run again, or two that race, make one ticket: passes follow up one after the other,
-the database allows one open ticket for each incident, and a window is counted once.
+A run that is killed and repeated, or two that race, make one ticket: runs follow up one after the other, the database
+allows one open ticket for each incident, and a window is counted once.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from typing import Any, Literal
 import sqlalchemy as sa
 
 from level1_pipeline import problem
+from level1_pipeline.errors import NotFound
 from level1_pipeline.store.database import Store
 from level1_pipeline.store.tables import INSERT, monitoring_runs, tickets
 from monitoring.reporting.text import body, title
@@ -21,7 +22,7 @@ from monitoring.results import MonitoringRun
 T = tickets.c
 QUIET = ("nothing", "covariate shift")
 UNSURE = "inconclusive"
-GOVERNOR = "a person is needed: "
+PERSON_NEEDED = "a person is needed: "
 MINE = (T.problem == problem.NAME) & T.closed_at.is_(None)
 
 
@@ -37,57 +38,61 @@ class Event:
     seen: int
 
 
-def incident(found: MonitoringRun) -> str | None:
-    """What a pass reports: the cause and what it is about, the same for every pass that sees it. None if all is well."""
-    said = found.diagnosis
-    if said.cause in QUIET:
+def incident(run: MonitoringRun) -> str | None:
+    """What a run reports: the cause and what it is about, the same for every run that sees it. None if all is well."""
+    diagnosis = run.diagnosis
+    if diagnosis.cause in QUIET:
         return None
     about = {
-        "data fault": ", ".join(sorted({span.slice or "all rows" for span in said.quarantine})),
-        "concept drift": f"champion {found.champion}",
-        "bad release": f"version {found.champion}",
-        "recurring concept": f"version {said.version}",
+        "data fault": ", ".join(sorted({span.slice or "all rows" for span in diagnosis.quarantine})),
+        "concept drift": f"champion {run.champion}",
+        "bad release": f"version {run.champion}",
+        "recurring concept": f"version {diagnosis.version}",
     }
-    return f"{said.cause}: {about[said.cause]}".removesuffix(": ") if said.cause in about else said.cause
+    return (
+        f"{diagnosis.cause}: {about[diagnosis.cause]}".removesuffix(": ")
+        if diagnosis.cause in about
+        else diagnosis.cause
+    )
 
 
-def follow(store: Store, found: MonitoringRun) -> list[Event]:
-    """Open, update or close tickets after a pass.
+def follow(store: Store, run: MonitoringRun) -> list[Event]:
+    """Open, update or close tickets after a run.
 
-    An inconclusive pass closes nothing, since it does not know; one alone is ordinary, the second in a row
+    An inconclusive run closes nothing, since it does not know; one alone is ordinary, the second in a row
     is an incident of its own: the monitoring is blind. An older window than the last one seen changes nothing,
-    and neither does a pass that was followed up already.
+    and neither does a run that was followed up already.
     """
-    now = incident(found)
-    if now == UNSURE and not _unsure_before(store, found):
+    now = incident(run)
+    if now == UNSURE and not _unsure_before(store, run):
         return []
     with store.engine.begin() as connection:
         if connection.dialect.name == "postgresql":  # SQLite has one writer anyway
             connection.execute(sa.text("LOCK TABLE tickets IN SHARE ROW EXCLUSIVE MODE"))
         newest = connection.scalar(sa.select(sa.func.max(T.window_end)).where(T.problem == problem.NAME))
-        if newest and newest > found.window.end:
+        if newest and newest > run.window.end:
             return []
-        closed = _close(connection, found, now)
-        return closed + (_open_or_update(connection, found, now) if now else [])
+        closed = _close(connection, run, now)
+        return closed + (_open_or_update(connection, run, now) if now else [])
 
 
 def ask_a_person(store: Store, about: str, message: str, at: datetime) -> None:
-    """Open a ticket that no pass closes: the control loop has given up. Asked again, it changes nothing."""
+    """Open a ticket that no monitoring run closes: the control loop has given up. A second call changes nothing."""
     with store.engine.begin() as connection:
         last = connection.scalar(sa.select(sa.func.max(T.number)).where(T.problem == problem.NAME)) or 0
-        known = {"problem": problem.NAME, "number": last + 1, "incident": GOVERNOR + about, "seen": 1}
+        identity = {"problem": problem.NAME, "number": last + 1, "incident": PERSON_NEEDED + about, "seen": 1}
         times = {"opened_at": at, "updated_at": at, "window_end": at}
-        said = {"title": f"A person is needed: {about}", "body": f"# A person is needed: {about}\n\n{message}\n"}
-        insert = INSERT[connection.dialect.name](tickets).values(known | times | said)
+        diagnosis = {"title": f"A person is needed: {about}", "body": f"# A person is needed: {about}\n\n{message}\n"}
+        insert = INSERT[connection.dialect.name](tickets).values(identity | times | diagnosis)
         connection.execute(insert.on_conflict_do_nothing())
 
 
 def person_answered(store: Store, message: str, at: datetime) -> None:
     """Close what `ask_a_person` opened."""
     with store.engine.begin() as connection:
-        mine = MINE & T.incident.startswith(GOVERNOR)
+        open_ones = MINE & T.incident.startswith(PERSON_NEEDED)
         body = T.body + f"\n## Closed\n\n{message}\n"
-        connection.execute(tickets.update().where(mine).values(closed_at=at, updated_at=at, body=body))
+        connection.execute(tickets.update().where(open_ones).values(closed_at=at, updated_at=at, body=body))
 
 
 def open_tickets(store: Store) -> list[dict[str, Any]]:
@@ -97,47 +102,47 @@ def open_tickets(store: Store) -> list[dict[str, Any]]:
 
 
 def ticket(store: Store, number: int) -> dict[str, Any]:
-    """One ticket, open or closed. Raises LookupError for a number that there is not."""
+    """One ticket, open or closed. Raises NotFound for a number that there is not."""
     with store.engine.connect().execution_options(reads_only=True) as connection:
         row = connection.execute(sa.select(tickets).where(T.problem == problem.NAME, T.number == number)).first()
     if row is None:
-        raise LookupError(f"there is no ticket {number} of {problem.NAME}; list them: python -m monitoring tickets")
+        raise NotFound(f"there is no ticket {number} of {problem.NAME}; list them: python -m monitoring tickets")
     return dict(row._mapping)
 
 
-def _unsure_before(store: Store, found: MonitoringRun) -> bool:
-    earlier = (monitoring_runs.c.problem == problem.NAME) & (monitoring_runs.c.window_end < found.window.end)
+def _unsure_before(store: Store, run: MonitoringRun) -> bool:
+    earlier = (monitoring_runs.c.problem == problem.NAME) & (monitoring_runs.c.window_end < run.window.end)
     last = sa.select(monitoring_runs.c.cause).where(earlier).order_by(monitoring_runs.c.window_end.desc()).limit(1)
     with store.engine.connect().execution_options(reads_only=True) as connection:
         return connection.scalar(last) == UNSURE
 
 
-def _close(connection: sa.Connection, found: MonitoringRun, now: str | None) -> list[Event]:
+def _close(connection: sa.Connection, run: MonitoringRun, now: str | None) -> list[Event]:
     if now == UNSURE:
         return []
-    mine = MINE & ~T.incident.startswith(GOVERNOR)  # a person closes these
-    gone = mine & (T.incident != now) if now else mine
+    open_ones = MINE & ~T.incident.startswith(PERSON_NEEDED)  # a person closes these
+    gone = open_ones & (T.incident != now) if now else open_ones
     events = []
     for row in connection.execute(sa.select(tickets).where(gone).order_by(T.number)).all():
-        message = f"{row.body}\n## Closed\n\nThe pass of {_day(found.at)} says: {found.diagnosis.message}\n"
-        values = {"closed_at": found.at, "updated_at": found.at, "window_end": found.window.end, "body": message}
+        message = f"{row.body}\n## Closed\n\nThe monitoring run of {_day(run.at)} says: {run.diagnosis.message}\n"
+        values = {"closed_at": run.at, "updated_at": run.at, "window_end": run.window.end, "body": message}
         connection.execute(tickets.update().where(T.problem == problem.NAME, T.number == row.number).values(values))
         events.append(Event("closed", row.number, row.incident, row.title, message, row.seen))
     return events
 
 
-def _open_or_update(connection: sa.Connection, found: MonitoringRun, now: str) -> list[Event]:
-    text = {"title": title(found, now), "body": body(found, now)}
+def _open_or_update(connection: sa.Connection, run: MonitoringRun, now: str) -> list[Event]:
+    text = {"title": title(run, now), "body": body(run, now)}
     old = connection.execute(sa.select(tickets).where(MINE, T.incident == now)).first()
-    if old and (old.updated_at, old.window_end) == (found.at, found.window.end):
+    if old and (old.updated_at, old.window_end) == (run.at, run.window.end):
         return []
     if old:
-        seen = old.seen + (old.window_end < found.window.end)
-        values = {**text, "seen": seen, "updated_at": found.at, "window_end": found.window.end}
+        seen = old.seen + (old.window_end < run.window.end)
+        values = {**text, "seen": seen, "updated_at": run.at, "window_end": run.window.end}
         connection.execute(tickets.update().where(T.problem == problem.NAME, T.number == old.number).values(values))
         return [Event("updated", old.number, now, text["title"], text["body"], seen)]
     last = connection.scalar(sa.select(sa.func.max(T.number)).where(T.problem == problem.NAME)) or 0
-    first = {"opened_at": found.at, "updated_at": found.at, "window_end": found.window.end, "seen": 1}
+    first = {"opened_at": run.at, "updated_at": run.at, "window_end": run.window.end, "seen": 1}
     values = {**text, **first, "problem": problem.NAME, "number": last + 1, "incident": now}
     connection.execute(tickets.insert().values(values))
     return [Event("opened", last + 1, now, text["title"], text["body"], 1)]

@@ -1,4 +1,4 @@
-"""Telling others about tickets. A webhook that is slow, wrong or gone never stops a pass."""
+"""Telling others about tickets. A webhook that is slow, wrong or gone never stops a monitoring run."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def send(url: str, events: list[Event], timeout: float = 5.0, pause: float = 1.0
 
     Args:
         url: of the setting `webhook`; empty tells nobody.
-        events: what the pass did with tickets.
+        events: what the run did with tickets.
         timeout: seconds for one try.
         pause: seconds before the second try, twice that before the third.
 

@@ -18,8 +18,8 @@ from level1_pipeline.errors import OutcomeFileRefused
 from level1_pipeline.store.database import Store
 from level1_pipeline.store.outcomes import Reported, keep, possible
 
-CHUNK = 20_000  # rows in memory, and in one transaction
-EXAMPLES = 10  # bad rows that are shown
+CHUNK_ROWS = 20_000  # rows in memory, and in one transaction
+EXAMPLES_SHOWN = 10  # bad rows that are shown
 NEEDED = {"id", "value"}
 IDENTIFIER = re.compile("[!-~]{1,128}")  # as the service takes them
 
@@ -48,15 +48,17 @@ def ingest(store: Store, path: Path, now: datetime) -> Report:
         now: the time on the clock of decisions; a missing `known_at` means now.
 
     Raises:
-        FileRefused: no such format, columns missing, or a damaged file.
+        OutcomeFileRefused: no such file or format, columns missing, or a damaged file.
     """
     report, rows = Report(), enumerate(_rows(path), 1)
     try:
-        while chunk := list(islice(rows, CHUNK)):
+        while chunk := list(islice(rows, CHUNK_ROWS)):
             _keep(store, chunk, now, report)
     except (csv.Error, OSError, ValueError) as error:
-        if isinstance(error, OutcomeFileRefused | FileNotFoundError):
+        if isinstance(error, OutcomeFileRefused):
             raise
+        if isinstance(error, FileNotFoundError):
+            raise OutcomeFileRefused(f"there is no file {path}") from error
         message = (
             f"{path} is damaged after row {report.rows} ({error}); mend it and send it again, nothing counts twice"
         )
@@ -72,7 +74,7 @@ def _keep(store: Store, chunk: list[tuple[int, dict[str, Any]]], now: datetime, 
             good.append(checked)
             continue
         report.bad[checked] += 1
-        if len(report.examples) < EXAMPLES:
+        if len(report.examples) < EXAMPLES_SHOWN:
             report.examples.append(f"row {number}: {checked}")
     result = keep(store, good, now)
     report.rows += len(chunk)
@@ -132,7 +134,7 @@ def _parquet(path: Path) -> Iterator[dict[Any, Any]]:
         file = pq.ParquetFile(opened)
         _demand(path, file.schema_arrow.names)
         wanted = [name for name in file.schema_arrow.names if name in {*NEEDED, "known_at"}]
-        for batch in file.iter_batches(CHUNK, columns=wanted):
+        for batch in file.iter_batches(CHUNK_ROWS, columns=wanted):
             yield from batch.to_pylist()
 
 

@@ -1,6 +1,6 @@
 """Deleting what must not be kept: the rows of one entity, and what is older than the retention.
 
-Reports, snapshots, tickets and passes carry sums and shares only. They are searched all the same: a place
+Reports, snapshots, tickets and monitoring runs carry sums and shares only. They are searched all the same: a place
 that names what is forgotten is struck out or removed, so that nobody has to trust this sentence.
 """
 
@@ -18,6 +18,7 @@ from typing import Any
 import sqlalchemy as sa
 
 from level1_pipeline import problem
+from level1_pipeline.errors import DatabaseBusy, NotFound
 from level1_pipeline.settings import Settings
 from level1_pipeline.store import clock, leases
 from level1_pipeline.store.audit import Change, EntityForgotten, OldRowsDeleted
@@ -25,10 +26,10 @@ from level1_pipeline.store.audit_queries import was_forgotten
 from level1_pipeline.store.database import Store
 from level1_pipeline.store.tables import monitoring_runs, outcomes, predictions, quarantine, tickets
 
-CHUNK = 10_000  # rows deleted in one statement, so that the service gets its turn
-SOME = 500  # ids in one statement: databases limit its parameters
+ROWS_IN_STATEMENT = 10_000  # rows deleted in one statement, so that the service gets its turn
+IDS_IN_STATEMENT = 500  # ids in one statement: databases limit its parameters
 STRUCK = "(forgotten)"
-SHORTEST = 4  # characters of a name that is searched in texts; "7" names nobody there
+SEARCHED_MIN_CHARACTERS = 4  # characters of a name that is searched in texts; "7" names nobody there
 TEXTS = {  # where words about predictions could stand
     monitoring_runs: ("figures",),
     tickets: ("title", "body"),
@@ -62,19 +63,19 @@ def forget(settings: Settings, store: Store, entity: str) -> Forgotten:
 
     Raises:
         LeaseHeld: a training is going on, whose files must not be removed.
-        LookupError: the log knows no such entity, and it was not forgotten before.
-        TimeoutError: see `scrub`.
+        NotFound: the log knows no such entity, and it was not forgotten before.
+        DatabaseBusy: see `scrub`.
     """
     mark, now = digest(entity), clock.now(settings)
     with leases.hold(store, f"train {problem.NAME}", settings.lease_seconds):
         ids = _ids(store, entity)
-        known = was_forgotten(store.audit_log(problem.NAME), mark)
-        if not ids and not known:
-            raise LookupError(f"no prediction was logged for the entity '{entity}'; is it spelt as in the requests?")
+        forgotten_before = was_forgotten(store.audit_log(problem.NAME), mark)
+        if not ids and not forgotten_before:
+            raise NotFound(f"no prediction was logged for the entity '{entity}'; is it spelt as in the requests?")
         # First of all, so that a killed run is known when it is run again.
         message = "all predictions and outcomes of one entity deleted"
         store.record(problem.NAME, Change(settings.who, EntityForgotten(mark), message, now))
-        names = [name for name in (entity, *ids) if len(name) >= SHORTEST]
+        names = [name for name in (entity, *ids) if len(name) >= SEARCHED_MIN_CHARACTERS]
         files = _remove_files(settings.home, names)
         with store.engine.begin() as connection:
             rows, lost = _delete(connection, entity, ids)
@@ -87,11 +88,13 @@ def retain(settings: Settings, store: Store, now: datetime) -> tuple[int, int]:
     """Delete predictions older than the retention, and outcomes that old without one. Returns how many of each."""
     before = now - timedelta(days=settings.retention_days)
     p, o = predictions.c, outcomes.c
-    old = sa.select(p.id, p.arm).where(p.problem == problem.NAME, p.at < before).limit(CHUNK)
+    old = sa.select(p.id, p.arm).where(p.problem == problem.NAME, p.at < before).limit(ROWS_IN_STATEMENT)
     rows = _delete_all(store, predictions.delete().where(p.problem == problem.NAME, sa.tuple_(p.id, p.arm).in_(old)))
     same = (p.problem == o.problem) & (p.id == o.id)
     alone = sa.select(o.id).where(o.problem == problem.NAME, o.known_at < before, ~sa.exists().where(same))
-    lost = _delete_all(store, outcomes.delete().where(o.problem == problem.NAME, o.id.in_(alone.limit(CHUNK))))
+    lost = _delete_all(
+        store, outcomes.delete().where(o.problem == problem.NAME, o.id.in_(alone.limit(ROWS_IN_STATEMENT)))
+    )
     if rows or lost:
         message = f"{rows} predictions and {lost} outcomes older than {settings.retention_days:g} days deleted"
         store.record(problem.NAME, Change(settings.who, OldRowsDeleted(), message, now, {"before": before.isoformat()}))
@@ -102,7 +105,7 @@ def scrub(store: Store) -> None:
     """Leave no trace of deleted rows in the database's files: free pages, unused bytes, write-ahead log.
 
     Raises:
-        TimeoutError: another process reads an old state of the database; try again.
+        DatabaseBusy: another process reads an old state of the database; try again.
     """
     engine = store.engine
     if engine.dialect.name != "sqlite":
@@ -118,20 +121,20 @@ def scrub(store: Store) -> None:
     finally:
         raw.close()
     if busy:
-        raise TimeoutError("deleted, but a reader keeps the old pages in the write-ahead log; run the command again")
+        raise DatabaseBusy("deleted, but a reader keeps the old pages in the write-ahead log; run the command again")
 
 
 def _ids(store: Store, entity: str) -> list[str]:
     p = predictions.c
     with store.engine.connect().execution_options(reads_only=True) as connection:
-        mine = sa.select(p.id).where(p.problem == problem.NAME, p.entity_id == entity).distinct()
-        return list(connection.scalars(mine.order_by(p.id)))
+        ids = sa.select(p.id).where(p.problem == problem.NAME, p.entity_id == entity).distinct()
+        return list(connection.scalars(ids.order_by(p.id)))
 
 
 def _delete(connection: sa.Connection, entity: str, ids: list[str]) -> tuple[int, int]:
     lost, o, p = 0, outcomes.c, predictions.c
-    for start in range(0, len(ids), SOME):
-        some = o.id.in_(ids[start : start + SOME])
+    for start in range(0, len(ids), IDS_IN_STATEMENT):
+        some = o.id.in_(ids[start : start + IDS_IN_STATEMENT])
         lost += connection.execute(outcomes.delete().where(o.problem == problem.NAME, some)).rowcount
     rows = connection.execute(predictions.delete().where(p.problem == problem.NAME, p.entity_id == entity)).rowcount
     return rows, lost
@@ -167,9 +170,9 @@ def _strike_out(connection: sa.Connection, names: list[str]) -> int:
 def _struck(value: Any, names: list[str]) -> Any:
     """The same JSON value with the names struck out of its strings."""
     if isinstance(value, dict):
-        return {key: _struck(one, names) for key, one in value.items()}
+        return {key: _struck(part, names) for key, part in value.items()}
     if isinstance(value, list):
-        return [_struck(one, names) for one in value]
+        return [_struck(part, names) for part in value]
     return _pattern(hits).sub(STRUCK, value) if isinstance(value, str) and (hits := _in(value, names)) else value
 
 

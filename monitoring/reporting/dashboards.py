@@ -10,16 +10,28 @@ import sys
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Callable
-from contextlib import ExitStack, suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+from level1_pipeline.errors import NoAnswer
 from level1_pipeline.settings import Settings
-from monitoring.reporting import evidently_snapshot, keeper
+from monitoring.reporting import evidently_snapshot
 
 STARTUP_SECONDS = 180
-END_SECONDS = 10
+# A process of its own that reads the ids of process groups and ends them when its standard input closes: the
+# operating system closes it for every command that ends, also for one that is killed with -9.
+END_WITH_COMMAND = """
+import os, signal, sys, time
+for sign in (signal.SIGINT, signal.SIGTERM): signal.signal(sign, signal.SIG_IGN)
+groups = [int(line) for line in sys.stdin]
+for sign, seconds in ((signal.SIGTERM, 5), (signal.SIGKILL, 0)):
+    for group in groups:
+        try: os.killpg(group, sign)
+        except ProcessLookupError: pass
+    time.sleep(seconds)
+"""
 
 
 @dataclass(frozen=True)
@@ -30,6 +42,17 @@ class Dashboard:
     port: int  # wanted; another one is taken when it is in use
     command: tuple[str, ...]  # `{port}` is filled in
     health: str
+
+
+@dataclass(frozen=True)
+class Started:
+    """A dashboard that was started."""
+
+    name: str
+    address: str
+    health: str
+    process: subprocess.Popen[bytes]
+    log: Path
 
 
 def tools(settings: Settings) -> list[Dashboard]:
@@ -46,70 +69,89 @@ def tools(settings: Settings) -> list[Dashboard]:
 
 
 def run(settings: Settings, say: Callable[[str], None], wanted: list[Dashboard] | None = None) -> int:
-    """Start all, say where they are once they answer, and end all at Ctrl-C or SIGTERM, or when one of them ends."""
+    """Start all, say where they are once they answer, and end all at Ctrl-C or SIGTERM, or when one of them ends.
+
+    Raises:
+        NoAnswer: one of them does not start; the message names its log.
+    """
     evidently_snapshot.workspace(settings).mkdir(parents=True, exist_ok=True)
     logs = settings.home / "reports" / "dashboards"
     logs.mkdir(parents=True, exist_ok=True)
-    with ExitStack() as stack, suppress(KeyboardInterrupt):
-        before = signal.signal(signal.SIGTERM, signal.default_int_handler)
-        stack.callback(signal.signal, signal.SIGTERM, before)
-        started = [(one, *_start(stack, one, logs)) for one in wanted or tools(settings)]
-        for one, address, child in started:
-            _wait_until_ready(one, address, child, logs)
-            say(f"  {one.name:<10} {address}")
-        say(f"ui | {', '.join(f'{one.name} {address}' for one, address, _ in started)} | stop with Ctrl-C")
-        while all(child.poll() is None for _, _, child in started):
+    with suppress(KeyboardInterrupt), _sigterm_like_ctrl_c(), _running(wanted or tools(settings), logs) as dashboards:
+        for dashboard in dashboards:
+            _wait_until_ready(dashboard)
+            say(f"  {dashboard.name:<10} {dashboard.address}")
+        addresses = ", ".join(f"{dashboard.name} {dashboard.address}" for dashboard in dashboards)
+        say(f"ui | {addresses} | stop with Ctrl-C")
+        while all(dashboard.process.poll() is None for dashboard in dashboards):
             time.sleep(0.2)
-        ended = next(one.name for one, _, child in started if child.poll() is not None)
-        say(f"ui | {ended} ended by itself, so all are stopped; see {logs / f'{ended.lower()}.log'}")
+        ended = next(dashboard for dashboard in dashboards if dashboard.process.poll() is not None)
+        say(f"ui | {ended.name} ended by itself, so all are stopped; see {ended.log}")
         return 1
     return 0
 
 
-def _start(stack: ExitStack, one: Dashboard, logs: Path) -> tuple[str, subprocess.Popen[bytes]]:
-    port = _port(one.port)
-    command = [part.format(port=port) for part in one.command]
-    with (logs / f"{one.name.lower()}.log").open("ab") as log:
-        # The keeper leads a process group of its own and ends it when our end of its standard input closes.
-        child = subprocess.Popen(
-            [sys.executable, keeper.__file__, *command],
-            stdin=subprocess.PIPE,
-            stdout=log,
-            stderr=log,
+@contextmanager
+def _sigterm_like_ctrl_c() -> Iterator[None]:
+    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+@contextmanager
+def _running(wanted: list[Dashboard], logs: Path) -> Iterator[list[Started]]:
+    """Dashboards that end with this block, and with this process."""
+    ending = subprocess.Popen(
+        [sys.executable, "-c", END_WITH_COMMAND], stdin=subprocess.PIPE, start_new_session=True, text=True
+    )
+    assert ending.stdin
+    started: list[Started] = []
+    try:
+        for dashboard in wanted:
+            started.append(_start(dashboard, logs))
+            print(started[-1].process.pid, file=ending.stdin, flush=True)
+        yield started
+    finally:
+        ending.stdin.close()
+        for each in started:
+            each.process.wait()
+        ending.kill()  # all have ended, so nothing is left to be killed
+        ending.wait()
+
+
+def _start(dashboard: Dashboard, logs: Path) -> Started:
+    port, log = _free_port(dashboard.port), logs / f"{dashboard.name.lower()}.log"
+    with log.open("ab") as output:
+        process = subprocess.Popen(
+            [part.format(port=port) for part in dashboard.command],
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=output,
             env={name: value for name, value in os.environ.items() if name != "PREFECT_API_URL"},
-            start_new_session=True,
+            start_new_session=True,  # a process group of its own, which ends as a whole
         )
-    stack.callback(_end, child)
-    return f"http://127.0.0.1:{port}", child
+    return Started(dashboard.name, f"http://127.0.0.1:{port}", dashboard.health, process, log)
 
 
-def _end(child: subprocess.Popen[bytes]) -> None:
-    assert child.stdin
-    with suppress(OSError):
-        child.stdin.close()
-    with suppress(subprocess.TimeoutExpired):
-        child.wait(END_SECONDS + 5)
-    with suppress(ProcessLookupError):  # a keeper that was killed leaves its group to us
-        os.killpg(child.pid, signal.SIGKILL)
-
-
-def _port(wanted: int) -> int:
-    """The wanted port, or a free one."""
+def _free_port(wanted: int) -> int:
+    """The wanted port, or another one."""
     for port in (wanted, 0):
         with socket.socket() as probe, suppress(OSError):
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             probe.bind(("127.0.0.1", port))
             return int(probe.getsockname()[1])
-    raise OSError("no port of 127.0.0.1 is free")
+    raise NoAnswer("no port of 127.0.0.1 is free; end another program that listens there")
 
 
-def _wait_until_ready(one: Dashboard, address: str, child: subprocess.Popen[bytes], logs: Path) -> None:
+def _wait_until_ready(dashboard: Started) -> None:
     deadline = time.monotonic() + STARTUP_SECONDS
-    while time.monotonic() < deadline and child.poll() is None:
+    while time.monotonic() < deadline and dashboard.process.poll() is None:
         try:
-            with urllib.request.urlopen(address + one.health, timeout=5):  # noqa: S310 (our own address)
+            with urllib.request.urlopen(dashboard.address + dashboard.health, timeout=5):  # noqa: S310 (our own address)
                 return
         except (urllib.error.URLError, ConnectionError, TimeoutError):
             time.sleep(0.2)
-    why = "ended" if child.poll() is not None else f"did not answer within {STARTUP_SECONDS} s"
-    raise OSError(f"{one.name} {why}; see {logs / f'{one.name.lower()}.log'}")
+    reason = f"did not answer within {STARTUP_SECONDS} s" if dashboard.process.poll() is None else "ended"
+    raise NoAnswer(f"{dashboard.name} {reason}; see {dashboard.log}")

@@ -1,4 +1,4 @@
-"""A snapshot of each pass in an Evidently workspace: its columns and its dashboard over time, for diagnosis only.
+"""A snapshot of each monitoring run in an Evidently workspace: its columns and its dashboard over time, for diagnosis only.
 
 Evidently's own drift alarms cry wolf on small windows (docs/monitoring.md), so nothing is decided by them.
 A snapshot holds sums, shares and histograms, no rows: each column is shuffled by itself before Evidently sees it.
@@ -28,11 +28,11 @@ from monitoring.results import MonitoringRun, Window
 if TYPE_CHECKING:
     from evidently.ui.workspace import Project, Workspace
 
-SAMPLE = 30_000  # rows on each side: Evidently's time and memory grow with them
-CHUNK = 20_000  # ids in memory at a time
-SOME = 500  # ids in one statement: databases limit its parameters
-FEW = 50  # below this many rows a histogram says nothing
-NOTE = "Which columns look different, for diagnosis: no alarm. What to do stands in the report of the pass."
+SAMPLE_ROWS = 30_000  # rows on each side: Evidently's time and memory grow with them
+IDS_IN_MEMORY = 20_000  # ids in memory at a time
+IDS_IN_STATEMENT = 500  # ids in one statement: databases limit its parameters
+COMPARABLE_MIN_ROWS = 50  # below this many rows a histogram says nothing
+NOTE = "Which columns look different, for diagnosis: no alarm. What to do stands in the report of the monitoring run."
 DRIFT = "evidently:metric_v2:DriftedColumnsCount"
 COLUMN = "evidently:metric_v2:ValueDrift"
 
@@ -50,72 +50,72 @@ class Written:
     columns: dict[str, tuple[float, str]]
 
 
-def write(settings: Settings, store: Store, found: MonitoringRun) -> Written | None:
-    """Compare the window with the reference, column by column; the same pass again replaces its snapshot.
+def write(settings: Settings, store: Store, run: MonitoringRun) -> Written | None:
+    """Compare the window with the reference, column by column; the same run again replaces its snapshot.
 
     Returns None when one of the two has too few rows.
     """
-    current = _window(store, found.window)
-    reference = _reference(settings, store, found) if len(current) >= FEW else current
-    if min(len(current), len(reference)) < FEW:
+    current = _window(store, run.window)
+    reference = _reference(settings, store, run) if len(current) >= COMPARABLE_MIN_ROWS else current
+    if min(len(current), len(reference)) < COMPARABLE_MIN_ROWS:
         return None
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of numpy and pandas about Evidently, while it is imported and runs
-        return _write(workspace(settings), found, current, reference)
+        return _write(workspace(settings), run, current, reference)
 
 
 def _window(store: Store, window: Window) -> pd.DataFrame:
-    """The inputs of the answers in the window; above SAMPLE those whose id has a small hash: always the same ones."""
+    """The inputs of the answers in the window; above SAMPLE_ROWS those whose id has a small hash: always the same ones."""
     p = predictions.c
     answers = (p.problem == problem.NAME) & (p.arm != "shadow")
-    mine = answers & (p.at >= window.start) & (p.at < window.end)
-    reading = {"reads_only": True, "stream_results": True, "yield_per": CHUNK}
+    in_window = answers & (p.at >= window.start) & (p.at < window.end)
+    reading = {"reads_only": True, "stream_results": True, "yield_per": IDS_IN_MEMORY}
     with store.engine.connect().execution_options(**reading) as connection:
-        count = connection.scalar(sa.select(sa.func.count()).select_from(predictions).where(mine)) or 1
-        limit, kept, records = 2**32 * SAMPLE / count, list[str](), list[str]()
-        for names in connection.execute(sa.select(p.id).where(mine)).scalars().partitions(CHUNK):
+        count = connection.scalar(sa.select(sa.func.count()).select_from(predictions).where(in_window)) or 1
+        limit, kept, records = 2**32 * SAMPLE_ROWS / count, list[str](), list[str]()
+        for names in connection.execute(sa.select(p.id).where(in_window)).scalars().partitions(IDS_IN_MEMORY):
             kept += [name for name in names if zlib.crc32(name.encode()) < limit]
         # Records only of these, by their key: their text is most of the log.
-        for first in range(0, len(kept), SOME):
-            some = p.id.in_(kept[first : first + SOME])
+        for first in range(0, len(kept), IDS_IN_STATEMENT):
+            some = p.id.in_(kept[first : first + IDS_IN_STATEMENT])
             records += connection.scalars(sa.select(sa.cast(p.record, sa.Text)).where(answers, some))
     return schema.frame(json.loads(f"[{','.join(records)}]"))
 
 
-def _reference(settings: Settings, store: Store, found: MonitoringRun) -> pd.DataFrame:
+def _reference(settings: Settings, store: Store, run: MonitoringRun) -> pd.DataFrame:
     """The log's reference window; while the log is too young for one, the problem's newest rows before the window."""
-    logged = _window(store, found.reference) if found.reference else pd.DataFrame()
-    if len(logged) >= FEW:
+    logged = _window(store, run.reference) if run.reference else pd.DataFrame()
+    if len(logged) >= COMPARABLE_MIN_ROWS:
         return logged
-    rows = problem.load(pd.Timestamp(found.window.start), settings.source, settings.home / "cache")
-    return rows.tail(SAMPLE)[schema.names()].astype(schema.dtypes())
+    rows = problem.load(pd.Timestamp(run.window.start), settings.source, settings.home / "cache")
+    return rows.tail(SAMPLE_ROWS)[schema.names()].astype(schema.dtypes())
 
 
-def _write(folder: Path, found: MonitoringRun, current: pd.DataFrame, reference: pd.DataFrame) -> Written:
+def _write(folder: Path, run: MonitoringRun, current: pd.DataFrame, reference: pd.DataFrame) -> Written:
     from evidently import DataDefinition, Dataset, Report
     from evidently.presets import DataDriftPreset
     from evidently.ui.workspace import Workspace
 
     texts = [column.name for column in schema.columns() if column.text]
-    # A column without any value cannot be compared; that it is empty is a data fault, which the pass reports.
+    # A column without any value cannot be compared; that it is empty is a data fault, which the run reports.
     names = [name for name in schema.names() if current[name].notna().any() and reference[name].notna().any()]
     kinds = DataDefinition(
         numerical_columns=[name for name in names if name not in texts],
         categorical_columns=[name for name in names if name in texts],
     )
     both = [Dataset.from_pandas(_shuffled(rows[names]), kinds) for rows in (current, reference)]
-    name = f"{found.problem} {text.day(found.window.start)} to {text.day(found.window.end)}"
-    facts: dict[str, Any] = {"cause": found.diagnosis.cause, "champion": found.champion or "none"}
-    run = Report([DataDriftPreset()]).run(
-        current_data=both[0], reference_data=both[1], timestamp=found.window.end, metadata=facts, name=name
+    name = f"{run.problem} {text.day(run.window.start)} to {text.day(run.window.end)}"
+    facts: dict[str, Any] = {"cause": run.diagnosis.cause, "champion": run.champion or "none"}
+    report = Report([DataDriftPreset()]).run(
+        current_data=both[0], reference_data=both[1], timestamp=run.window.end, metadata=facts, name=name
     )
     folder.mkdir(parents=True, exist_ok=True)
     opened = Workspace(str(folder))
-    project, snapshot = _project(opened, found.problem), _id(f"{found.problem} {found.window.end.isoformat()}")
-    # `add_run` would give a new id each time, and a pass that runs again a second snapshot.
-    opened.state.write_snapshot(project.id, snapshot, run.to_snapshot_model())
-    metrics = [one for one in json.loads(run.json())["metrics"] if one["config"]["type"] == COLUMN]
-    columns = {one["config"]["column"]: (one["value"], one["config"]["method"]) for one in metrics}
+    project, snapshot = _project(opened, run.problem), _id(f"{run.problem} {run.window.end.isoformat()}")
+    # `add_run` would give a new id each time, and a run over the same window a second snapshot.
+    opened.state.write_snapshot(project.id, snapshot, report.to_snapshot_model())
+    metrics = [metric for metric in json.loads(report.json())["metrics"] if metric["config"]["type"] == COLUMN]
+    columns = {metric["config"]["column"]: (metric["value"], metric["config"]["method"]) for metric in metrics}
     return Written(folder / str(project.id) / "snapshots" / f"{snapshot}.json", columns)
 
 
@@ -130,9 +130,8 @@ def _project(opened: Workspace, name: str) -> Project:
     from evidently.sdk.models import PanelMetric, ProjectModel
     from evidently.sdk.panels import line_plot_panel, text_panel
 
-    known = opened.get_project(_id(name))
-    if known:
-        return known
+    if existing := opened.get_project(_id(name)):
+        return existing
     project = opened.add_project(ProjectModel(id=_id(name), name=name, description=NOTE))
     share = PanelMetric(legend="share", metric=DRIFT, metric_labels={"value_type": "share"})
     columns = PanelMetric(legend="{{column}}", metric=COLUMN)

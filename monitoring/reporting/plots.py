@@ -6,7 +6,7 @@ import base64
 import io
 from collections.abc import Callable
 from datetime import date
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 from zoneinfo import ZoneInfo
 
 from level1_pipeline import problem
@@ -16,24 +16,29 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 BLUE, ORANGE, GREY, RED = "#2b6cb0", "#c05621", "#a0aec0", "#b3261e"
+STYLE: dict[str, Any] = {"svg.fonttype": "none", "font.size": 10, "axes.spines.top": False, "axes.spines.right": False}
 CLASSIFY = problem.TASK == "classification"
-MOST = 14  # bars that people can read
+BARS_SHOWN = 14  # that people can read
 
 
-def picture(draw: Callable[[Any], None], message: str, height: float = 3.6, rows: int = 1) -> str:
-    """A drawing as an HTML image that holds its own SVG; `words` say what it shows to who cannot see it."""
+class Picture(NamedTuple):
+    """A drawing for an HTML image that needs no file."""
+
+    alt: str  # what it shows, to who cannot see it
+    src: str  # holds the SVG
+
+
+def picture(draw: Callable[[Any], None], alt: str, height: float = 3.6, rows: int = 1) -> Picture:
+    """Draw on axes of our style; `height` in inches."""
     import matplotlib as mpl
     from matplotlib.figure import Figure
 
-    with mpl.rc_context({"svg.fonttype": "none", "svg.hashsalt": message, "font.size": 10}):
+    with mpl.rc_context(STYLE | {"svg.hashsalt": alt}):  # type: ignore[arg-type]
         figure = Figure(figsize=(9, height), layout="constrained")
-        axes = figure.subplots(rows, sharex=rows > 1)
-        draw(axes)
-        for one in figure.axes:
-            one.spines[["top", "right"]].set_visible(False)
+        draw(figure.subplots(rows, sharex=rows > 1))
         buffer = io.BytesIO()
         figure.savefig(buffer, format="svg", metadata={"Date": None})
-    return f'<img alt="{message}" src="data:image/svg+xml;base64,{base64.b64encode(buffer.getvalue()).decode()}">'
+    return Picture(alt, f"data:image/svg+xml;base64,{base64.b64encode(buffer.getvalue()).decode()}")
 
 
 def over_time(axes: Any, days: list[DayFigures], releases: tuple[Release, ...], promised: float | None) -> None:
@@ -51,7 +56,7 @@ def over_time(axes: Any, days: list[DayFigures], releases: tuple[Release, ...], 
     axes[1].plot(x, _numbers(day.expected for day in days), color=BLUE, label="expected by the model")
     axes[1].set(ylabel=f"share of\n{problem.TARGET}" if CLASSIFY else f"mean {problem.TARGET}")
     axes[1].legend(frameon=False, fontsize=8, loc="lower left", bbox_to_anchor=(0, 1), ncols=2)
-    _mark(axes, [one for one in releases if x and x[0] <= local_day(one) <= x[-1]])
+    _mark(axes, [release for release in releases if x and x[0] <= local_day(release) <= x[-1]])
     axes[1].tick_params(axis="x", rotation=30)
 
 
@@ -62,8 +67,8 @@ def local_day(release: Release) -> date:
 
 def _mark(axes: Any, releases: list[Release]) -> None:
     for release in releases:
-        for one in axes:
-            one.axvline(local_day(release), color=RED, lw=1, ls=":")
+        for panel in axes:
+            panel.axvline(local_day(release), color=RED, lw=1, ls=":")
         message = f" version {release.version}\n {release.action}"
         axes[0].annotate(
             message, (local_day(release), 1), xycoords=("data", "axes fraction"), fontsize=8, color=RED, va="top"
@@ -72,20 +77,22 @@ def _mark(axes: Any, releases: list[Release]) -> None:
 
 def calibration(axes: Axes, bins: tuple[Bin, ...]) -> None:
     """Whether predictions mean what they say."""
-    expected, observed = [one.expected for one in bins], [one.observed for one in bins]
+    expected, observed = [part.expected for part in bins], [part.observed for part in bins]
     ends = [min(expected + observed), max(expected + observed)]
-    axes.plot(ends, ends, color=GREY, ls="--", label="what it says is what happens")
-    most = max(one.rows for one in bins)
-    axes.scatter(expected, observed, s=[20 + 80 * one.rows / most for one in bins], color=BLUE, zorder=3)
+    axes.plot(ends, ends, color=GREY, ls="--", label="a prediction means what it says")
+    most = max(part.rows for part in bins)
+    axes.scatter(expected, observed, s=[20 + 80 * part.rows / most for part in bins], color=BLUE, zorder=3)
     axes.plot(expected, observed, color=BLUE, lw=1)
-    axes.set(xlabel="what the model said (mean of similar scores)", ylabel=f"what happened\n(mean {problem.TARGET})")
+    axes.set(
+        xlabel="what the model predicted (mean of similar scores)", ylabel=f"what happened\n(mean {problem.TARGET})"
+    )
     axes.legend(frameon=False, fontsize=8)
 
 
 def drift(axes: Axes, effects: tuple[Effect, ...]) -> None:
     """The day summaries that moved most."""
-    shown = effects[:MOST][::-1]
-    axes.barh([readable(one.column) for one in shown], [one.size for one in shown], color=BLUE)
+    shown = effects[:BARS_SHOWN][::-1]
+    axes.barh([readable(effect.column) for effect in shown], [effect.size for effect in shown], color=BLUE)
     axes.set(xlabel="standard deviations between days (largest first; no alarm by itself)")
 
 
@@ -99,10 +106,10 @@ def readable(column: str) -> str:
 
 def slices(axes: Axes, performance: Performance) -> None:
     """The primary metric by slice with its interval, and a line for all rows together."""
-    found = [(one, one.metrics.get(problem.PRIMARY_METRIC)) for one in performance.slices]
-    shown = [(one, value) for one, value in found if value and value.value is not None]
-    shown = sorted(shown, key=lambda pair: -(pair[1].value or 0))[:MOST][::-1]
-    names = [f"{one.slice.replace('=', ' ')}  (n={one.coverage.matured:,})" for one, _ in shown]
+    all_ = [(part, part.metrics.get(problem.PRIMARY_METRIC)) for part in performance.slices]
+    shown = [(part, value) for part, value in all_ if value and value.value is not None]
+    shown = sorted(shown, key=lambda pair: -(pair[1].value or 0))[:BARS_SHOWN][::-1]
+    names = [f"{part.slice.replace('=', ' ')}  (n={part.coverage.matured:,})" for part, _ in shown]
     values = [value.value or 0.0 for _, value in shown]
     below = [v - (value.low if value.low is not None else v) for v, (_, value) in zip(values, shown, strict=True)]
     above = [(value.high if value.high is not None else v) - v for v, (_, value) in zip(values, shown, strict=True)]
@@ -117,9 +124,9 @@ def slices(axes: Axes, performance: Performance) -> None:
 def coverage(axes: Any, days: list[DayFigures]) -> None:
     """How many predictions of each day have an outcome."""
     x = [date.fromisoformat(day.day) for day in days]
-    known, rest = [day.matured for day in days], [day.predictions - day.matured for day in days]
-    axes.bar(x, known, color=BLUE, label="with an outcome")
-    axes.bar(x, rest, bottom=known, color=GREY, label="still open, or never coming")
+    matured, rest = [day.matured for day in days], [day.predictions - day.matured for day in days]
+    axes.bar(x, matured, color=BLUE, label="with an outcome")
+    axes.bar(x, rest, bottom=matured, color=GREY, label="still open, or never coming")
     axes.set(ylabel="predictions a day")
     axes.legend(frameon=False, fontsize=8, loc="lower left", bbox_to_anchor=(0, 1), ncols=2)
     axes.tick_params(axis="x", rotation=30)

@@ -1,4 +1,4 @@
-"""The figures of a pass as a text file for Prometheus (the node exporter's textfile collector reads it)."""
+"""The figures of a monitoring run as a text file for Prometheus (the node exporter's textfile collector reads it)."""
 
 from __future__ import annotations
 
@@ -18,38 +18,38 @@ def path(settings: Settings) -> Path:
     return settings.home / "reports" / "monitor" / f"{problem.NAME}.prom"
 
 
-def write(settings: Settings, found: MonitoringRun, open_tickets: int) -> Path:
+def write(settings: Settings, run: MonitoringRun, open_tickets: int) -> Path:
     """Replace the file in one step (a reader never sees half of it); returns where it is."""
     target = path(settings)
     target.parent.mkdir(parents=True, exist_ok=True)
-    write_to_textfile(str(target), registry(found, open_tickets, time.time()))
+    write_to_textfile(str(target), registry(run, open_tickets, time.time()))
     return target
 
 
-def registry(found: MonitoringRun, open_tickets: int, wall: float) -> CollectorRegistry:
-    """Every figure of a pass as gauges, all labelled with the problem. `wall` is the wall time, in seconds."""
+def registry(run: MonitoringRun, open_tickets: int, wall: float) -> CollectorRegistry:
+    """Every figure of a run as gauges, all labelled with the problem. `wall` is the wall time, in seconds."""
     page = Page()
-    page.add("last_pass_timestamp_seconds", "wall time of the last pass", wall)
-    page.add("window_end_timestamp_seconds", "end of its window, on the clock", found.window.end.timestamp())
+    page.add("last_pass_timestamp_seconds", "wall time of the last monitoring run", wall)
+    page.add("window_end_timestamp_seconds", "end of its window, on the clock", run.window.end.timestamp())
     page.add("open_tickets", "incidents that are not over", open_tickets)
     for cause in get_args(Cause):
-        page.add("cause", "1 for the cause that was diagnosed", cause == found.diagnosis.cause, cause=cause)
+        page.add("cause", "1 for the cause that was diagnosed", cause == run.diagnosis.cause, cause=cause)
     for action in get_args(Action):
-        page.add("action", "1 for the action that is due", action == found.diagnosis.action, action=action)
+        page.add("action", "1 for the action that is due", action == run.diagnosis.action, action=action)
     for state in ("predictions", "matured", "open", "never", "quarantined"):
         name = "all" if state == "predictions" else state
-        page.add("predictions", "of the window, by state", getattr(found.coverage, state), state=name)
-    page.add("drift_moved", "1 if the inputs of the window moved as a whole", found.drift.verdict == "moved")
-    page.add("drift_persisted", "how many of the last windows moved", found.drift.persisted)
-    if found.drift.p_value is not None:
-        page.add("drift_p_value", "of the one decision on the whole data set", found.drift.p_value)
-    for effect in found.drift.effects:
+        page.add("predictions", "of the window, by state", getattr(run.coverage, state), state=name)
+    page.add("drift_moved", "1 if the inputs of the window moved as a whole", run.drift.verdict == "moved")
+    page.add("drift_persisted", "how many of the last windows moved", run.drift.persisted)
+    if run.drift.p_value is not None:
+        page.add("drift_p_value", "of the one decision on the whole data set", run.drift.p_value)
+    for effect in run.drift.effects:
         message = "standard deviations between days; for diagnosis, not for alarms"
         page.add("drift_effect", message, effect.size, column=effect.column)
-    page.add("skew_checked", "requests replayed through the training code", found.skew.checked)
-    page.add("skew_mismatched", "of these, how many differ", found.skew.mismatched)
-    for one in found.performances:
-        _performance(page, one)
+    page.add("skew_checked", "requests replayed through the training code", run.skew.checked)
+    page.add("skew_mismatched", "of these, how many differ", run.skew.mismatched)
+    for performance in run.performances:
+        _performance(page, performance)
     return page.registry
 
 
@@ -66,12 +66,12 @@ class Page:
         self._gauges[name].labels(problem.NAME, *labels.values()).set(float(value))
 
 
-def _performance(page: Page, one: Performance) -> None:
-    who = {"version": one.version, "arm": one.arm}
-    page.add("errors", "predictions without a score", one.errors, **who)
+def _performance(page: Page, performance: Performance) -> None:
+    who = {"version": performance.version, "arm": performance.arm}
+    page.add("errors", "predictions without a score", performance.errors, **who)
     for state in ("matured", "open", "never"):
-        page.add("version_predictions", "by version and arm", getattr(one.coverage, state), **who, state=state)
-    kinds = {"metric": one.metrics, "estimate": one.estimate.metrics if one.estimate else {}}
+        page.add("version_predictions", "by version and arm", getattr(performance.coverage, state), **who, state=state)
+    kinds = {"metric": performance.metrics, "estimate": performance.estimate.metrics if performance.estimate else {}}
     message = {
         "metric": "on matured outcomes, with its 95 % interval",
         "estimate": "before outcomes; it cannot see concept drift",
@@ -82,5 +82,5 @@ def _performance(page: Page, one: Performance) -> None:
                 value = getattr(interval, bound)
                 if value is not None:
                     page.add(kind, message[kind], value, **who, metric=name, bound=bound)
-    for name, value in one.promised.items():
+    for name, value in performance.promised.items():
         page.add("promised", "what the model scored at promotion", value, **who, metric=name)

@@ -12,7 +12,7 @@ TREE = {
     "data fault": (
         "Is the source of the data really broken? Look at the rows of the quarantined span.",
         "Yes: have it mended. The span stays out of training and of judging; do **not** train again.",
-        "No, the world became like this: lift the span (`python -m monitoring quarantine`) and run the pass again.",
+        "No, the world became like this: lift the span (`python -m monitoring quarantine`) and start a monitoring run again.",
     ),
     "concept drift": (
         "Do new outcomes confirm it (calibration or skill, not only inputs)?",
@@ -27,7 +27,7 @@ TREE = {
     "recurring concept": (
         "Does the earlier version fit the newest outcomes clearly better than the champion?",
         "Yes: switch back to it. Training now would learn from weeks that are over.",
-        "No longer: the next pass closes this ticket.",
+        "No longer: the next monitoring run closes this ticket.",
     ),
     "inconclusive": (
         "What is missing (below): outcomes, rows, a champion, or a part of the monitoring?",
@@ -37,44 +37,50 @@ TREE = {
 }
 
 
-def title(found: MonitoringRun, incident: str) -> str:
+def title(run: MonitoringRun, incident: str) -> str:
     """One line for a list."""
-    return f"{found.problem}: {incident}"
+    return f"{run.problem}: {incident}"
 
 
-def commands(found: MonitoringRun) -> list[str]:
+def commands(run: MonitoringRun) -> list[str]:
     """What to run, ready to be copied."""
-    said = found.diagnosis
-    back = f" --to {said.version}" if said.version else ""
+    diagnosis = run.diagnosis
+    back = f" --to {diagnosis.version}" if diagnosis.version else ""
     todo = {
-        "retrain": [f"python -m level1_pipeline train --trigger '{said.cause}' --reason 'monitoring ticket'"],
+        "retrain": [f"python -m level1_pipeline train --trigger '{diagnosis.cause}' --reason 'monitoring ticket'"],
         "roll back": [f"python -m level1_pipeline rollback{back} --reason 'monitoring: bad release'"],
-        "switch back": [f"python -m level1_pipeline promote {said.version} --reason 'monitoring: recurring concept'"],
-    }.get(said.action, [])
+        "switch back": [
+            f"python -m level1_pipeline promote {diagnosis.version} --reason 'monitoring: recurring concept'"
+        ],
+    }.get(diagnosis.action, [])
     return [*todo, "python -m level1_pipeline history", "python -m monitoring run"]
 
 
-def body(found: MonitoringRun, incident: str) -> str:
+def body(run: MonitoringRun, incident: str) -> str:
     """The ticket in Markdown."""
-    said = found.diagnosis
-    window = f"{day(found.window.start)} to {day(found.window.end)}"
-    lines = [f"# {title(found, incident)}", "", said.message, ""]
-    lines += [f"- to do: **{said.action}** (confidence {said.confidence})", f"- window: {window}"]
-    lines += [f"- champion: {found.champion or 'none'}", f"- coverage: {coverage(found.coverage)}"]
+    diagnosis = run.diagnosis
+    window = f"{day(run.window.start)} to {day(run.window.end)}"
+    lines = [f"# {title(run, incident)}", "", diagnosis.message, ""]
+    lines += [f"- to do: **{diagnosis.action}** (confidence {diagnosis.confidence})", f"- window: {window}"]
+    lines += [f"- champion: {run.champion or 'none'}", f"- coverage: {coverage(run.coverage)}"]
     parts = {
-        "Evidence": said.evidence,
-        "What is missing": said.missing,
-        "Where": [f"{one.slice}: {one.share:.0%} of the rows, change {one.change:+.3f}" for one in said.slices],
-        "Columns most responsible": [f"{one.column} ({one.size:.1f} standard deviations)" for one in said.columns],
+        "Evidence": diagnosis.evidence,
+        "What is missing": diagnosis.missing,
+        "Where": [
+            f"{part.slice}: {part.share:.0%} of the rows, change {part.change:+.3f}" for part in diagnosis.slices
+        ],
+        "Columns most responsible": [
+            f"{effect.column} ({effect.size:.1f} standard deviations)" for effect in diagnosis.columns
+        ],
         "Quarantined": [
-            f"{one.slice or 'all rows'} from {local(one.start)} to {local(one.end)} ({problem.TIMEZONE}): {one.reason}"
-            for one in said.quarantine
+            f"{span.slice or 'all rows'} from {local(span.start)} to {local(span.end)} ({problem.TIMEZONE}): {span.reason}"
+            for span in diagnosis.quarantine
         ],
     }
     for name, points in parts.items():
         lines += ["", f"## {name}", "", *(f"- {point}" for point in points)] if points else []
-    lines += ["", "## How to decide", "", *(f"{n}. {step}" for n, step in enumerate(TREE.get(said.cause, ()), 1))]
-    return "\n".join([*lines, "", "## Commands", "", "```", *commands(found), "```", ""])
+    lines += ["", "## How to decide", "", *(f"{n}. {step}" for n, step in enumerate(TREE.get(diagnosis.cause, ()), 1))]
+    return "\n".join([*lines, "", "## Commands", "", "```", *commands(run), "```", ""])
 
 
 def day(time: datetime) -> str:
@@ -90,51 +96,51 @@ def local(time: datetime) -> str:
 def coverage(of: Coverage) -> str:
     """Never a metric without it."""
     left_out = f", {of.quarantined:,} quarantined" if of.quarantined else ""
-    known = f"{of.matured:,} with an outcome, {of.open:,} still open, {of.never:,} never coming"
-    return f"{of.predictions:,} predictions: {known}{left_out}"
+    states = f"{of.matured:,} with an outcome, {of.open:,} still open, {of.never:,} never coming"
+    return f"{of.predictions:,} predictions: {states}{left_out}"
 
 
-def interval(one: Interval | None) -> str:
+def interval(value: Interval | None) -> str:
     """A value with its interval, or that there is none."""
-    if one is None or one.value is None:
+    if value is None or value.value is None:
         return "not defined"
-    around = f" [{one.low:.3f}, {one.high:.3f}]" if one.low is not None and one.high is not None else ""
-    return f"{one.value:.4f}{around}"
+    around = f" [{value.low:.3f}, {value.high:.3f}]" if value.low is not None and value.high is not None else ""
+    return f"{value.value:.4f}{around}"
 
 
-def lines(one: Performance) -> dict[str, str]:
+def lines(performance: Performance) -> dict[str, str]:
     """How a version did, as named lines: first how much is known, then every metric with its interval."""
-    of = one.coverage
+    coverage_ = performance.coverage
     return {
-        "predictions": f"{of.predictions:,}",
-        "with an outcome": f"{of.matured:,}",
-        "still open": f"{of.open:,}",
-        "never coming": f"{of.never:,}",
-        "quarantined": f"{of.quarantined:,}",
-        "without a score": f"{one.errors:,}",
-        "median latency, ms": "-" if one.latency_ms is None else f"{one.latency_ms:.2f}",
-        **{name: interval(value) for name, value in one.metrics.items()},
-        **({"metrics rest on": f"{one.sampled:.0%} of the rows"} if one.sampled < 1 else {}),
+        "predictions": f"{coverage_.predictions:,}",
+        "with an outcome": f"{coverage_.matured:,}",
+        "still open": f"{coverage_.open:,}",
+        "never coming": f"{coverage_.never:,}",
+        "quarantined": f"{coverage_.quarantined:,}",
+        "without a score": f"{performance.errors:,}",
+        "median latency, ms": "-" if performance.latency_ms is None else f"{performance.latency_ms:.2f}",
+        **{name: interval(value) for name, value in performance.metrics.items()},
+        **({"metrics rest on": f"{performance.sampled:.0%} of the rows"} if performance.sampled < 1 else {}),
     }
 
 
 def table(performances: tuple[Performance, ...]) -> dict[str, list[str]]:
     """The lines of several versions side by side; `-` where one has no such line."""
-    each = [lines(one) for one in performances]
-    names = dict.fromkeys(name for one in each for name in one)
-    return {name: [one.get(name, "-") for one in each] for name in names}
+    columns = [lines(performance) for performance in performances]
+    names = dict.fromkeys(name for column in columns for name in column)
+    return {name: [column.get(name, "-") for column in columns] for name in names}
 
 
-def verdict(found: MonitoringRun) -> str:
+def verdict(run: MonitoringRun) -> str:
     """The answer in a few words."""
-    said = found.diagnosis
-    return said.cause if said.action == "none" else f"{said.cause}: {said.action}"
+    diagnosis = run.diagnosis
+    return diagnosis.cause if diagnosis.action == "none" else f"{diagnosis.cause}: {diagnosis.action}"
 
 
-def estimated(found: MonitoringRun) -> str | None:
+def estimated(run: MonitoringRun) -> str | None:
     """The champion's performance before outcomes come, with the sentence about its limit."""
-    one = next((p.estimate for p in found.performances if p.version == found.champion and p.estimate), None)
-    if one is None:
+    estimate = next((p.estimate for p in run.performances if p.version == run.champion and p.estimate), None)
+    if estimate is None:
         return None
-    value = interval(one.metrics.get(problem.PRIMARY_METRIC))
-    return f"estimated {problem.PRIMARY_METRIC} {value} on {one.rows:,} rows. {one.message}"
+    value = interval(estimate.metrics.get(problem.PRIMARY_METRIC))
+    return f"estimated {problem.PRIMARY_METRIC} {value} on {estimate.rows:,} rows. {estimate.message}"

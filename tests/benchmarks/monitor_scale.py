@@ -90,7 +90,7 @@ def _write(store: Store, served: Bundle, rows: pd.DataFrame, size: int, name: st
 
 
 def ours(settings: Settings, end: datetime) -> str:
-    """One pass, complete but for Evidently's snapshot."""
+    """One monitoring run, complete but for Evidently's snapshot."""
     from monitoring.run import run_monitoring
 
     found = run_monitoring(settings, end)
@@ -99,11 +99,10 @@ def ours(settings: Settings, end: datetime) -> str:
 
 def whole(settings: Settings, end: datetime) -> str:
     """What `make monitor` does, snapshot and report included."""
-    from monitoring.__main__ import parser
-    from monitoring.cli import run
+    from monitoring import cli
 
-    code = run(settings.changed({"clock": end.isoformat()}), parser().parse_args(["run"]))
-    return f"exit code {code}"
+    cli.open_settings = lambda: settings.changed({"clock": end.isoformat()})  # type: ignore[assignment]
+    return f"exit code {cli.main(['run'])}"
 
 
 def naive(settings: Settings, end: datetime) -> str:

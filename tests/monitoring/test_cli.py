@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import multiprocessing
 import os
@@ -18,11 +19,12 @@ import pytest
 import sqlalchemy as sa
 
 from level1_pipeline import problem
+from level1_pipeline.errors import NoAnswer
 from level1_pipeline.settings import Settings
 from level1_pipeline.store import quarantine
 from level1_pipeline.store.database import Store
 from level1_pipeline.store.tables import monitoring_runs, predictions, tickets
-from monitoring import __main__, after_run, cli, history
+from monitoring import after_run, cli, history
 from monitoring.alerting import webhook
 from monitoring.data.prediction_window import last_days
 from monitoring.reporting import dashboards
@@ -49,7 +51,8 @@ def command(settings: Settings, *arguments: str, **more: Any) -> subprocess.Comp
 def run(settings: Settings, monkeypatch: pytest.MonkeyPatch, found: MonitoringRun) -> int:
     """One pass by the command's own code, with a finding given."""
     monkeypatch.setattr(cli, "run_monitoring", lambda *_, **__: found)
-    return cli.run(settings, __main__.parser().parse_args(["run", "--no-snapshot"]))
+    monkeypatch.setattr(cli, "open_settings", lambda: settings)
+    return cli.main(["run", "--no-snapshot"])
 
 
 @pytest.mark.parametrize(
@@ -80,6 +83,19 @@ def test_the_first_pass_of_an_empty_home_says_what_is_missing_and_is_not_a_succe
     assert done.returncode == cli.INCONCLUSIVE, done.stderr
     assert "| verdict inconclusive: wait |" in done.stdout.splitlines()[-1]
     assert "missing:" in done.stdout
+
+
+def test_a_script_can_have_the_run_and_the_tickets_as_json(
+    home: Settings, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(cli, "run_monitoring", lambda *_, **__: a_pass(FAULT))
+    monkeypatch.setattr(cli, "open_settings", lambda: home)
+    assert cli.main(["run", "--no-snapshot", "--json"]) == cli.DATA_FAULT
+    printed = json.loads(capsys.readouterr().out)
+    assert MonitoringRun.from_dict({name: printed[name] for name in printed if name != "report"}) == a_pass(FAULT)
+    assert Path(printed["report"]).exists()
+    assert cli.main(["tickets", "--json"]) == 0
+    assert [row["incident"] for row in json.loads(capsys.readouterr().out)] == ["data fault: origin=JFK"]
 
 
 def test_the_same_pass_again_leaves_one_row_and_one_page(home: Settings, store: Store) -> None:
@@ -123,7 +139,8 @@ def test_an_evidently_that_fails_does_not_hide_what_the_pass_found(
 
     monkeypatch.setattr(cli, "run_monitoring", lambda *_, **__: a_pass(CHANGE))
     monkeypatch.setattr(cli.evidently_snapshot, "write", fails)
-    assert cli.run(home, __main__.parser().parse_args(["run"])) == cli.ACT
+    monkeypatch.setattr(cli, "open_settings", lambda: home)
+    assert cli.main(["run"]) == cli.ACT
     assert "the snapshot failed" in caplog.text
 
 
@@ -168,12 +185,12 @@ def test_outcomes_forget_and_retain_end_with_a_line_and_a_code(home: Settings, s
 def _write_and_die(settings: Settings, found: MonitoringRun) -> None:
     """The command, whose process is killed right after its row is written."""
 
-    def observe(*_: Any, **__: Any) -> None:
+    def record_and_die(*_: Any, **__: Any) -> None:
         history.record(Store(settings.operations), found)
         os.kill(os.getpid(), signal.SIGKILL)
 
-    cli.observe = observe  # type: ignore[assignment]
-    cli.run(settings, __main__.parser().parse_args(["run", "--no-snapshot"]))
+    cli.run_monitoring, cli.open_settings = record_and_die, lambda: settings  # type: ignore[assignment]
+    cli.main(["run", "--no-snapshot"])
 
 
 def test_a_pass_killed_between_its_row_and_its_ticket_is_made_good_by_the_next(
@@ -214,9 +231,7 @@ def test_the_webhook_is_told_before_a_retention_can_fail(home: Settings, monkeyp
     ],
 )
 def test_a_wrong_command_line_ends_with_2_before_anything_happens(home: Settings, line: list[str]) -> None:
-    with pytest.raises(SystemExit) as ended:
-        __main__.main(line)
-    assert ended.value.code == 2
+    assert cli.main(line) == 2
     assert not home.home.exists()
 
 
@@ -277,7 +292,7 @@ def start(home: Settings, *names: str) -> tuple[subprocess.Popen[str], dict[str,
     wanted = [Dashboard(name, 0, STAND_IN, "/") for name in names]
     code = (
         "import sys; from level1_pipeline.settings import Settings; from monitoring.reporting.dashboards import Dashboard, run; "
-        f"sys.exit(run(Settings(), lambda words: print(words, flush=True), {wanted!r}))"
+        f"sys.exit(run(Settings(), lambda message: print(message, flush=True), {wanted!r}))"
     )
     environment = {**os.environ, "MLOPS_HOME": str(home.home)}
     child = subprocess.Popen(
@@ -300,7 +315,7 @@ def start(home: Settings, *names: str) -> tuple[subprocess.Popen[str], dict[str,
 def test_the_dashboards_end_with_the_command_however_it_ends(home: Settings, sign: int) -> None:
     child, addresses = start(home, "one", "two", "three")
     family = psutil.Process(child.pid).children(recursive=True)
-    assert len(family) == 9  # keeper, command, and a child of the command: three times
+    assert len(family) == 7  # a command and its child, three times, and the process that ends them
     for address in addresses.values():
         assert urllib.request.urlopen(address, timeout=10).status == 200
     child.send_signal(sign)
@@ -324,7 +339,7 @@ def test_when_one_dashboard_dies_all_end_and_it_is_said_which(home: Settings) ->
 
 def test_a_dashboard_that_cannot_start_is_said_with_its_log(home: Settings) -> None:
     broken = Dashboard("broken", 0, (sys.executable, "-c", "raise SystemExit('no such thing')"), "/")
-    with pytest.raises(OSError, match=r"broken ended; see .*broken\.log"):
+    with pytest.raises(NoAnswer, match=r"broken ended; see .*broken\.log"):
         dashboards.run(home, print, [broken])
     assert "no such thing" in (home.home / "reports" / "dashboards" / "broken.log").read_text()
 

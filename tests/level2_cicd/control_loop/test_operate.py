@@ -240,12 +240,12 @@ def test_after_too_many_rejected_candidates_one_ticket_asks_for_a_person_who_clo
         days.today += pd.Timedelta("1D")
         days.store.set_replay_time(days.now)
         operator.cycle()
-    asked = [line for line in tickets.open_tickets(days.store) if line["incident"].startswith(tickets.GOVERNOR)]
+    asked = [line for line in tickets.open_tickets(days.store) if line["incident"].startswith(tickets.PERSON_NEEDED)]
     assert len(asked) == 1
     assert "reset" in asked[0]["body"]
     monkeypatch.setenv("MLOPS_HOME", str(days.settings.home))
     assert main(["reset", "--reason", "the data were mended"]) == 0
-    assert not [line for line in tickets.open_tickets(days.store) if line["incident"].startswith(tickets.GOVERNOR)]
+    assert not [line for line in tickets.open_tickets(days.store) if line["incident"].startswith(tickets.PERSON_NEEDED)]
 
 
 def test_a_training_that_crashes_is_said_once_and_not_tried_for_ever(days: Days, operated: Any) -> None:
@@ -281,7 +281,9 @@ def test_too_many_rollbacks_are_said_once_and_wait_for_a_person(days: Days, oper
         operator.cycle()
     assert actions(days).count(StepRefused.text) == 1
     assert days.route.mode is None
-    (ticket,) = [line for line in tickets.open_tickets(days.store) if line["incident"].startswith(tickets.GOVERNOR)]
+    (ticket,) = [
+        line for line in tickets.open_tickets(days.store) if line["incident"].startswith(tickets.PERSON_NEEDED)
+    ]
     assert "a person must look" in ticket["body"]
 
 
@@ -331,7 +333,9 @@ def test_a_bad_canary_is_rolled_back_whatever_else_fails(
     did = operator.cycle()
     assert "rolled back" in did[-1], did
     assert (days.route.champion, days.route.mode) == ("1", None)
-    (ticket,) = [line for line in tickets.open_tickets(days.store) if line["incident"].startswith(tickets.GOVERNOR)]
+    (ticket,) = [
+        line for line in tickets.open_tickets(days.store) if line["incident"].startswith(tickets.PERSON_NEEDED)
+    ]
     assert ("a.parquet" if fault == "a file of outcomes" else "no space left") in ticket["body"]
 
 

@@ -146,7 +146,7 @@ def test_an_empty_file_and_one_of_a_spreadsheet_are_read(home: Settings, tmp_pat
 
 
 def test_a_large_file_is_read_in_pieces(home: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(files, "CHUNK", 100)
+    monkeypatch.setattr(files, "CHUNK_ROWS", 100)
     report = take(home, csv(tmp_path, "id,value", *(f"o{n},1" for n in range(1050)), "o1,1"))
     assert (report.new, report.unchanged, len(known_outcomes(home))) == (1050, 1, 1050)
 

@@ -29,7 +29,7 @@ def logged(world: World) -> World:
 
 
 def test_sums_over_many_chunks_equal_the_summaries_of_all_rows(logged: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(prediction_window, "CHUNK", 700)
+    monkeypatch.setattr(prediction_window, "CHUNK_ROWS", 700)
     rows = logged.between(FIRST, LAST)
     found = prediction_window.read(logged.store, SPAN, NOW).sums.day_summaries()
     expected = day_summaries(rows)
@@ -65,7 +65,7 @@ def test_a_sample_is_bounded_and_the_same_whatever_the_chunks(logged: World, mon
     monkeypatch.setattr(prediction_window, "SAMPLE_MAX_ROWS", 500)
     samples = []
     for chunk in (300, 20_000):
-        monkeypatch.setattr(prediction_window, "CHUNK", chunk)
+        monkeypatch.setattr(prediction_window, "CHUNK_ROWS", chunk)
         answers = prediction_window.read(logged.store, SPAN, NOW).answers["1", "champion"]
         samples.append(set(answers.rows["id"]))
         assert len(answers.rows) <= 500

@@ -198,7 +198,7 @@ def test_retention_deletes_by_age_on_the_clock_and_keeps_what_is_younger(both: S
 
 
 def test_retention_takes_a_large_log_in_pieces(home: Settings, store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(retention, "CHUNK", 7)
+    monkeypatch.setattr(retention, "ROWS_IN_STATEMENT", 7)
     log(store, {"old": 50}, at=NOW - timedelta(days=401))
     assert retention.retain(home, store, NOW) == (51, 50)
 

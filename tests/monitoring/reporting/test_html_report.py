@@ -78,7 +78,7 @@ def pictures(page: str) -> dict[str, str]:
 def test_the_answer_stands_on_top_in_words(home: Settings, store: Store, said: Any) -> None:
     page = written(home, store, a_pass(said))
     top = page.split("<h2>")[0]
-    assert html_report.HEADLINE[said.cause] in re.sub("&#x27;", "'", top.split("</h1>")[0])
+    assert html_report.HEADLINE[said.cause] in re.sub("&#39;", "'", top.split("</h1>")[0])
     assert all(
         message in top for message in (said.message, said.action, f"confidence {said.confidence}", *said.evidence)
     )
@@ -129,7 +129,7 @@ def test_performance_over_time_goes_back_over_earlier_passes(store: Store) -> No
     with store.engine.begin() as connection:
         for week in (-3, -2, -1):
             connection.execute(monitoring_runs.insert().values(kept(a_pass(weeks=week))))
-    shown = html_report.history(store, a_pass())
+    shown = html_report.days_so_far(store, a_pass())
     assert [day.day for day in shown] == sorted({day.day for day in shown})
     assert (len(shown), shown[-1].day) == (28, days()[-1].day)
 
@@ -143,7 +143,7 @@ def test_of_a_day_that_two_passes_saw_the_newer_figures_count(store: Store) -> N
             )
         )
     amended = tuple(replace(day, observed=0.9) for day in days())
-    shown = html_report.history(store, a_pass(performances=(performance(days=amended),)))
+    shown = html_report.days_so_far(store, a_pass(performances=(performance(days=amended),)))
     assert {day.observed for day in shown} == {0.9}
 
 
@@ -213,8 +213,10 @@ def test_a_log_that_is_too_young_to_compare_with_is_compared_with_the_rows_befor
     home: Settings, store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The pass has a reference then, made by the training code, and the log has no row in it."""
-    made = pd.DataFrame({name: [1.0] * evidently_snapshot.FEW for name in schema.names()}).astype(schema.dtypes())
+    made = pd.DataFrame({name: [1.0] * evidently_snapshot.COMPARABLE_MIN_ROWS for name in schema.names()}).astype(
+        schema.dtypes()
+    )
     monkeypatch.setattr(problem, "load", lambda *_: made)
     found = a_pass()
     assert found.reference
-    assert len(evidently_snapshot._reference(home, store, found)) == evidently_snapshot.FEW
+    assert len(evidently_snapshot._reference(home, store, found)) == evidently_snapshot.COMPARABLE_MIN_ROWS
