@@ -23,6 +23,8 @@ from level1_pipeline.store.tables import rollouts
 from level2_cicd.rollout.state_machine import STOPPED, Decision, Rollout
 from level2_cicd.rollout.states import BAKE, CANARY, CHAMPION, ROLLED_BACK, SHADOW, Step
 
+DECISION: TypeAdapter[Decision | None] = TypeAdapter(Decision | None)
+
 
 def current(store: Store) -> Rollout | None:
     """The rollout that is going on, if there is any."""
@@ -46,7 +48,7 @@ def current(store: Store) -> Rollout | None:
 def _decision(data: dict[str, Any] | None) -> Decision | None:
     """The last decision, which is only shown: one that other code wrote in another form is left out."""
     try:
-        return TypeAdapter(Decision | None).validate_python(data)
+        return DECISION.validate_python(data)
     except ValidationError:
         return None
 

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import json
 from datetime import datetime
 
 import pytest
+import sqlalchemy as sa
 
 from level1_pipeline import problem
 from level1_pipeline.registry import Registry
 from level1_pipeline.settings import Settings
 from level1_pipeline.store.audit import BudgetReset
+from level1_pipeline.store.tables import rollouts
 from level2_cicd.cli import main
 from level2_cicd.rollout import advance
 from level2_cicd.rollout.state_machine import Decision
@@ -92,3 +95,49 @@ def test_what_is_refused_is_said_without_a_traceback(typed: Days, capsys: pytest
 def test_a_person_resets_the_retraining_budget(typed: Days, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["reset", "--reason", "the feed is mended"]) == 0
     assert typed.store.audit_log(problem.NAME)[-1].action == BudgetReset()
+
+
+def test_a_script_reads_the_status_of_a_rollout_as_json(typed: Days, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["rollout", "status", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out) is None
+    typed.start()
+    assert main(["rollout", "status", "--json"]) == 0
+    status = json.loads(capsys.readouterr().out)
+    assert (status["version"], status["champion"], status["step"]["state"]) == ("2", "1", "shadow")
+    assert status["decision"]["kind"] == "advance"
+
+
+def test_a_last_decision_that_other_code_wrote_is_left_out_of_the_status_and_the_rollout_goes_on(
+    typed: Days, capsys: pytest.CaptureFixture[str]
+) -> None:
+    typed.start()
+    with typed.store.engine.begin() as connection:
+        (evidence,) = connection.execute(sa.select(rollouts.c.evidence)).scalars()
+        checks = [{"name": "quality", "outcome": "pass", "words": "as an earlier release wrote it"}]
+        older = evidence | {"decision": evidence["decision"] | {"checks": checks}}
+        connection.execute(rollouts.update().values(evidence=older))
+    assert main(["rollout", "status"]) == 0
+    assert last_line(capsys).startswith(f"rollout | {problem.NAME} | version 2 in shadow since")
+    assert main(["rollout", "advance"]) == 5
+
+
+@pytest.mark.parametrize("command", ["operate", "trigger", "simulate", "rollout", "trace", "rollback", "reset"])
+def test_the_help_of_each_command_teaches_with_an_example(command: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([command, "--help"]) == 0
+    assert f"Example: python -m level2_cicd {command}" in " ".join(capsys.readouterr().out.split())
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["simulate", "--until", "2013-1"], "Invalid value for '--until'"),
+        (["trigger", "now", "--reason", "x"], "'now' is not one of"),
+        (["reset"], "Missing option '--reason'"),
+        (["rollouts"], "No such command 'rollouts'"),
+    ],
+)
+def test_a_command_that_nobody_understands_ends_with_code_2_and_says_where(
+    arguments: list[str], message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(arguments) == 2
+    assert message in capsys.readouterr().err

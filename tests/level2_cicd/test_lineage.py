@@ -7,15 +7,14 @@ from typing import Any
 
 import numpy as np
 import pytest
-import sqlalchemy as sa
 
 from level1_pipeline import problem
 from level1_pipeline.settings import Settings
-from level1_pipeline.store.tables import predictions
 from level2_cicd.cli import main
 from level2_cicd.lineage import trace
 from level2_cicd.rollout.cli import NOT_PASSED
 from tests.serving.conftest import NOW, Models, edit_manifest, in_process, logged_when, opened, set_route
+from tests.support.prediction_log import log_predictions
 
 
 @pytest.fixture
@@ -71,12 +70,11 @@ def test_a_bundle_that_was_exchanged_is_noticed(asked: Settings, models: Models)
 
 
 def log(settings: Settings, arm: str, version: str, score: float | None, record: dict[str, Any]) -> None:
-    """A line of the prediction log about `case-2`, as the service writes it."""
-    said = {"score": score, "error": None if score else "ValueError: planted", "latency_ms": 1.0, "record": record}
-    when = {"at": NOW + timedelta(hours=1), "recorded_at": NOW}
-    about = {"problem": problem.NAME, "id": "case-2", "entity_id": "UA1", "arm": arm, "version": version}
-    with opened(settings) as store, store.engine.begin() as connection:
-        connection.execute(sa.insert(predictions).values(about | when | said))
+    """A line of the prediction log about `case-2`."""
+    error = None if score else "ValueError: planted"
+    line = {"id": "case-2", "arm": arm, "version": version, "score": score, "error": error, "record": record}
+    with opened(settings) as store:
+        log_predictions(store, [line | {"at": NOW + timedelta(hours=1)}])
 
 
 def test_where_the_canary_failed_the_champions_answer_is_traced_and_the_try_is_told_after_it(

@@ -9,16 +9,16 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-import sqlalchemy as sa
 
 from level1_pipeline import problem, schema
 from level1_pipeline.settings import Settings
 from level1_pipeline.store.database import Store
+from level1_pipeline.store.outcomes import Reported, keep
 from level1_pipeline.store.routes import Route
-from level1_pipeline.store.tables import outcomes, predictions
 from level2_cicd.rollout.advance import advance, start
 from level2_cicd.rollout.state_machine import Decision
 from level2_cicd.rollout.states import CHAMPION, ROLLED_BACK
+from tests.support.prediction_log import log_predictions
 
 ROWS_A_DAY = 400
 
@@ -93,29 +93,25 @@ class Days:
         return [(line.text, line.from_version, line.to_version) for line in self.store.audit_log(problem.NAME)]
 
     def _log(self, cases: pd.DataFrame, arm: str, version: str, scores: np.ndarray, at: datetime, ms: float) -> None:
-        lines = [
-            {
-                "problem": problem.NAME,
-                "id": f"{self.day}-{place}",
-                "arm": arm,
-                "entity_id": f"e{place}",
-                "version": version,
-                "at": at,
-                "recorded_at": at,
-                "record": record,
-                "score": None if np.isnan(score) else float(score),
-                "error": "ValueError: planted" if np.isnan(score) else None,
-                "latency_ms": ms + number * 1e-6,
-            }
-            for number, (place, record, score) in enumerate(
-                zip(cases.index, schema.records(cases), scores, strict=True)
-            )
-        ]
-        with self.store.engine.begin() as connection:
-            connection.execute(sa.insert(predictions), lines)
+        answers = zip(cases.index, schema.records(cases), scores, strict=True)
+        log_predictions(
+            self.store,
+            [
+                {
+                    "id": f"{self.day}-{place}",
+                    "arm": arm,
+                    "entity_id": f"e{place}",
+                    "version": version,
+                    "at": at,
+                    "record": record,
+                    "score": None if np.isnan(score) else float(score),
+                    "error": "ValueError: planted" if np.isnan(score) else None,
+                    "latency_ms": ms + number * 1e-6,  # no two calls have the same latency
+                }
+                for number, (place, record, score) in enumerate(answers)
+            ],
+        )
 
     def _know(self, cases: pd.DataFrame, at: datetime) -> None:
-        known = {"problem": problem.NAME, "known_at": at, "confirmed_at": at, "recorded_at": at}
-        truth = [known | {"id": f"{self.day}-{place}", "value": y} for place, y in cases[problem.TARGET].items()]
-        with self.store.engine.begin() as connection:
-            connection.execute(sa.insert(outcomes), truth)
+        labels = cases[problem.TARGET].items()
+        keep(self.store, [Reported(f"{self.day}-{place}", float(y), at) for place, y in labels], at)

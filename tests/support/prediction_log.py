@@ -1,0 +1,28 @@
+"""Lines of the prediction log, written as the service writes them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+import sqlalchemy as sa
+
+from level1_pipeline import problem
+from level1_pipeline.store.database import Store
+from level1_pipeline.store.tables import predictions
+
+USUAL = {
+    "problem": problem.NAME,
+    "entity_id": "UA1",
+    "arm": "champion",
+    "version": "1",
+    "error": None,
+    "latency_ms": 1.0,
+}
+
+
+def log_predictions(store: Store, lines: Iterable[dict[str, Any]]) -> None:
+    """Write lines that give `id`, `at`, `record`, `score`, and whatever is not as USUAL."""
+    rows = [USUAL | {"recorded_at": line["at"]} | line for line in lines]
+    with store.engine.begin() as connection:
+        connection.execute(sa.insert(predictions), rows)
