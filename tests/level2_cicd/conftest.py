@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pandas as pd
 import pytest
 
@@ -12,6 +14,14 @@ from tests.serving.conftest import Models, models, opened, set_route
 from tests.support.days import Days
 
 NO_REGISTRY = "sqlite:////nowhere/mlflow.db"  # MLflow is down: nothing here may need it
+
+
+@pytest.fixture
+def prepared(home: Settings, rows: pd.DataFrame, cache: Path) -> None:
+    """The rows that were prepared once for all tests lie where a home looks for them, and a simulation, too."""
+    home.home.mkdir(exist_ok=True)
+    for folder in (home.home, home.home.parent):
+        (folder / "cache").symlink_to(cache)
 
 
 @pytest.fixture

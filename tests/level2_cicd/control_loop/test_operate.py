@@ -461,7 +461,8 @@ def test_the_calendar_asks_when_it_is_told_to_and_once_a_day(days: Days, operate
 
 
 @pytest.mark.flights
-def test_a_month_of_new_outcomes_asks_when_it_is_told_to(days: Days, operated: Any, cache: Path) -> None:
+@pytest.mark.usefixtures("prepared")
+def test_a_month_of_new_outcomes_asks_when_it_is_told_to(days: Days, operated: Any) -> None:
     trainer = Trainer("fail", 3)
     days.today = pd.Timestamp("2013-05-06", tz=problem.TIMEZONE).tz_convert("UTC")
     operator = operated(NOTHING, trainer, triggers="new data")

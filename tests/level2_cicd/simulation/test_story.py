@@ -46,6 +46,7 @@ def production(home: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     return there
 
 
+@pytest.mark.usefixtures("prepared")
 def test_a_simulated_day_touches_no_production_store_and_needs_none_of_the_users_keys(
     production: Path, models: Models, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -94,6 +95,7 @@ def test_a_fault_spoils_its_days_only_and_stays_within_the_bounds(rows: pd.DataF
     pd.testing.assert_frame_equal(spoilt.drop(columns="temp"), some.drop(columns="temp"))
 
 
+@pytest.mark.usefixtures("prepared")
 def test_every_row_is_asked_about_once_and_no_outcome_is_told_before_it_is_known(home: Settings) -> None:
     seen = list(replay.moments(home, "2013-04-01", "2013-04-03", None))
     asked = pd.concat([rows for _, rows, _ in seen])
@@ -108,6 +110,7 @@ def test_every_row_is_asked_about_once_and_no_outcome_is_told_before_it_is_known
     assert not pd.concat([told for _, _, told in seen])[problem.ID].duplicated().any()
 
 
+@pytest.mark.usefixtures("prepared")
 def test_every_local_midnight_is_a_moment_also_after_the_clocks_were_changed(home: Settings) -> None:
     seen = [now for now, _, _ in replay.moments(home, "2013-11-02", "2013-11-04", None)]
     assert {day("2013-11-03"), day("2013-11-04"), day("2013-11-05")} <= set(seen)
