@@ -13,7 +13,7 @@ from pydantic import BaseModel, Field
 from starlette.responses import JSONResponse
 
 MAX_DETAILS = 20
-TAGS = ("one", "many")  # how `bodies` tells a single item from a list; no field of the caller
+TAGS = ("single", "list")  # how `schemas` tells a single item from a list; no field of the caller
 SHORT = reprlib.Repr()
 SHORT.maxstring = SHORT.maxother = 80
 
@@ -35,7 +35,7 @@ class RefusalBody(BaseModel):
 
 
 class Refusal(Exception):
-    """A request that gets no result, with the status and the words of the answer."""
+    """A request that gets no result, with the status and the message of the answer."""
 
     def __init__(
         self, status: int, error: str, details: Iterable[Detail] = (), headers: Mapping[str, str] | None = None
@@ -56,13 +56,13 @@ def not_valid(errors: Iterable[Mapping[str, Any]]) -> Refusal:
         place = shown(errors[0]["input"])
         reason = errors[0].get("ctx", {}).get("error", "not JSON")
         return Refusal(400, "the body is not JSON", [Detail(field="body", rule=f"JSON ({reason})", value=place)])
-    details = [Detail(field=_field(one["loc"]), rule=one["msg"], value=shown(one["input"])) for one in errors]
+    details = [Detail(field=_field(error["loc"]), rule=error["msg"], value=shown(error["input"])) for error in errors]
     what = f"{len(details)} broken rule{'s' * (len(details) > 1)}"
     return Refusal(422, f"the request is not valid: {what}; the details name each field and its rule", details)
 
 
 def _field(place: tuple[int | str, ...]) -> str:
-    """`body.many.3.record.temp` as `[3].record.temp`, short whatever the caller named it."""
+    """`body.list.3.record.temp` as `[3].record.temp`, short whatever the caller named it."""
     steps = [step for at, step in enumerate(place) if not (at == 0 or (at == 1 and step in TAGS))]
     message = "".join(f"[{step}]" if isinstance(step, int) else f".{step}" for step in steps).lstrip(".")
     return (message or str(place[0]))[:200]

@@ -1,4 +1,4 @@
-"""What goes in and comes out. The record is the problem's `Record`; everything else here wraps it."""
+"""The bodies of requests and answers. The record is the problem's `Record`; everything else here wraps it."""
 
 from __future__ import annotations
 
@@ -35,10 +35,12 @@ def _no_bool(value: Any) -> Any:
 
 
 # As strict as the Record. Python's True equals 1, so a Literal alone would take it.
-Truth: Any = Annotated[Literal[0, 1], BeforeValidator(_no_bool)] if CLASSIFICATION else Annotated[FiniteFloat, Strict()]
+TrueValue: Any = (
+    Annotated[Literal[0, 1], BeforeValidator(_no_bool)] if CLASSIFICATION else Annotated[FiniteFloat, Strict()]
+)
 
 
-class Case(BaseModel):
+class PredictRequest(BaseModel):
     """One thing to predict: its inputs and, if the caller has them, its ids."""
 
     model_config = STRICT
@@ -60,13 +62,13 @@ class Prediction(TypedDict):  # not a model, which would take longer to make tha
     arm: Annotated[str, Field(json_schema_extra={"enum": ["champion", "canary"]})]
 
 
-class Outcome(BaseModel):
+class OutcomeRequest(BaseModel):
     """What really happened."""
 
     model_config = STRICT
 
     id: Identifier = Field(description="of the prediction")
-    value: Truth = Field(description=f"the true {problem.TARGET}")
+    value: TrueValue = Field(description=f"the true {problem.TARGET}")
     known_at: AwareDatetime | None = Field(
         None, description="when it became known, with UTC offset (default: now); of two values the later known counts"
     )
@@ -82,18 +84,18 @@ class Ingested(BaseModel):
 
 
 def _tag(body: Any) -> str:
-    return "many" if isinstance(body, list) else "one"
+    return "list" if isinstance(body, list) else "single"
 
 
-def many_of(item: Any) -> Any:
+def list_of(item: Any) -> Any:
     """The type of a body that is a list. It stops at its first bad item, because a megabyte of nonsense must
     not become a million errors."""
     return Annotated[list[item], Field(min_length=1, fail_fast=True)]
 
 
-def one_or_many(item: Any) -> Any:
+def single_or_list(item: Any) -> Any:
     """The type of a body that is one item or a list of them."""
-    return Annotated[Annotated[item, Tag("one")] | Annotated[many_of(item), Tag("many")], Discriminator(_tag)]
+    return Annotated[Annotated[item, Tag("single")] | Annotated[list_of(item), Tag("list")], Discriminator(_tag)]
 
 
 def _optional(field: FieldInfo) -> tuple[Any, FieldInfo]:
@@ -109,7 +111,7 @@ Changes: type[BaseModel] = create_model(
 )
 
 
-class Question(BaseModel):
+class ExplainRequest(BaseModel):
     """A record to explain and, if wanted, changes to try on it."""
 
     model_config = STRICT
@@ -134,7 +136,7 @@ class WhatIf(BaseModel):
     record: dict[str, str | float | None]
     score: float
     decision: str
-    difference: float = Field(description="of the scores: changed minus asked")
+    difference: float = Field(description="of the scores: changed minus original")
 
 
 class Explanation(BaseModel):

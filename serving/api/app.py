@@ -25,7 +25,7 @@ SWITCH_SECONDS = 0.0005  # an answer waits this long for the thread that writes 
 
 
 def create_app(settings: Settings) -> Middleware:
-    """The application for these settings, behind its guard."""
+    """The application for these settings, behind its middleware."""
     service = Service(settings)
 
     @asynccontextmanager
@@ -67,7 +67,7 @@ async def _refused(_: Request, error: Exception) -> JSONResponse:
 
 
 async def _failed(_: Request, error: Exception) -> JSONResponse:
-    return FAILED.response(REQUEST_ID.get())  # the guard logs the error, which goes on to it
+    return FAILED.response(REQUEST_ID.get())  # the middleware logs the error, which goes on to it
 
 
 async def _not_valid(_: Request, error: Exception) -> JSONResponse:

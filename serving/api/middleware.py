@@ -3,7 +3,6 @@ body. And what every answer passes after it: no traceback, one log line, the met
 
 from __future__ import annotations
 
-import asyncio
 import logging
 import re
 import time
@@ -12,17 +11,16 @@ from collections.abc import Mapping
 from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from serving.api.body import read_body
 from serving.api.routes import answer
 from serving.api.security import OPEN, SCOPES, Caller, RateLimit, Security
 from serving.errors import Refusal
-from serving.service.ids import new_id
-from serving.service.service import Service
+from serving.service.service import Service, new_id
 from serving.telemetry.access_log import Answer
 from serving.telemetry.json_logging import REQUEST_ID
 
 logger = logging.getLogger(__name__)
 
-BODY_SECONDS = 20.0  # for a whole body to arrive
 SAFE_ID = re.compile(r"[\w.:-]{1,64}", re.ASCII)
 HEADERS = [(b"x-content-type-options", b"nosniff"), (b"cache-control", b"no-store")]
 JSON = (b"content-type", b"application/json")
@@ -60,9 +58,9 @@ class Middleware:
         try:
             body = await self._admit(scope, headers, receive)
             if (scope["path"], scope["method"]) == PREDICT:  # without FastAPI; see docs/serving.md for what that means
-                said = await answer(self.service, body)
-                await tagged({"type": "http.response.start", "status": 200, "headers": [JSON, _length(said)]})
-                await tagged({"type": "http.response.body", "body": said})
+                content = await answer(self.service, body)
+                await tagged({"type": "http.response.start", "status": 200, "headers": [JSON, _length(content)]})
+                await tagged({"type": "http.response.body", "body": content})
             else:
                 await self.app(scope, _given(body, receive), tagged)
         except ClientDisconnect:
@@ -76,7 +74,7 @@ class Middleware:
             if not status:
                 await FAILED.response(request_id)(scope, receive, tagged)
         finally:
-            self._note(scope, request_id, status, time.perf_counter() - started)
+            self._log(scope, request_id, status, time.perf_counter() - started)
         return None
 
     async def _admit(self, scope: Scope, headers: Mapping[bytes, bytes], receive: Receive) -> bytes:
@@ -85,7 +83,7 @@ class Middleware:
             address = scope["client"][0] if scope.get("client") else ""
             host, shown = (headers.get(name, b"").decode("latin-1") for name in (b"host", b"authorization"))
             self._check_access(scope["path"], Caller(address, host, shown))
-        body = await self._body(receive)
+        body = await read_body(receive, self.service.settings.max_body_bytes)
         kind = headers.get(b"content-type", b"").decode("latin-1").partition(";")[0].strip().lower()
         if body and kind != "application/json":
             message = f"the body must be sent as application/json, not as '{kind[:80] or 'nothing'}'"
@@ -101,30 +99,12 @@ class Middleware:
             raise
         self.rate.take(who)
 
-    async def _body(self, receive: Receive) -> bytes:
-        """The whole body. Raises a Refusal, or ClientDisconnect."""
-        limit, size, parts = self.service.settings.max_body_bytes, 0, []
-        try:
-            async with asyncio.timeout(BODY_SECONDS):
-                while size <= 10 * limit:  # read on a while, so that the sender gets the answer; then cut
-                    message = await receive()
-                    if message["type"] == "http.disconnect":
-                        raise ClientDisconnect
-                    size += len(message.get("body", b""))
-                    if size <= limit:
-                        parts.append(message.get("body", b""))
-                    if not message.get("more_body"):
-                        break
-        except TimeoutError as error:
-            raise Refusal(408, f"the body did not arrive within {BODY_SECONDS:g} seconds") from error
-        if size > limit:
-            raise Refusal(413, f"the body is larger than {limit:,} bytes; send fewer rows in one request")
-        return b"".join(parts)
-
-    def _note(self, scope: Scope, request_id: str, status: int, seconds: float) -> None:
+    def _log(self, scope: Scope, request_id: str, status: int, seconds: float) -> None:
         path = scope["path"] if scope["path"] in SCOPES or scope["path"] in OPEN else "other"
         method = scope["method"] if scope["method"] in METHODS else "other"
-        self.service.notes.answered(Answer(time.time(), request_id, method, path, status, seconds, path not in OPEN))
+        self.service.access_log.answered(
+            Answer(time.time(), request_id, method, path, status, seconds, path not in OPEN)
+        )
 
 
 def _length(body: bytes) -> tuple[bytes, bytes]:

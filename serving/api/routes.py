@@ -1,4 +1,4 @@
-"""The HTTP addresses. Each hands a checked body to the service and gives back what it says."""
+"""The HTTP addresses. Each hands a checked body to the service and gives back its answer."""
 
 from __future__ import annotations
 
@@ -17,16 +17,16 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from serving.errors import Refusal, RefusalBody, not_valid
 from serving.schemas import (
-    Case,
+    ExplainRequest,
     Explanation,
     Health,
     Ingested,
     ModelCard,
-    Outcome,
+    OutcomeRequest,
     Prediction,
-    Question,
-    many_of,
-    one_or_many,
+    PredictRequest,
+    list_of,
+    single_or_list,
 )
 from serving.service.service import Service
 
@@ -36,7 +36,7 @@ PAGE = Path(__file__).with_name("docs.html")
 # The page is all inline, and may talk to nobody but this service.
 PAGE_POLICY = "default-src 'none'; script-src 'unsafe-inline'; style-src 'unsafe-inline'; connect-src 'self'"
 
-WORDS = {
+REFUSAL_TEXTS = {
     400: "the body is not JSON",
     401: "no valid key",
     403: "a key of another scope, or without keys a caller from elsewhere",
@@ -50,7 +50,7 @@ WORDS = {
     503: "no champion yet, or the store fails",
 }
 REFUSALS: dict[int | str, dict[str, Any]] = {
-    code: {"description": text, "model": RefusalBody} for code, text in WORDS.items()
+    code: {"description": text, "model": RefusalBody} for code, text in REFUSAL_TEXTS.items()
 }
 
 
@@ -60,44 +60,44 @@ def _service(request: Request) -> Service:
 
 
 Asks = Annotated[Service, Depends(_service)]
-# Keys are checked in `guard`, before a body is read; this only documents them.
+# Keys are checked in the middleware, before a body is read; this only documents them.
 router = APIRouter(responses=REFUSALS, dependencies=[Depends(HTTPBearer(auto_error=False, description="an API key"))])
 probes = APIRouter()
 
 
-CASE: TypeAdapter[Case] = TypeAdapter(Case)
-CASES: TypeAdapter[list[Case]] = TypeAdapter(many_of(Case))
+REQUEST: TypeAdapter[PredictRequest] = TypeAdapter(PredictRequest)
+REQUESTS: TypeAdapter[list[PredictRequest]] = TypeAdapter(list_of(PredictRequest))
 PREDICTION: TypeAdapter[Prediction] = TypeAdapter(Prediction)
 PREDICTIONS: TypeAdapter[list[Prediction]] = TypeAdapter(list[Prediction])
-MOST_AT_ONCE = 100  # rows that are scored between two other requests; more go to a thread
+ROWS_ON_THE_LOOP = 100  # are scored between two other requests; more go to a thread
 
 
 async def answer(service: Service, raw: bytes) -> bytes:
-    """What the guard answers POST /predict with, past FastAPI: pydantic checks the bytes of the body and writes those
-    of the answer. Compiled models take microseconds, so they are asked right here; scikit-learn is asked on a thread."""
-    many = raw.lstrip()[:1] == b"["
+    """The answer of the middleware to POST /predict, past FastAPI: pydantic checks the bytes of the body and writes those
+    of the answer. A compiled model takes microseconds, so it scores right here; scikit-learn scores on a thread."""
+    several = raw.lstrip()[:1] == b"["
     try:
-        cases = CASES.validate_json(raw) if many else [CASE.validate_json(raw)]
+        requests = REQUESTS.validate_json(raw) if several else [REQUEST.validate_json(raw)]
     except ValidationError as error:
-        raise not_valid({**one, "loc": ("body", *one["loc"])} for one in error.errors()) from error
-    here = service.is_quick() and len(cases) <= MOST_AT_ONCE
-    said = service.predict(cases) if here else await run_in_threadpool(service.predict, cases)
-    return PREDICTIONS.dump_json(said) if many else PREDICTION.dump_json(said[0])
+        raise not_valid({**detail, "loc": ("body", *detail["loc"])} for detail in error.errors()) from error
+    here = service.is_quick() and len(requests) <= ROWS_ON_THE_LOOP
+    predictions = service.predict(requests) if here else await run_in_threadpool(service.predict, requests)
+    return PREDICTIONS.dump_json(predictions) if several else PREDICTION.dump_json(predictions[0])
 
 
-# The readable form of `answer`: documents the address, and answers as soon as the guard no longer does.
+# The readable form of `answer`: documents the address, and answers as soon as the middleware no longer does.
 @router.post("/predict", tags=["predict"], summary="Score one case, or a list of cases")
-def predict(service: Asks, body: Annotated[one_or_many(Case), Body()]) -> Prediction | list[Prediction]:  # type: ignore[valid-type]
+def predict(service: Asks, body: Annotated[single_or_list(PredictRequest), Body()]) -> Prediction | list[Prediction]:  # type: ignore[valid-type]
     """A list gets a list, in the same order and from one and the same version of the model and each arm. Send the
     ids that you know: an id that comes again is scored again but logged once."""
     return service.predict(body) if isinstance(body, list) else service.predict([body])[0]
 
 
 @router.post("/explain", tags=["predict"], summary="Why this score, and what if")
-def explain(service: Asks, question: Question) -> Explanation:
+def explain(service: Asks, body: ExplainRequest) -> Explanation:
     """The champion's view of one record: what each input contributes against a typical value, and the score
     after changes. Nothing is logged as a prediction."""
-    return service.explain(question)
+    return service.explain(body)
 
 
 @router.get("/model", tags=["predict"], summary="What is served")
@@ -107,7 +107,7 @@ def model(service: Asks) -> ModelCard:
 
 
 @router.post("/outcomes", tags=["admin"], summary="Report what really happened")
-def outcomes(service: Asks, body: Annotated[one_or_many(Outcome), Body()]) -> Ingested:  # type: ignore[valid-type]
+def outcomes(service: Asks, body: Annotated[single_or_list(OutcomeRequest), Body()]) -> Ingested:  # type: ignore[valid-type]
     """Late, twice, corrected or in any order: the value that became known last counts. Ids that no logged
     prediction has are kept and reported."""
     try:
@@ -121,7 +121,7 @@ def outcomes(service: Asks, body: Annotated[one_or_many(Outcome), Body()]) -> In
 @router.get("/metrics", tags=["admin"], summary="Numbers for Prometheus", response_class=Response)
 def metrics(service: Asks) -> Response:
     """Requests, errors, latency, scores by version and arm, lost log rows, age of the model."""
-    return Response(service.page(), media_type=CONTENT_TYPE_LATEST)
+    return Response(service.metrics_page(), media_type=CONTENT_TYPE_LATEST)
 
 
 @probes.get("/livez", tags=["probes"], summary="Is the process alive?")

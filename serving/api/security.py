@@ -85,7 +85,7 @@ class Security:
 
 
 def _hashes(setting: str) -> list[str]:
-    return [one.strip() for one in setting.split(",") if one.strip()]
+    return [part.strip() for part in setting.split(",") if part.strip()]
 
 
 def _among(shown: str, keys: list[str]) -> bool:

@@ -1,4 +1,4 @@
-"""Why this score? And what would it be if? Works for any model, because it only asks for more predictions."""
+"""Why this score, and what would it be after a change? Works for any model: it only needs more predictions."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from pydantic import ValidationError
 from level1_pipeline import problem
 from serving.errors import Refusal, not_valid
 from serving.models.loaded_model import Model, Record
-from serving.schemas import Contribution, Explanation, Question, WhatIf
+from serving.schemas import Contribution, ExplainRequest, Explanation, WhatIf
 
 logger = logging.getLogger(__name__)
 
 
-def explain(model: Model, question: Question) -> Explanation:
+def explain(model: Model, request: ExplainRequest) -> Explanation:
     """The score, what each input contributes, and the score after the changes.
 
     An input contributes the difference that it makes against its typical value in training, all other
@@ -25,15 +25,15 @@ def explain(model: Model, question: Question) -> Explanation:
     Raises:
         Refusal: the changed record is not valid (422), or the model gives no number for one of the records (500).
     """
-    record, typical = question.record.model_dump(), model.typical
+    record, typical = request.record.model_dump(), model.typical
     variants = [{**record, name: typical[name]} for name in record]
-    changed = _changed(record, question)
+    changed = _changed(record, request)
     score, *others = _scores(model, [record, *variants, *([changed] if changed else [])])
     contributions = [
         Contribution(input=name, value=value, typical=typical[name], score_if_typical=other, contribution=score - other)
         for (name, value), other in zip(record.items(), others, strict=False)
     ]
-    contributions.sort(key=lambda one: -abs(one.contribution))
+    contributions.sort(key=lambda entry: -abs(entry.contribution))
     what_if = _what_if(changed, others[-1], score) if changed else None
     return Explanation(
         score=score,
@@ -45,23 +45,24 @@ def explain(model: Model, question: Question) -> Explanation:
 
 
 def _scores(model: Model, records: list[Record]) -> list[float]:
-    found: list[float] = model.bundle.predict(records).tolist()
-    if not all(map(math.isfinite, found)):
-        logger.error("version %s said %s where a finite number was asked for", model.version, found)
+    scores: list[float] = model.bundle.predict(records).tolist()
+    if not all(map(math.isfinite, scores)):
+        logger.error("version %s gave %s where a finite number is needed", model.version, scores)
         raise Refusal(500, "the model gave no number for the record or a change of it; the log of the service says why")
-    return found
+    return scores
 
 
 def _what_if(record: Record, score: float, before: float) -> WhatIf:
     return WhatIf(record=record, score=score, decision=problem.choose_action(score), difference=score - before)
 
 
-def _changed(record: Record, question: Question) -> Record | None:
+def _changed(record: Record, request: ExplainRequest) -> Record | None:
     """The record with the changes, checked as a whole: a rule may join several fields."""
-    if question.changes is None:
+    if request.changes is None:
         return None
-    wanted: dict[str, Any] = question.changes.model_dump(exclude_unset=True)
+    changes: dict[str, Any] = request.changes.model_dump(exclude_unset=True)
     try:
-        return problem.Record(**{**record, **wanted}).model_dump()
+        return problem.Record(**{**record, **changes}).model_dump()
     except ValidationError as error:
-        raise not_valid({**one, "loc": ("body", "changes", *one["loc"])} for one in error.errors()) from error
+        details = error.errors()
+        raise not_valid({**detail, "loc": ("body", "changes", *detail["loc"])} for detail in details) from error

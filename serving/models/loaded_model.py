@@ -59,7 +59,7 @@ def load(settings: Settings, version: str) -> Model:
     for size in (1, len(golden)):
         loaded.predict(golden[:size])
     manifest = loaded.manifest
-    typical = manifest.get("typical") or {name: _typical([one[name] for one in golden]) for name in golden[0]}
+    typical = manifest.get("typical") or {name: _typical([record[name] for record in golden]) for name in golden[0]}
     return Model(
         version=version,
         bundle=loaded,

@@ -37,7 +37,7 @@ class Serving:
         return self.challenger if self.route.mode == CANARY else None
 
 
-class Asked(NamedTuple):
+class Case(NamedTuple):
     """One case to score, with both ids filled in, and the time on the clock of decisions."""
 
     id: str
@@ -48,11 +48,11 @@ class Asked(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Scored:
-    """What an arm said about the cases that it scored together; no score means that it failed."""
+    """The scores of cases that one arm scored together; no score means that it failed."""
 
     arm: str
     model: Model
-    cases: list[Asked]
+    cases: list[Case]
     scores: list[float | None]
     error: str  # of the cases without a score
     latency_ms: float
@@ -61,7 +61,7 @@ class Scored:
     def __len__(self) -> int:
         return len(self.cases)
 
-    def __iter__(self) -> Iterator[tuple[Asked, float | None]]:
+    def __iter__(self) -> Iterator[tuple[Case, float | None]]:
         return zip(self.cases, self.scores, strict=True)
 
     def first(self, count: int) -> Scored:
@@ -78,12 +78,12 @@ def in_canary(route: Route, entity_id: str) -> bool:
     return int.from_bytes(digest[:8], "big") / 2**64 < route.share
 
 
-def ask(model: Model, arm: str, cases: list[Asked]) -> Scored:
+def score(model: Model, arm: str, cases: list[Case]) -> Scored:
     """Score cases together; a model that raises or says NaN gives an error in place of scores."""
     started = time.perf_counter()
     try:
-        found = model.bundle.predict([one.record for one in cases]).tolist()
-        scores = [score if math.isfinite(score) else None for score in found]
+        numbers = model.bundle.predict([case.record for case in cases]).tolist()
+        scores = [number if math.isfinite(number) else None for number in numbers]
         error = "the score is not a finite number"
     except Exception as failure:  # whatever a model does wrong, the service answers
         logger.exception("version %s failed on %d cases", model.version, len(cases))
@@ -92,12 +92,12 @@ def ask(model: Model, arm: str, cases: list[Asked]) -> Scored:
     return Scored(arm, model, cases, scores, error, milliseconds, now)
 
 
-def answer(serving: Serving, cases: list[Asked]) -> list[Scored]:
-    """What each arm said about its cases. Where the canary fails the champion is asked, too."""
+def answer(serving: Serving, cases: list[Case]) -> list[Scored]:
+    """The scores of each arm for its cases. Where the canary fails, the champion scores the case, too."""
     if not serving.canary:
-        return [ask(serving.champion, CHAMPION, cases)]
-    tries = [one for one in cases if in_canary(serving.route, one.entity_id)]
-    found = [ask(serving.canary, CANARY, tries)] if tries else []
-    done = {id(case) for scored in found for case, score in scored if score is not None}
-    rest = [one for one in cases if id(one) not in done]
-    return [*found, ask(serving.champion, CHAMPION, rest)] if rest else found
+        return [score(serving.champion, CHAMPION, cases)]
+    share = [case for case in cases if in_canary(serving.route, case.entity_id)]
+    by_canary = [score(serving.canary, CANARY, share)] if share else []
+    done = {id(case) for scored in by_canary for case, number in scored if number is not None}
+    rest = [case for case in cases if id(case) not in done]
+    return [*by_canary, score(serving.champion, CHAMPION, rest)] if rest else by_canary

@@ -27,7 +27,7 @@ from serving.telemetry.metrics import Metrics
 
 logger = logging.getLogger(__name__)
 
-LOOKS_BETWEEN_TRIES = 10  # of a refused version: publishing it again mends it, but each try costs a load
+LOOKS_BETWEEN_LOADS = 10  # of a refused version: publishing it again mends it, but each try costs a load
 
 
 class HotSwap:
@@ -66,7 +66,7 @@ class HotSwap:
         if before and (before.route, before.champion, before.challenger) == (route, champion, challenger):
             return
         self.serving = Serving(route, champion, challenger, self._since(champion.version, before))
-        self._loaded = {one.version: one for one in (champion, challenger, before and before.champion) if one}
+        self._loaded = {model.version: model for model in (champion, challenger, before and before.champion) if model}
         self._remember(route)
         self.metrics.swaps.inc()
         self._count(before, -1)
@@ -89,7 +89,7 @@ class HotSwap:
                 reason = f"{role} {version} is refused: {error}"
                 logger.error(reason)
                 self.metrics.refused.labels(version).inc()
-                wait = LOOKS_BETWEEN_TRIES * self.settings.watch_seconds
+                wait = LOOKS_BETWEEN_LOADS * self.settings.watch_seconds
                 self._refused[version] = (time.monotonic() + wait, reason)
         trouble[role] = reason
         return None

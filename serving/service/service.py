@@ -1,105 +1,120 @@
-"""The service without HTTP: what is served, what is asked, and the threads behind it."""
+"""The service without HTTP: what is served, how cases are scored, and the threads behind it."""
 
 from __future__ import annotations
 
+import secrets
 import threading
+import time
+from datetime import datetime
+from itertools import count
 
 from level1_pipeline import problem
 from level1_pipeline.settings import Settings
 from level1_pipeline.store.clock import Clock
 from level1_pipeline.store.database import Store
-from serving.errors import Refusal
+from level1_pipeline.store.outcomes import EARLIEST, Reported, Result, keep, possible
+from serving.errors import Detail, Refusal
 from serving.models import routing
 from serving.models.explain import explain
-from serving.models.routing import Asked, Scored, Serving
-from serving.schemas import Case, Explanation, Health, ModelCard, Outcome, Prediction, Question
-from serving.service import outcomes
+from serving.models.routing import Case, Scored, Serving
+from serving.schemas import ExplainRequest, Explanation, Health, ModelCard, OutcomeRequest, Prediction, PredictRequest
 from serving.service.background import BackgroundThread
 from serving.service.hot_swap import HotSwap
-from serving.service.ids import new_id
 from serving.service.shadow import PAUSE_SECONDS, Shadow
-from serving.telemetry.access_log import PAUSE_SECONDS as NOTES_SECONDS
+from serving.telemetry.access_log import PAUSE_SECONDS as ACCESS_LOG_SECONDS
 from serving.telemetry.access_log import AccessLog
 from serving.telemetry.metrics import Metrics
 from serving.telemetry.prediction_log import PredictionLog
 
-OUTCOMES_AT_ONCE = 4
-IDENTITY = ("trained_from", "trained_until", "rows", "data_digest", "code_revision", "run_id")
+OUTCOME_REQUESTS_AT_ONCE = 4
+LINEAGE = ("trained_from", "trained_until", "rows", "data_digest", "code_revision", "run_id")
+_process, _number = secrets.token_hex(6), count()
+
+
+def new_id() -> str:
+    """Milliseconds since 1970, this process, and a number within it; 32 hexadecimal digits.
+
+    Such ids sort by the time at which they were made, as UUIDs of version 7 do: the index of the prediction log
+    grows at its end, while each row with a random id would touch another page.
+    """
+    return f"{time.time_ns() // 1_000_000:012x}{_process}{next(_number):08x}"
 
 
 class Service:
-    """Everything that one worker holds. Build it, `start` it, ask it, `stop` it."""
+    """Everything that one worker holds. Create it, `start` it, use it, `stop` it."""
 
     def __init__(self, settings: Settings):
         self.settings, self.store, self.metrics = settings, Store(settings.operations), Metrics()
         self.clock = Clock(settings, self.store)
-        self.notes = AccessLog(self.metrics)
-        self.watcher = HotSwap(settings, self.store, self.clock, self.metrics)
+        self.access_log = AccessLog(self.metrics)
+        self.hot_swap = HotSwap(settings, self.store, self.clock, self.metrics)
         self.log = PredictionLog(self.store, settings.log_rows, self.metrics)
         self.shadow = Shadow(settings.shadow_rows, self.metrics, self._record)
         # Outcomes wait for the store; they must never occupy all the threads that predict.
-        self._outcome_slots = threading.Semaphore(OUTCOMES_AT_ONCE)
+        self._outcome_slots = threading.Semaphore(OUTCOME_REQUESTS_AT_ONCE)
         self._threads = (
-            BackgroundThread("watcher", settings.watch_seconds, self.watcher.look),
+            BackgroundThread("hot swap", settings.watch_seconds, self.hot_swap.look),
             BackgroundThread("shadow", PAUSE_SECONDS, self.shadow.work),
-            BackgroundThread("notes", NOTES_SECONDS, self.notes.work_off),
+            BackgroundThread("access log", ACCESS_LOG_SECONDS, self.access_log.work_off),
             writer := BackgroundThread("prediction log", settings.flush_seconds, self.log.flush),
         )
         self.log.hurry = writer.hurry
 
     def start(self) -> None:
         """Load what the route names, then begin to follow it. Returns when the first request may come."""
-        self.watcher.look()
+        self.hot_swap.look()
         for thread in self._threads:
             thread.start()
 
     def stop(self) -> None:
-        """Finish the copies, write the whole log. Call after the last request."""
+        """Finish the copies and write the whole log. Call it after the last request."""
         for thread in self._threads:
             thread.stop()
         self.log.flush()  # what was answered comes before what was only copied
         self.shadow.finish()
         self.log.close()
-        self.notes.work_off()
+        self.access_log.work_off()
         self.store.close()
 
-    def predict(self, cases: list[Case]) -> list[Prediction]:
-        """Score cases with what is served now; logged behind the answer.
+    def predict(self, requests: list[PredictRequest]) -> list[Prediction]:
+        """Score cases with what is served now; the log is written behind the answer.
 
         Raises:
             Refusal: too many cases, no model yet, or a model that gives no number.
         """
-        if len(cases) > self.settings.max_rows:
-            raise Refusal(
-                422, f"{len(cases)} rows in one request; at most {self.settings.max_rows} are taken, send several"
-            )
-        serving, asked = self.serving(), self._asked(cases)
-        found = routing.answer(serving, asked)
-        self._record(found)
+        self._limit(len(requests))
+        serving, cases = self.serving(), self._cases(requests)
+        scored = routing.answer(serving, cases)
+        self._record(scored)
         if serving.shadow:
-            self.shadow.add(serving.shadow, asked)
-        self._count_unknown(serving, asked)
-        return _said(asked, found)
+            self.shadow.add(serving.shadow, cases)
+        self._count_unknown_categories(serving, cases)
+        return _predictions(cases, scored)
 
     def is_quick(self) -> bool:
         """Whether every model that answers is a compiled one."""
-        serving = self.watcher.serving
-        return serving is not None and all(one.bundle.scorer for one in (serving.champion, serving.canary) if one)
+        serving = self.hot_swap.serving
+        return serving is not None and all(model.bundle.scorer for model in (serving.champion, serving.canary) if model)
 
-    def explain(self, question: Question) -> Explanation:
+    def explain(self, request: ExplainRequest) -> Explanation:
         """Why the champion gives its score, and what it would be after changes."""
-        return explain(self.serving().champion, question)
+        return explain(self.serving().champion, request)
 
-    def ingest(self, posted: list[Outcome]) -> outcomes.Result:
-        """Keep outcomes. Raises a Refusal for one from the future, or while the store fails."""
-        if len(posted) > self.settings.max_rows:
-            raise Refusal(
-                422, f"{len(posted)} rows in one request; at most {self.settings.max_rows} are taken, send several"
-            )
+    def ingest(self, requests: list[OutcomeRequest]) -> Result:
+        """Keep outcomes. The value that became known last counts, so any order of arrival gives the same end.
+
+        Raises:
+            Refusal: one lies in the future of the clock (409), too many (422), or too many at once (503). Then none is
+                kept.
+        """
+        self._limit(len(requests))
         if not self._outcome_slots.acquire(blocking=False):
             raise Refusal(503, "too many outcomes arrive at once; send it again", headers={"Retry-After": "5"})
         try:
-            result = outcomes.ingest(self.store, posted, self.clock.now())
+            now = self.clock.now()
+            _refuse_impossible_times(requests, now)
+            reported = [Reported(request.id, float(request.value), request.known_at) for request in requests]
+            result = keep(self.store, reported, now)
         finally:
             self._outcome_slots.release()
         for kind in ("new", "unchanged", "corrected"):
@@ -107,25 +122,25 @@ class Service:
         self.metrics.outcomes.labels("unknown").inc(len(result.unknown))
         return result
 
-    def page(self) -> bytes:
+    def metrics_page(self) -> bytes:
         """The metrics, with everything that was answered before."""
-        self.notes.work_off()
+        self.access_log.work_off()
         return self.metrics.page()
 
     def serving(self) -> Serving:
         """What is served now; take it once for each request."""
-        serving = self.watcher.serving
+        serving = self.hot_swap.serving
         if serving:
             return serving
-        reasons = "; ".join(self.watcher.trouble.values())
+        reasons = "; ".join(self.hot_swap.trouble.values())
         raise Refusal(503, reasons or "there is no champion yet; train one: make level1", headers={"Retry-After": "5"})
 
     def health(self) -> Health:
         """Whether this worker can answer, and what is wrong."""
-        serving = self.watcher.serving
-        reasons = [*self.watcher.trouble.values(), *filter(None, [self.log.trouble])]
-        if not serving and not reasons:
-            reasons = ["there is no champion yet; train one: make level1"]
+        serving = self.hot_swap.serving
+        reasons = [*self.hot_swap.trouble.values(), *filter(None, [self.log.trouble])]
+        if not serving:
+            reasons = reasons or ["there is no champion yet; train one: make level1"]
         return Health(
             state="not ready" if not serving else "degraded" if reasons else "ready",
             version=serving.champion.version if serving else None,
@@ -148,42 +163,61 @@ class Service:
             challenger=serving.challenger.version if serving.challenger else None,
             mode=route.mode,
             share=route.share,
-            **{name: manifest.get(name) for name in IDENTITY},
+            **{name: manifest.get(name) for name in LINEAGE},
         )
 
-    def _asked(self, cases: list[Case]) -> list[Asked]:
-        now, ids = self.clock.now(), [case.id or new_id() for case in cases]
+    def _limit(self, rows: int) -> None:
+        most = self.settings.max_rows
+        if rows > most:
+            raise Refusal(422, f"{rows} rows in one request; at most {most} are taken, send several")
+
+    def _cases(self, requests: list[PredictRequest]) -> list[Case]:
+        now, ids = self.clock.now(), [request.id or new_id() for request in requests]
         return [
-            Asked(made, case.entity_id or made, vars(case.record), now) for made, case in zip(ids, cases, strict=True)
+            Case(made, request.entity_id or made, vars(request.record), now)
+            for made, request in zip(ids, requests, strict=True)
         ]
 
     def _record(self, scored: list[Scored]) -> None:
-        for one in scored:
-            self.notes.scored(one)
-            self.log.add(one)
+        for group in scored:
+            self.access_log.scored(group)
+            self.log.add(group)
 
-    def _count_unknown(self, serving: Serving, asked: list[Asked]) -> None:
-        for name, known in serving.champion.categories.items():
-            new = [one for one in asked if one.record[name] not in known and one.record[name] is not None]
+    def _count_unknown_categories(self, serving: Serving, cases: list[Case]) -> None:
+        for name, trained in serving.champion.categories.items():
+            new = [case for case in cases if case.record[name] not in trained and case.record[name] is not None]
             if new:
                 self.metrics.unknown.labels(name).inc(len(new))
 
 
-def _said(asked: list[Asked], found: list[Scored]) -> list[Prediction]:
+def _refuse_impossible_times(requests: list[OutcomeRequest], now: datetime) -> None:
+    """409 rather than 422: it is the clock that decides, and the same request may be right later."""
+    rule = f"from {EARLIEST:%Y} to {now.isoformat()}, the time on the clock"
+    wrong = [
+        Detail(field=f"[{place}].known_at", rule=rule, value=request.known_at.isoformat())
+        for place, request in enumerate(requests)
+        if request.known_at and not possible(request.known_at, now)
+    ]
+    if wrong:
+        raise Refusal(409, "an outcome cannot be known before it happens; nothing of this request was kept", wrong)
+
+
+def _predictions(cases: list[Case], scored: list[Scored]) -> list[Prediction]:
     """The answers in the order of the cases."""
-    said: dict[int, Prediction] = {
+    predictions: dict[int, Prediction] = {
         id(case): {
             "id": case.id,
             "score": score,
             "decision": problem.choose_action(score),
-            "version": one.model.version,
-            "arm": one.arm,
+            "version": group.model.version,
+            "arm": group.arm,
         }
-        for one in found
-        for case, score in one
+        for group in scored
+        for case, score in group
         if score is not None
     }
-    silent = next((case for case in asked if id(case) not in said), None) if len(said) < len(asked) else None
-    if silent:
-        raise Refusal(500, f"the model gave no number for {silent.id}; the log of the service says why")
-    return [said[id(case)] for case in asked]
+    if len(predictions) < len(cases):
+        missing = next((case for case in cases if id(case) not in predictions), None)
+        if missing:
+            raise Refusal(500, f"the model gave no number for {missing.id}; the log of the service says why")
+    return [predictions[id(case)] for case in cases]

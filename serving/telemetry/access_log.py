@@ -1,4 +1,4 @@
-"""What is counted and written about answers: noted at once, worked off together a moment later.
+"""What is counted and written about answers: taken at once, worked off together a moment later.
 
 One by one, between two answers, the counting and the line of a small request would take a fifth of its time;
 all of a moment together take a third of that.
@@ -23,7 +23,7 @@ from serving.telemetry.metrics import Metrics
 logger = logging.getLogger(__name__)
 
 PAUSE_SECONDS = 0.1
-One = TypeVar("One")
+Item = TypeVar("Item")
 
 
 class Answer(NamedTuple):
@@ -39,9 +39,9 @@ class Answer(NamedTuple):
 
     def line(self) -> bytes:
         """As the log shows it."""
-        shown = {"at": datetime.fromtimestamp(self.at, UTC), "level": "info", "from": __name__, "message": "answered"}
-        asked = {"request_id": self.request_id, "process": os.getpid(), "method": self.method, "path": self.path}
-        return to_json(shown | asked | {"status": self.status, "ms": round(1000 * self.seconds, 2)})
+        line = {"at": datetime.fromtimestamp(self.at, UTC), "level": "info", "from": __name__, "message": "answered"}
+        request = {"request_id": self.request_id, "process": os.getpid(), "method": self.method, "path": self.path}
+        return to_json(line | request | {"status": self.status, "ms": round(1000 * self.seconds, 2)})
 
 
 class AccessLog:
@@ -54,31 +54,33 @@ class AccessLog:
         self._lock = threading.Lock()
 
     def answered(self, answer: Answer) -> None:
-        """Note an answer."""
+        """Take an answer."""
         self._answers.append(answer)
 
     def scored(self, scored: Scored) -> None:
-        """Note what a model said."""
+        """Take the scores of a model."""
         self._scored.append(scored)
 
     def work_off(self) -> None:
-        """Count everything that was noted before, and write its lines."""
+        """Count everything that was taken before, and write its lines."""
         with self._lock:
             answers = [self._answers.popleft() for _ in range(len(self._answers))]
             scored = [self._scored.popleft() for _ in range(len(self._scored))]
-            for (path, method, status), same in _grouped(answers, lambda one: (one.path, one.method, one.status)):
-                self.metrics.answered(path, method, status, [one.seconds for one in same])
-            for (version, arm), calls in _grouped(scored, lambda one: (one.model.version, one.arm)):
-                scores = [score for one in calls for score in one.scores]
-                self.metrics.scored(version, arm, scores, [one.latency_ms / 1000 for one in calls])
-            lines = [one.line() for one in answers if one.logged] if logger.isEnabledFor(logging.INFO) else []
+            for (path, method, status), same in _grouped(
+                answers, lambda answer: (answer.path, answer.method, answer.status)
+            ):
+                self.metrics.answered(path, method, status, [answer.seconds for answer in same])
+            for (version, arm), groups in _grouped(scored, lambda group: (group.model.version, group.arm)):
+                scores = [score for group in groups for score in group.scores]
+                self.metrics.scored(version, arm, scores, [group.latency_ms / 1000 for group in groups])
+            lines = [answer.line() for answer in answers if answer.logged] if logger.isEnabledFor(logging.INFO) else []
             if lines:
                 sys.stderr.write(b"\n".join([*lines, b""]).decode())
                 sys.stderr.flush()
 
 
-def _grouped(found: list[One], key: Callable[[One], Any]) -> Iterable[tuple[Any, list[One]]]:
-    groups: dict[Any, list[One]] = defaultdict(list)
-    for one in found:
-        groups[key(one)].append(one)
+def _grouped(items: list[Item], key: Callable[[Item], Any]) -> Iterable[tuple[Any, list[Item]]]:
+    groups: dict[Any, list[Item]] = defaultdict(list)
+    for item in items:
+        groups[key(item)].append(item)
     return groups.items()

@@ -82,10 +82,10 @@ class Metrics:
         """Count rows that a model scored, None for one without a score, and the time of each of its calls."""
         self._of(self.predictions, version, arm).inc(len(scores))
         self._of(self.model_seconds, version, arm).observe_all(seconds)
-        found = [score for score in scores if score is not None]
-        self._of(self.scores, version, arm).observe_all(found)
-        if len(found) < len(scores):
-            self._of(self.model_errors, version, arm).inc(len(scores) - len(found))
+        numbers = [score for score in scores if score is not None]
+        self._of(self.scores, version, arm).observe_all(numbers)
+        if len(numbers) < len(scores):
+            self._of(self.model_errors, version, arm).inc(len(scores) - len(numbers))
 
     def _of(self, metric: Any, *labels: Any) -> Any:
         """The part of a metric with these labels. Remembered, because looking it up costs more than counting."""

@@ -1,4 +1,4 @@
-"""The prediction log: what was said, about what, by which model. Written behind the answers, never before.
+"""The prediction log: each score, its inputs and its model. Written behind the answers, never before.
 
 Rows wait in memory and one thread writes them in batches. While the store fails they go on waiting, up
 to a limit; the rest is lost, counted and shown. A clean stop writes everything; `kill -9` loses what
@@ -26,10 +26,10 @@ from serving.telemetry.metrics import Metrics
 
 logger = logging.getLogger(__name__)
 
-BATCH = 1000  # rows in a transaction, or what was scored together if that is more
+ROWS_IN_TRANSACTION = 1000  # or what was scored together if that is more
 # Rows in a statement. SQLite works through a statement without Python's lock, so answers go on beside it; row by
 # row each would wait for the lock again. And SQLAlchemy's own insert costs as much as the database does.
-TOGETHER = 200
+ROWS_IN_STATEMENT = 200
 # Faults of a row, not of the store: to wait would not help, and would block all others.
 ROW_FAULTS = (sa.exc.DataError, sa.exc.IntegrityError)
 Row = tuple[Any, ...]
@@ -43,7 +43,7 @@ class PredictionLog:
         self.lost = self.waiting = 0  # rows
         self.hurry: Callable[[], None] = lambda: None  # asks the writer not to wait for its next time
         self.trouble: str | None = None
-        self._many = limit // 4
+        self._rows_to_hurry = limit // 4
         self._queue: deque[Scored] = deque()
         self._lock = threading.Lock()
         dialect = sa.make_url(store.url).get_dialect()()
@@ -51,15 +51,15 @@ class PredictionLog:
         self._time = lru_cache(100)(lambda moment: UtcTime().process_bind_param(moment, dialect))  # rows share theirs
 
     def add(self, scored: Scored) -> None:
-        """Take what was said, to write it soon. Never waits and never fails."""
+        """Take scores, to write them soon. Never waits and never fails."""
         with self._lock:
             kept = scored.first(self.limit - self.waiting)
             self._lose(len(scored) - len(kept))
             if kept:  # while nothing has room, nothing is added
                 self._queue.append(kept)
-                few = self.waiting < self._many
+                few = self.waiting < self._rows_to_hurry
                 self.waiting += len(kept)
-                if few and self.waiting >= self._many:  # a busy second must not fill the memory
+                if few and self.waiting >= self._rows_to_hurry:  # a busy second must not fill the memory
                     self.hurry()
 
     def flush(self) -> None:
@@ -68,7 +68,7 @@ class PredictionLog:
         while left > 0:
             batch = self._next()
             try:
-                self._write([row for one in batch for row in self._rows(one)])
+                self._write([row for scored in batch for row in self._rows(scored)])
             except Exception as error:  # disk full, locked, unreachable: serving goes on
                 self._report(error)
                 return
@@ -77,7 +77,7 @@ class PredictionLog:
                 for _ in batch:
                     self.waiting -= len(self._queue.popleft())
                 self.metrics.waiting.set(self.waiting)
-        if self.waiting >= self._many:  # as much came meanwhile
+        if self.waiting >= self._rows_to_hurry:  # as much came meanwhile
             self.hurry()
         if self.trouble:
             logger.info("the prediction log has caught up")
@@ -118,10 +118,10 @@ class PredictionLog:
         batch, rows = [], 0
         with self._lock:
             self.metrics.waiting.set(self.waiting)
-            for one in self._queue:
-                batch.append(one)
-                rows += len(one)
-                if rows >= BATCH:
+            for scored in self._queue:
+                batch.append(scored)
+                rows += len(scored)
+                if rows >= ROWS_IN_TRANSACTION:
                     break
         return batch
 
@@ -139,12 +139,14 @@ class PredictionLog:
 
     def _insert(self, connection: sa.Connection, rows: list[Row]) -> None:
         """Of an arm's rows of one id the first with a score stays: who got no answer may ask again."""
-        whole, single = len(rows) - len(rows) % TOGETHER, list[Row]()
-        for start in range(0, whole, TOGETHER):
-            some = rows[start : start + TOGETHER]
-            done = connection.exec_driver_sql(_statement(self._dialect, TOGETHER), tuple(chain.from_iterable(some)))
-            if done.rowcount < TOGETHER:
-                single += some  # some ids are known
+        whole, single = len(rows) - len(rows) % ROWS_IN_STATEMENT, list[Row]()
+        for start in range(0, whole, ROWS_IN_STATEMENT):
+            some = rows[start : start + ROWS_IN_STATEMENT]
+            done = connection.exec_driver_sql(
+                _statement(self._dialect, ROWS_IN_STATEMENT), tuple(chain.from_iterable(some))
+            )
+            if done.rowcount < ROWS_IN_STATEMENT:
+                single += some  # some ids were logged before
         if single := single + rows[whole:]:
             connection.exec_driver_sql(_statement(self._dialect, 1), single)
 
@@ -161,11 +163,14 @@ class PredictionLog:
 
 @cache
 def _statement(dialect: str, rows: int) -> str:
-    """An insert that leaves known ids as they are. That of a single row replaces one without a score by one with
+    """An insert that leaves logged ids as they are. That of a single row replaces one without a score by one with
     a score; several cannot, because PostgreSQL refuses to touch a row twice in one statement."""
     mark, names = "?" if dialect == "sqlite" else "%s", [column.name for column in predictions.columns]
     values = ", ".join([f"({', '.join([mark] * len(names))})"] * rows)
-    key, new = ", ".join(predictions.primary_key.columns.keys()), ", ".join(f"{one} = excluded.{one}" for one in names)
+    key, new = (
+        ", ".join(predictions.primary_key.columns.keys()),
+        ", ".join(f"{name} = excluded.{name}" for name in names),
+    )
     better = f"({key}) DO UPDATE SET {new} WHERE predictions.score IS NULL AND excluded.score IS NOT NULL"
-    known = "DO NOTHING" if rows > 1 else better
-    return f"INSERT INTO predictions ({', '.join(names)}) VALUES {values} ON CONFLICT {known}"  # noqa: S608
+    conflict = "DO NOTHING" if rows > 1 else better
+    return f"INSERT INTO predictions ({', '.join(names)}) VALUES {values} ON CONFLICT {conflict}"  # noqa: S608

@@ -23,8 +23,8 @@ from level2_cicd.rollout import alarms, quality, queries
 from level2_cicd.rollout.queries import Arm, Counts
 from serving.errors import Refusal
 from serving.models.loaded_model import Model
-from serving.models.routing import Asked, Scored, Serving
-from serving.schemas import Case
+from serving.models.routing import Case, Scored, Serving
+from serving.schemas import PredictRequest
 from serving.service.service import Service
 from serving.telemetry.metrics import Metrics
 from serving.telemetry.prediction_log import PredictionLog
@@ -116,10 +116,10 @@ class Crashing:
 def asked(home: Settings, rows: pd.DataFrame, serving: Serving) -> Store:
     """A store with the log of a service that was asked about each of the rows, one by line."""
     service = Service(home.changed({"clock": NOW.isoformat()}))  # its threads never run
-    service.watcher.serving = serving
+    service.hot_swap.serving = serving
     for n, record in enumerate(schema.records(rows)):
         with suppress(Refusal):  # where the champion fails nothing is said
-            service.predict([Case(id=f"{n}", record=problem.Record(**record))])
+            service.predict([PredictRequest(id=f"{n}", record=problem.Record(**record))])
     service.stop()
     return service.store
 
@@ -172,7 +172,7 @@ def test_failed_calls_say_nothing_about_speed(store: Store) -> None:
     log, model = PredictionLog(store, 1000, Metrics()), Model("1", None, "", {}, {})  # type: ignore[arg-type]
     for n in range(300):
         score, ms = (None, 0.01) if n % 3 else (0.5, 25.0)
-        case = Asked(f"{n}", "somebody", {}, NOW)
+        case = Case(f"{n}", "somebody", {}, NOW)
         log.add(Scored("champion", model, [case], [score], "ValueError", ms + n * 1e-6, NOW))
     log.close()
     found = queries.calls(store, Arm("1", "champion", NOW))

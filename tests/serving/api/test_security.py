@@ -157,7 +157,7 @@ def test_too_many_rows_are_refused(served: Settings, records: list[dict[str, Any
 
 
 def test_a_body_that_never_ends_is_cut_off(served: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("serving.api.middleware.BODY_SECONDS", 0.3)
+    monkeypatch.setattr("serving.api.body.BODY_SECONDS", 0.3)
     with in_process(served) as client, socket.create_connection(("127.0.0.1", client.base_url.port)) as slow:
         slow.sendall(b"POST /predict HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n")
         slow.sendall(b"Content-Length: 100\r\n\r\n{")
@@ -294,7 +294,7 @@ def test_nothing_is_opened_or_started_before_the_server_runs_the_application(tmp
 def test_importing_the_application_loads_no_tool_of_training_or_monitoring() -> None:
     code = """
 import sys, threading
-import serving.app
+import serving.api.app
 heavy = {"prefect", "great_expectations", "evidently", "mlflow"} & set(sys.modules)
 assert not heavy, heavy
 assert threading.active_count() == 1
@@ -307,10 +307,10 @@ def test_a_compiled_model_is_served_without_scikit_learn_and_pandas(served: Sett
 import json, sys
 from level1_pipeline.settings import Settings
 from serving.service.service import Service
-from serving.api.routes import CASE
+from serving.api.routes import REQUEST
 service = Service(Settings())
-service.watcher.look()
-(said,) = service.predict([CASE.validate_json(sys.stdin.read())])
+service.hot_swap.look()
+(said,) = service.predict([REQUEST.validate_json(sys.stdin.read())])
 service.stop()
 loaded = {"sklearn", "pandas", "scipy", "skops", "treelite", "pyarrow"} & set(sys.modules)
 assert not loaded, loaded

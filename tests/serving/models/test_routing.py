@@ -16,8 +16,8 @@ from level1_pipeline.store.routes import Route
 from serving.errors import Refusal
 from serving.models import routing
 from serving.models.loaded_model import Model, load
-from serving.models.routing import Asked, Serving, in_canary
-from serving.schemas import Case
+from serving.models.routing import Case, Serving, in_canary
+from serving.schemas import PredictRequest
 from serving.service.service import Service
 from serving.service.shadow import Shadow
 from serving.telemetry.metrics import Metrics
@@ -50,8 +50,8 @@ def model(says: Any, version: str = "2", seconds: float = 0) -> Any:
     return Model(version, Stub(says, seconds), "checksum", {}, {})  # type: ignore[arg-type]
 
 
-def asked(count: int = 4) -> list[Asked]:
-    return [Asked(f"id {n}", f"entity {n}", {"x": n}, NOW) for n in range(count)]
+def asked(count: int = 4) -> list[Case]:
+    return [Case(f"id {n}", f"entity {n}", {"x": n}, NOW) for n in range(count)]
 
 
 @pytest.fixture
@@ -131,14 +131,14 @@ def test_a_canary_that_fails_for_one_row_answers_the_others() -> None:
 def test_a_champion_that_fails_answers_500_and_is_logged_until_the_next_try_gets_an_answer(
     unwatched: httpx2.Client, served: Settings, records: list[dict[str, Any]], says: Any, why: str
 ) -> None:
-    client, watcher = unwatched, unwatched.app.service.watcher  # type: ignore[attr-defined]
-    watcher.serving = Serving(Route("2"), model(says, "2"))
+    client, hot_swap = unwatched, unwatched.app.service.hot_swap  # type: ignore[attr-defined]
+    hot_swap.serving = Serving(Route("2"), model(says, "2"))
     for name in ("a", "b", "c"):
         answer = client.post("/predict", json={"id": name, "record": records[0]})
         assert (answer.status_code, "no number" in answer.json()["error"]) == (500, True)
     rows = logged_when(served, 3)
     assert {(row["arm"], row["version"], row["score"], row["error"]) for row in rows} == {("champion", "2", None, why)}
-    watcher.serving = Serving(Route("1"), model(0.5, "1"))
+    hot_swap.serving = Serving(Route("1"), model(0.5, "1"))
     assert client.post("/predict", json={"id": "b", "record": records[1]}).status_code == 200
     rows = eventually(lambda: [row for row in logged(served) if row["score"] is not None])
     assert [(row["id"], row["version"], row["error"], row["record"]) for row in rows] == [("b", "1", None, records[1])]
@@ -149,11 +149,11 @@ def test_the_canarys_answer_is_logged_although_both_arms_failed_at_the_first_try
     served: Settings, records: list[dict[str, Any]]
 ) -> None:
     service, broken = Service(served), RuntimeError("broken")  # its threads never run
-    case = Case(id="again", record=records[0])
-    service.watcher.serving = Serving(canary(1.0), model(broken, "1"), model(broken))
+    case = PredictRequest(id="again", record=records[0])
+    service.hot_swap.serving = Serving(canary(1.0), model(broken, "1"), model(broken))
     with pytest.raises(Refusal, match="no number for again"):
         service.predict([case])
-    service.watcher.serving = Serving(canary(1.0), model(broken, "1"), model(0.75))
+    service.hot_swap.serving = Serving(canary(1.0), model(broken, "1"), model(0.75))
     assert [(one["arm"], one["score"]) for one in service.predict([case])] == [("canary", 0.75)]
     service.stop()
     assert [(row["arm"], row["score"]) for row in logged(served)] == [("canary", 0.75), ("champion", None)]
@@ -182,7 +182,7 @@ def test_the_shadow_sees_everything_and_is_never_returned(
 def test_a_failing_shadow_neither_fails_nor_slows_an_answer(
     unwatched: httpx2.Client, served: Settings, records: list[dict[str, Any]]
 ) -> None:
-    client, watcher = unwatched, unwatched.app.service.watcher  # type: ignore[attr-defined]
+    client, hot_swap = unwatched, unwatched.app.service.hot_swap  # type: ignore[attr-defined]
     champion = load(served, "1")
     route = Route("1", "2", "shadow")
 
@@ -196,7 +196,7 @@ def test_a_failing_shadow_neither_fails_nor_slows_an_answer(
 
     seconds(5)
     alone = seconds()
-    watcher.serving = Serving(route, champion, model(RuntimeError("broken"), seconds=0.1))
+    hot_swap.serving = Serving(route, champion, model(RuntimeError("broken"), seconds=0.1))
     assert seconds() < 1.5 * alone + 0.005
     rows = eventually(lambda: [row for row in logged(served) if row["arm"] == "shadow"])
     assert {(row["score"], row["error"]) for row in rows} == {(None, "RuntimeError: broken")}
@@ -239,8 +239,8 @@ def test_a_slow_challenger_does_not_hold_up_a_stop() -> None:
 def test_a_clean_stop_scores_the_copies_that_wait(served: Settings, models: Models) -> None:
     set_route(served, challenger="2", mode="shadow")
     service = Service(served)
-    service.watcher.look()  # its threads never run
-    service.predict([Case(id=f"{n}", record=one) for n, one in enumerate(models.records[:100])])
+    service.hot_swap.look()  # its threads never run
+    service.predict([PredictRequest(id=f"{n}", record=one) for n, one in enumerate(models.records[:100])])
     assert logged(served) == []
     service.stop()
     assert sorted(row["arm"] for row in logged(served)) == ["champion"] * 100 + ["shadow"] * 100

@@ -22,7 +22,7 @@ from level1_pipeline.settings import Settings
 from level1_pipeline.store.clock import Clock
 from level1_pipeline.store.database import Store
 from serving.models.explain import explain
-from serving.schemas import Question
+from serving.schemas import ExplainRequest
 from serving.service.hot_swap import HotSwap
 from serving.telemetry.metrics import Metrics
 from tests.serving.conftest import NOW, Models, degraded, edit_manifest, eventually, in_process, set_route
@@ -216,7 +216,7 @@ def test_an_input_that_came_after_the_champion_contributes_nothing(
     one.look()
     assert one.serving
     asked = changed(**models.records[0], came_later=models.records[0][number])
-    said = explain(one.serving.champion, Question.model_construct(record=asked, changes=None))
+    said = explain(one.serving.champion, ExplainRequest.model_construct(record=asked, changes=None))
     assert said.score == models.scores[0][0]
     assert {part.input: part.contribution for part in said.contributions}["came_later"] == 0
 

@@ -10,8 +10,8 @@ from prometheus_client import CollectorRegistry, Histogram, generate_latest
 from level1_pipeline.settings import Settings
 from level1_pipeline.store.database import Store
 from serving.models.loaded_model import Model
-from serving.models.routing import Asked, Scored
-from serving.service.ids import new_id
+from serving.models.routing import Case, Scored
+from serving.service.service import new_id
 from serving.telemetry.access_log import AccessLog, Answer
 from serving.telemetry.metrics import BatchHistogram, Metrics
 from serving.telemetry.prediction_log import PredictionLog
@@ -21,7 +21,7 @@ MODEL = Model("1", None, "checksum", {}, {})  # type: ignore[arg-type]
 
 
 def scored(*names: str) -> Scored:
-    cases = [Asked(name, name, {"x": 1.0}, NOW) for name in names]
+    cases = [Case(name, name, {"x": 1.0}, NOW) for name in names]
     return Scored("champion", MODEL, cases, [0.25 if name != "none" else None for name in names], "no number", 1.5, NOW)
 
 

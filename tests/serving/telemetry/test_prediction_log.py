@@ -20,11 +20,12 @@ import sqlalchemy as sa
 from level1_pipeline import problem
 from level1_pipeline.settings import Settings
 from level1_pipeline.store.database import Store
+from level1_pipeline.store.outcomes import Reported, Result, keep
 from serving.errors import Refusal
 from serving.models.loaded_model import Model
-from serving.models.routing import Asked, Scored
-from serving.schemas import Outcome
-from serving.service import outcomes
+from serving.models.routing import Case, Scored
+from serving.schemas import OutcomeRequest
+from serving.service.service import Service
 from serving.telemetry.metrics import Metrics
 from serving.telemetry.prediction_log import PredictionLog
 from tests.serving.conftest import (
@@ -63,7 +64,7 @@ def scored(*rows: dict[str, Any]) -> Scored:
     """What leaves these rows, which have all but their cases in common."""
     one = rows[0]
     model = Model(one["version"], None, "checksum", {}, {})  # type: ignore[arg-type]
-    cases = [Asked(row["id"], row["entity_id"], row["record"], row["at"]) for row in rows]
+    cases = [Case(row["id"], row["entity_id"], row["record"], row["at"]) for row in rows]
     scores = [row["score"] for row in rows]
     return Scored(one["arm"], model, cases, scores, one["error"] or "", one["latency_ms"], one["recorded_at"])
 
@@ -308,13 +309,13 @@ def test_the_service_survives_the_loss_of_its_connections_to_postgresql(both: Se
 # ---- outcomes, on both databases
 
 
-def outcome(name: str, value: int, day: int = 1) -> Outcome:
-    return Outcome(id=name, value=value, known_at=datetime(2013, 1, day, tzinfo=UTC))
+def outcome(name: str, value: int, day: int = 1) -> Reported:
+    return Reported(name, value, datetime(2013, 1, day, tzinfo=UTC))
 
 
-def ingest(settings: Settings, posted: list[Outcome], now: datetime) -> outcomes.Result:
+def ingest(settings: Settings, reported: list[Reported], now: datetime) -> Result:
     with opened(settings) as store:
-        return outcomes.ingest(store, posted, now)
+        return keep(store, reported, now)
 
 
 def test_an_outcome_that_comes_twice_counts_once(both: Settings) -> None:
@@ -355,21 +356,23 @@ def test_unknown_ids_are_kept_apart_until_their_prediction_appears(both: Setting
     log.flush()
     result = ingest(both, [outcome("id-00001", 1), outcome("id-00002", 0)], NOW)
     assert (result.new, result.unknown) == (2, ["id-00002"])
-    assert [one["id"] for one in outcomes.unknown(log.store)] == ["id-00002"]
     log.add(scored(row(2)))
     log.flush()
-    assert outcomes.unknown(log.store) == []
+    assert ingest(both, [outcome("id-00002", 0)], NOW) == Result(unchanged=1)
 
 
 def test_an_outcome_from_the_future_is_refused_with_all_of_its_request(both: Settings) -> None:
-    late = Outcome(id="b", value=1, known_at=NOW + timedelta(seconds=1))
+    service = Service(both.changed({"clock": NOW.isoformat()}))
+    fine = OutcomeRequest(id="a", value=1, known_at=NOW)
+    late = OutcomeRequest(id="b", value=1, known_at=NOW + timedelta(seconds=1))
     with pytest.raises(Refusal, match="before it happens"):
-        ingest(both, [outcome("a", 1), late], NOW)
+        service.ingest([fine, late])
+    service.store.close()
     assert known_outcomes(both) == {}
 
 
 def test_the_same_outcome_posted_by_many_at_once_is_new_once(both: Settings) -> None:
-    found: list[outcomes.Result] = []
+    found: list[Result] = []
 
     def post() -> None:
         found.append(ingest(both, [outcome("a", 1), outcome("b", 0)], NOW))
