@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -12,98 +11,70 @@ import pyarrow as pa
 import pyarrow.parquet
 
 from level1_pipeline import problem, schema
-from level1_pipeline.bundle.load import Bundle, load_bundle
-from serving.batch import record_checks
+from level1_pipeline.bundle.load import Bundle
 from serving.batch.reader import ROW
 
 SCORES, BAD = "scores", "bad"
 
 
-def compute(output: Path, model: Path, number: int, table: pa.Table) -> int:
+def compute(output: Path, model: Bundle, number: int, table: pa.Table) -> int:
     """Check and score one chunk and write its files, the scores last: where they are, the chunk is done.
     Returns its rows."""
-    inputs, unread = _inputs(table)
-    why = _refusals(inputs, unread)
-    asked = np.setdiff1d(np.arange(len(table)), list(why), assume_unique=True)
-    scores, failures = _scores(_bundle(model), schema.take(inputs, asked) if why else inputs)
+    inputs = {column.name: _values(column, table[column.name].combine_chunks()) for column in schema.columns()}
+    reasons = schema.reasons(schema.violations(inputs))
+    valid = np.setdiff1d(np.arange(len(table)), list(reasons), assume_unique=True)
+    if reasons:
+        inputs = {name: _numbers(values) for name, values in schema.take(inputs, valid).items()}
+    scores, failures = _scores(model, inputs, len(valid))
     fine = np.isfinite(scores)
-    why.update(zip(asked[~fine].tolist(), failures, strict=True))
-    kept = table.select([name for name in (problem.ID, ROW) if name in table.column_names])
-    if why:
-        bad = sorted(why)
-        reasons = pa.array([why[place] for place in bad], pa.string())
-        write_table(path(output, BAD, number), kept.take(bad).append_column("reasons", reasons))
-        kept, scores = kept.take(asked[fine]), scores[fine]
-    decisions = pa.array([*map(problem.choose_action, scores.tolist())], pa.string())
-    said = kept.append_column("score", pa.array(scores, pa.float64())).append_column("decision", decisions)
-    write_table(path(output, SCORES, number), said)
+    reasons |= zip(valid[~fine].tolist(), failures, strict=True)
+    ids = table.select([name for name in (problem.ID, ROW) if name in table.column_names])
+    if reasons:
+        texts = pa.array([reasons[row] for row in sorted(reasons)], pa.string())
+        write_table(path(output, BAD, number), ids.take(sorted(reasons)).append_column("reasons", texts))
+    decisions = pa.array([*map(problem.choose_action, scores[fine].tolist())], pa.string())
+    scored = ids.take(valid[fine]).append_column("score", pa.array(scores[fine], pa.float64()))
+    write_table(path(output, SCORES, number), scored.append_column("decision", decisions))
     return len(table)
 
 
-@cache
-def _bundle(model: Path) -> Bundle:
-    return load_bundle(model)
+def _values(column: schema.Column, values: pa.Array) -> np.ndarray | schema.Texts:
+    """An input as the model takes it; as objects where a cell of CSV holds a text that is no number."""
+    if column.text:
+        different = values.cast(pa.string()).dictionary_encode()
+        return schema.Texts(different.indices.fill_null(-1).to_numpy(), [*different.dictionary.to_pylist(), None])
+    try:
+        return values.cast(pa.float64()).to_numpy(zero_copy_only=False)
+    except pa.ArrowInvalid:
+        cells = [_number(text) for text in values.to_pylist()]
+        return np.array(cells, object if any(isinstance(cell, str) for cell in cells) else float)
 
 
-def _inputs(table: pa.Table) -> tuple[schema.Columns, dict[int, dict[str, str]]]:
-    """The inputs as the model takes them, and the texts (by row and column) that should be numbers and are none."""
-    inputs: schema.Columns = {}
-    unread: dict[int, dict[str, str]] = {}
-    for column in schema.columns():
-        values = table[column.name].combine_chunks()
-        if column.text:
-            different = values.cast(pa.string()).dictionary_encode()
-            places = different.indices.fill_null(-1).to_numpy()
-            inputs[column.name] = schema.Texts(places, [*different.dictionary.to_pylist(), None])
-            continue
-        try:
-            inputs[column.name] = values.cast(pa.float64()).to_numpy(zero_copy_only=False)
-        except pa.ArrowInvalid:  # one by one, then: each spoils its own row only
-            inputs[column.name], texts = _read(values.to_pylist())
-            for place, text in texts.items():
-                unread.setdefault(place, {})[column.name] = text
-    return inputs, unread
+def _number(text: str | None) -> float | str | None:
+    try:
+        return text if text is None or "_" in text else float(text)
+    except ValueError:
+        return text
 
 
-def _read(texts: list[str | None]) -> tuple[np.ndarray, dict[int, str]]:
-    """The numbers that texts say, NaN where they say none, and by place the texts that are no number."""
-    import pandas as pd
-
-    numbers = pd.to_numeric(pd.Series(texts, dtype="str"), errors="coerce").to_numpy("float64")
-    strange = {place: texts[place] for place in np.flatnonzero(np.isnan(numbers)).tolist()}
-    return numbers, {place: text for place, text in strange.items() if text is not None and text.lower() != "nan"}
+def _numbers(values: np.ndarray | schema.Texts) -> np.ndarray | schema.Texts:
+    """Valid values, which may stand in an array of objects, as numbers."""
+    return values if isinstance(values, schema.Texts) else values.astype("float64")
 
 
-def _refusals(inputs: schema.Columns, unread: dict[int, dict[str, str]]) -> dict[int, str]:
-    """By row what the Record says against it; the others are good."""
-    refused = record_checks.refused(inputs)
-    refused[list(unread)] = True
-    places = np.flatnonzero(refused)
-    records = zip(places.tolist(), record_checks.records(schema.take(inputs, places)), strict=True)
-    return {
-        place: record_checks.reasons({**record, **unread.get(place, {})}) or "a value is not a finite number"
-        for place, record in records
-    }
-
-
-def _scores(model: Bundle, inputs: schema.Columns) -> tuple[np.ndarray, list[str]]:
+def _scores(model: Bundle, inputs: schema.Columns, rows: int) -> tuple[np.ndarray, list[str]]:
     """The scores, NaN where there is none, and for each NaN the reason."""
-    height = len(next(iter(inputs.values())))
-    if not height:
+    if not rows:
         return np.empty(0), []
     try:
         scores = model.predict_columns(inputs)
         return scores, ["the score is not a finite number"] * int((~np.isfinite(scores)).sum())
-    except Exception:  # one row that the model cannot take must not cost the others theirs
-        found = [_score_alone(model, schema.take(inputs, np.array([place]))) for place in range(height)]
-        return np.array([one for one, _ in found]), [failure for one, failure in found if not np.isfinite(one)]
-
-
-def _score_alone(model: Bundle, row: schema.Columns) -> tuple[float, str]:
-    try:
-        return float(model.predict_columns(row)[0]), "the score is not a finite number"
     except Exception as error:  # whatever a model raises
-        return float("nan"), f"the model cannot score it ({type(error).__name__}: {error})"
+        if rows == 1:
+            return np.array([np.nan]), [f"the model cannot score it ({type(error).__name__}: {error})"]
+    # One row that the model cannot take must not cost the others theirs.
+    alone = [_scores(model, schema.take(inputs, np.array([row])), 1) for row in range(rows)]
+    return np.concatenate([score for score, _ in alone]), [reason for _, reasons in alone for reason in reasons]
 
 
 def path(output: Path, kind: str, number: int) -> Path:

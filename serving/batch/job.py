@@ -13,19 +13,17 @@ from __future__ import annotations
 import json
 import os
 from collections import deque
-from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import pyarrow as pa
-import pyarrow.parquet
+import pyarrow.dataset
+from rich.console import Console
 
 from level1_pipeline import problem, schema
-from level1_pipeline.bundle.load import bundle_checksum, verify_bundle
-from level1_pipeline.errors import BatchRefused
+from level1_pipeline.bundle.load import Bundle, bundle_checksum
+from level1_pipeline.errors import BatchRefused, InputFileRefused
 from serving.batch import chunk, reader
 from serving.batch.chunk import BAD, SCORES
 from serving.batch.reader import ROW, Source
@@ -33,89 +31,79 @@ from serving.batch.reader import ROW, Source
 BEGUN, DONE = "begun.json", "scored.json"
 
 
-@dataclass(frozen=True)
-class Result:
-    """What a run came to."""
+class Result(NamedTuple):
+    """What a run came to, in rows."""
 
     rows: int
     bad: int
-    computed: int  # rows that this run scored; the others were there
+    computed: int  # by this run; the others were there
 
 
-def score(source: Source, output: Path, model: Path, version: str, threads: int | None = None) -> Result:
-    """Score all rows of the source with the bundle in the folder `model`.
+def score(source: Source, output: Path, model: Bundle, version: str, threads: int | None = None) -> Result:
+    """Score all rows of the source with a version's bundle, on so many threads (default: one for each core).
 
     Raises:
         BatchRefused: the folder belongs to another run, or cannot be written.
-        InputRefused: the input cannot be read.
+        InputFileRefused: the input cannot be read, or changes while it is read.
     """
-    about = _about(source, model, version)
-    if not _begin(output, about):
-        done = json.loads((output / DONE).read_text())
-        return Result(done["rows"], done["bad"], 0)
-    try:
-        computed = _score_missing(source, output, model, threads or os.cpu_count() or 1)
-        result = Result(_count(output / SCORES) + _count(output / BAD), _count(output / BAD), computed)
-        chunk.write(output / DONE, json.dumps({**about, "rows": result.rows, "bad": result.bad}, indent=2).encode())
-        for rest in (output / BEGUN, *output.glob("*/.*")):  # and what a killed run had half written
-            rest.unlink(missing_ok=True)
-    except OSError as error:
-        raise _unwritable(output, error) from error
-    return result
-
-
-def _about(source: Source, model: Path, version: str) -> dict[str, Any]:
-    manifest = verify_bundle(model)
-    return {
+    about = {
         "problem": problem.NAME,
         "version": version,
-        "run_id": manifest.get("run_id"),
-        "checksum": bundle_checksum(model),
-        "engine": manifest.get("engine", {}).get("name"),
+        "run_id": model.manifest.get("run_id"),
+        "checksum": bundle_checksum(model.folder),
+        "engine": model.manifest.get("engine", {}).get("name"),
         "rows_in_a_part": reader.CHUNK,
         "input": source.identity(),
     }
-
-
-def _begin(output: Path, about: dict[str, Any]) -> bool:
-    """Whether there is something to do in this folder."""
-    for name in (DONE, BEGUN):
-        if (output / name).exists():
-            before = json.loads((output / name).read_text())
-            changed = [key for key in about if before.get(key) != about[key]]
-            if changed:
-                message = "; ".join(f"{key} was {before.get(key)}, is {about[key]}" for key in changed)
-                raise BatchRefused(
-                    f"{output} holds the scores of something else ({message}); choose another OUTPUT or remove this one"
-                )
-            return name == BEGUN
-    if output.exists() and (not output.is_dir() or any(output.iterdir())):
-        raise BatchRefused(f"{output} exists and holds no scores of ours; choose another OUTPUT")
+    if done := _done(output, about):
+        return Result(done["rows"], done["bad"], 0)
     try:
         for folder in (output / SCORES, output / BAD):
-            folder.mkdir(parents=True)
+            folder.mkdir(parents=True, exist_ok=True)
         chunk.write(output / BEGUN, json.dumps(about, indent=2).encode())
+        computed = _score_missing(source, output, model, threads or os.cpu_count() or 1)
+        if source.identity() != about["input"]:
+            raise InputFileRefused(f"{source.path} changed while it was read; score it when it is complete")
+        bad = _count(output / BAD)
+        result = Result(_count(output / SCORES) + bad, bad, computed)
+        chunk.write(output / DONE, json.dumps({**about, "rows": result.rows, "bad": bad}, indent=2).encode())
+        for rest in (output / BEGUN, *output.glob("*/.*")):  # and what a killed run had half written
+            rest.unlink(missing_ok=True)
     except OSError as error:
-        raise _unwritable(output, error) from error
-    return True
+        todo = "make room, or choose another OUTPUT; the same command goes on where this one stopped"
+        raise BatchRefused(f"{output} cannot be written ({error}); {todo}") from error
+    return result
 
 
-def _unwritable(output: Path, error: OSError) -> BatchRefused:
-    return BatchRefused(
-        f"{output} cannot be written ({error}); make room, or choose another OUTPUT; the same command goes on where this one stopped"
-    )
+def _done(output: Path, about: dict[str, Any]) -> dict[str, Any] | None:
+    """What a complete run wrote about itself; None if there is something to do in this folder."""
+    for name in (DONE, BEGUN):
+        if (output / name).exists():
+            before: dict[str, Any] = json.loads((output / name).read_text())
+            changed = [
+                f"{key} was {before.get(key)}, is {about[key]}" for key in about if before.get(key) != about[key]
+            ]
+            if changed:
+                todo = "choose another OUTPUT or remove this one"
+                raise BatchRefused(f"{output} holds the scores of something else ({'; '.join(changed)}); {todo}")
+            return before if name == DONE else None
+    if output.exists() and (not output.is_dir() or any(output.iterdir())):
+        raise BatchRefused(f"{output} exists and holds no scores of ours; choose another OUTPUT")
+    return None
 
 
-def _score_missing(source: Source, output: Path, model: Path, threads: int) -> int:
+def _score_missing(source: Source, output: Path, model: Bundle, threads: int) -> int:
     """Compute the parts that are not there yet; returns their rows. Reading, trees and writing are work outside of
     Python's lock, so threads use the cores, and share the model and the chunks."""
-    computed, waiting = 0, deque[Future[int]]()
-    with _progress() as show, ThreadPoolExecutor(threads) as pool:
-        for number, table in _missing(source, output, show):
-            waiting.append(pool.submit(chunk.compute, output, model, number, table))
+    computed, read, waiting = 0, 0, deque[Future[int]]()
+    with Console(stderr=True).status("scoring") as status, ThreadPoolExecutor(threads) as pool:
+        for number, table in enumerate(source.chunks()):
+            status.update(f"scoring: {(read := read + len(table)):,} rows")
+            if not chunk.path(output, SCORES, number).exists():
+                waiting.append(pool.submit(chunk.compute, output, model, number, table))
             if len(waiting) > threads:  # more chunks ahead would only take memory
                 computed += waiting.popleft().result()
-        computed += sum(one.result() for one in waiting)
+        computed += sum(part.result() for part in waiting)
     if source.ragged:
         rows, reasons = zip(*source.ragged, strict=True)
         chunk.write_table(output / BAD / "unreadable.parquet", pa.table({ROW: rows, "reasons": reasons}))
@@ -124,25 +112,5 @@ def _score_missing(source: Source, output: Path, model: Path, threads: int) -> i
     return computed
 
 
-def _missing(source: Source, output: Path, show: Callable[[float], None]) -> Iterator[tuple[int, pa.Table]]:
-    for number, (table, share) in enumerate(source.chunks()):
-        if not chunk.path(output, SCORES, number).exists():
-            yield number, table
-        show(share)
-
-
 def _count(folder: Path) -> int:
-    return sum(pyarrow.parquet.read_metadata(one).num_rows for one in folder.glob("*.parquet"))
-
-
-@contextmanager
-def _progress() -> Iterator[Callable[[float], None]]:
-    """A bar on standard error, if a person looks at it."""
-    from rich.console import Console
-    from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
-
-    console = Console(stderr=True)
-    columns = (TextColumn("scoring"), BarColumn(), TextColumn("{task.percentage:.0f} %"), TimeRemainingColumn())
-    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
-        task = bar.add_task("scoring", total=1.0)
-        yield lambda share: bar.update(task, completed=share)
+    return pyarrow.dataset.dataset(folder, format="parquet").count_rows()

@@ -2,139 +2,127 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.csv
-import pyarrow.parquet
+import pyarrow.dataset
+import pyarrow.fs
 
 from level1_pipeline import problem, schema
 from level1_pipeline.errors import InputFileRefused
 
 CHUNK = 50_000  # rows scored together; the results of one chunk are one file
-BLOCK = 1 << 22  # bytes of a CSV file read together
+CSV_BLOCK_BYTES = 1 << 22  # of a CSV file, read together
 ROW = "row"  # number of the row in the input; the first is 1
+DISK = pyarrow.fs.LocalFileSystem()
 
 
 class Source:
     """The files of an input, read in the order of their names.
 
     Raises:
-        InputRefused: there is none, or they are not of one kind.
+        InputFileRefused: there is none, or they are not of one kind.
     """
 
     def __init__(self, path: Path):
         self.path, self.files = path, [path]
         if not path.is_file():
-            inside = (one.relative_to(path) for one in path.rglob("*") if one.is_file())
-            self.files = sorted(path / one for one in inside if not any(part[0] in "._" for part in one.parts))
-        kinds = {one.suffix.lower() for one in self.files}
+            inside = (file.relative_to(path) for file in path.rglob("*") if file.is_file())
+            self.files = sorted(path / file for file in inside if not any(part[0] in "._" for part in file.parts))
+        kinds = {file.suffix.lower() for file in self.files}
         if kinds not in ({".parquet"}, {".csv"}):
             held = ", ".join(sorted(kinds)) or "no files"
             raise InputFileRefused(f"{path} holds {held}; a .parquet or .csv file is needed, or a folder of one kind")
         self.ragged: list[tuple[int, str]] = []  # rows of CSV with a wrong number of fields, and why
-        self._before = 0  # rows in the files read so far
+        self._rows = 0  # in the files read so far
 
     def identity(self) -> list[list[Any]]:
         """Name, size and time of change of each file: where these are equal, the input is taken to be the same."""
-        found = [(one.relative_to(self.path.parent).as_posix(), one.stat()) for one in self.files]
-        return [[name, stat.st_size, stat.st_mtime_ns] for name, stat in found]
+        stats = [(file.relative_to(self.path.parent).as_posix(), file.stat()) for file in self.files]
+        return [[name, stat.st_size, stat.st_mtime_ns] for name, stat in stats]
 
-    def chunks(self) -> Iterator[tuple[pa.Table, float]]:
-        """Tables of CHUNK rows (the last may be smaller) however the files are built, and the share read so far.
+    def chunks(self) -> Iterator[pa.Table]:
+        """Tables of CHUNK rows (the last may be smaller), however the files are divided.
 
         Raises:
-            InputRefused: a file cannot be read, lacks columns, or has them in another type.
+            InputFileRefused: a file cannot be read, or its columns are not those of the model or of the first file.
         """
-        waiting: list[pa.Table] = []
-        for table, share in self._tables():
-            waiting.append(table)
-            while sum(map(len, waiting)) >= CHUNK:
-                together = pa.concat_tables(waiting)
-                yield together.slice(0, CHUNK), share
-                waiting = [together.slice(CHUNK)]
-        if any(map(len, waiting)):
-            yield pa.concat_tables(waiting), 1.0
-
-    def _tables(self) -> Iterator[tuple[pa.Table, float]]:
-        total, read = max(1, sum(one.stat().st_size for one in self.files)), 0
+        waiting, columns = pa.table({}), None
         for file in self.files:
-            size = file.stat().st_size
             try:
-                for table, numbers, share in (self._csv if file.suffix.lower() == ".csv" else self._parquet)(file):
-                    yield table.append_column(ROW, pa.array(numbers)), (read + share * size) / total
+                types = _columns(file)
+                if types != (columns := columns or types):
+                    raise InputFileRefused(f"{file} has other columns or types than {self.files[0]}; make them alike")
+                for table in self._read(file, types):
+                    waiting = pa.concat_tables([waiting, table]) if len(waiting) else table
+                    while len(waiting) >= CHUNK:
+                        yield waiting.slice(0, CHUNK)
+                        waiting = waiting.slice(CHUNK)
             except (pa.ArrowException, UnicodeDecodeError, OSError) as error:
                 raise InputFileRefused(f"{file} cannot be read ({error}); mend the file or take it away") from error
-            read += size
+        if len(waiting):
+            yield waiting
 
-    def _csv(self, file: Path) -> Iterator[tuple[pa.Table, np.ndarray, float]]:
-        gaps: list[int] = []  # numbers of the ragged rows of this file
+    def _read(self, file: Path, types: pa.Schema) -> Iterator[pa.Table]:
+        before, read, ragged = self._rows, 0, list[int]()  # numbers of the ragged rows of this file
 
-        def ragged(row: Any) -> str:
-            gaps.append(row.number - 1)  # the first line holds the names
+        def skip(row: Any) -> str:
+            ragged.append(row.number - 1)  # the first line holds the names
             message = f"{row.actual_columns} fields where {row.expected_columns} are expected: {row.text[:200]}"
-            self.ragged.append((self._before + gaps[-1], message))
+            self.ragged.append((before + ragged[-1], message))
             return "skip"
 
-        size, readable = file.stat().st_size, 0
-        wanted = _present(file, _open_csv(file, lambda _: "skip").schema.names if size else [])
-        with file.open("rb") as opened:
-            for batch in _open_csv(opened, ragged, wanted):
-                counted = np.arange(readable + 1, readable + 1 + len(batch))
-                readable += len(batch)
-                skipped = np.searchsorted(np.array(gaps) - np.arange(len(gaps)), counted, side="right")
-                yield pa.Table.from_batches([batch]), self._before + counted + skipped, opened.tell() / size
-        self._before += readable + len(gaps)
-
-    def _parquet(self, file: Path) -> Iterator[tuple[pa.Table, np.ndarray, float]]:
-        with pyarrow.parquet.ParquetFile(file) as opened:
-            wanted = _present(file, opened.schema_arrow.names)
-            types = {name: _type(file, opened.schema_arrow.field(name)) for name in wanted}
-            total, read = max(1, opened.metadata.num_rows), 0
-            for batch in opened.iter_batches(CHUNK, columns=wanted):
-                table = pa.Table.from_batches([batch]).select(wanted)
-                numbers = self._before + read + np.arange(1, len(table) + 1)
-                read += len(table)
-                yield table.cast(pa.schema(list(types.items())), safe=False), numbers, read / total
-        self._before += read
+        wanted = types if _is_csv(file) else None  # Parquet is read as it is, and converted below
+        for batch in _fragment(file, skip).to_batches(wanted, types.names, batch_size=CHUNK, batch_readahead=4):
+            numbers = np.arange(read + 1, read + 1 + len(batch))
+            read += len(batch)
+            numbers += np.searchsorted(np.array(ragged) - np.arange(len(ragged)), numbers, side="right")
+            table = pa.Table.from_batches([batch]).cast(types, safe=False)
+            yield table.append_column(ROW, pa.array(before + numbers))
+        self._rows += read + len(ragged)
 
 
-def _open_csv(file: Any, ragged: Any, wanted: list[str] | None = None) -> Any:
-    """All values stay text, so that one that is no number spoils its own row only; what is empty is missing."""
-    return pyarrow.csv.open_csv(
-        file,
-        pyarrow.csv.ReadOptions(use_threads=False, block_size=BLOCK),
-        pyarrow.csv.ParseOptions(newlines_in_values=True, invalid_row_handler=ragged),
-        pyarrow.csv.ConvertOptions(
-            column_types=dict.fromkeys(wanted or [], pa.string()),
-            include_columns=wanted,
-            strings_can_be_null=True,
-            quoted_strings_can_be_null=False,
-            null_values=[""],
-        ),
-    )
+def _is_csv(file: Path) -> bool:
+    return file.suffix.lower() == ".csv"
 
 
-def _present(file: Path, names: list[str]) -> list[str]:
-    missing = [name for name in schema.names() if name not in names]
+def _fragment(file: Path, skip: Callable[[Any], str]) -> pyarrow.dataset.Fragment:
+    """A file to scan. In CSV an empty cell is missing, and `skip` hears of each row with too many or few fields."""
+    if not _is_csv(file):
+        return pyarrow.dataset.ParquetFileFormat().make_fragment(str(file), DISK)
+    cells = pyarrow.csv.ConvertOptions(strings_can_be_null=True, quoted_strings_can_be_null=False, null_values=[""])
+    lines = pyarrow.csv.ParseOptions(newlines_in_values=True, invalid_row_handler=skip)
+    blocks = pyarrow.csv.ReadOptions(block_size=CSV_BLOCK_BYTES)
+    format = pyarrow.dataset.CsvFileFormat(parse_options=lines, convert_options=cells, read_options=blocks)
+    return format.make_fragment(str(file), DISK)
+
+
+def _columns(file: Path) -> pa.Schema:
+    """What is read of a file: the inputs and, if it has one, the id, with the types in which they are scored."""
+    held = _fragment(file, lambda _: "skip").physical_schema
+    missing = [name for name in schema.names() if name not in held.names]
     if missing:
         raise InputFileRefused(f"{file} has no column {', '.join(missing)}; needed are: {', '.join(schema.names())}")
-    return [*schema.names(), *[name for name in (problem.ID,) if name in names]]
+    names = [*schema.names(), *[name for name in (problem.ID,) if name in held.names]]
+    if twice := [name for name in names if held.names.count(name) > 1]:
+        raise InputFileRefused(f"{file} has more than one column {', '.join(twice)}; keep one of each")
+    # The cells of CSV stay text, so that one that is no number spoils its own row only.
+    return pa.schema([(name, pa.string() if _is_csv(file) else _type(file, held.field(name))) for name in names])
 
 
 def _type(file: Path, column: pa.Field) -> pa.DataType:
     """The type in which a Parquet column is scored; ids that are no text keep theirs."""
-    texts = {one.name: one.text for one in schema.columns()}
-    held = column.type.value_type if pa.types.is_dictionary(column.type) else column.type
-    kinds = pa.types
-    text = kinds.is_string(held) or kinds.is_large_string(held) or kinds.is_string_view(held)
-    number = kinds.is_integer(held) or kinds.is_floating(held) or kinds.is_decimal(held)
+    texts, kinds = {column.name: column.text for column in schema.columns()}, pa.types
+    held = column.type.value_type if kinds.is_dictionary(column.type) else column.type
+    is_text = kinds.is_string(held) or kinds.is_large_string(held) or kinds.is_string_view(held)
     if column.name not in texts:
-        return pa.string() if text else column.type
-    wanted, fits = ("text", text) if texts[column.name] else ("numbers", number)
+        return pa.string() if is_text else column.type
+    is_number = kinds.is_integer(held) or kinds.is_floating(held) or kinds.is_decimal(held)
+    wanted, fits = ("text", is_text) if texts[column.name] else ("numbers", is_number)
     if not fits and not kinds.is_null(held):
         raise InputFileRefused(f"{file}: column {column.name} is of type {column.type}, but the model takes {wanted}")
     return pa.string() if texts[column.name] else pa.float64()

@@ -8,19 +8,17 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import httpx2
 import numpy as np
 import pandas as pd
 import psutil
+import pyarrow as pa
+import pyarrow.csv
+import pyarrow.parquet
 import pytest
-from hypothesis import HealthCheck, given
-from hypothesis import settings as examples
-from hypothesis import strategies as st
-from pydantic import Field, create_model, field_validator
 
 from level1_pipeline import problem, schema
 from level1_pipeline.bundle.load import COMPILED, MANIFEST, Bundle, bundle_checksum, load_bundle
@@ -28,7 +26,7 @@ from level1_pipeline.bundle.predict import predict
 from level1_pipeline.errors import BatchRefused
 from level1_pipeline.settings import Settings
 from serving.__main__ import main
-from serving.batch import chunk, job, reader, record_checks
+from serving.batch import chunk, job, reader
 from tests.serving.conftest import ROOT, Models, set_route
 
 NUMBERS = [column.name for column in schema.columns() if not column.text]
@@ -69,8 +67,12 @@ def files(output: Path) -> dict[str, bytes]:
     return {str(one.relative_to(output)): one.read_bytes() for one in output.rglob("*") if one.is_file()}
 
 
-def saved(table: pd.DataFrame, path: Path) -> Path:
+def saved(table: pd.DataFrame | pa.Table, path: Path) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
+    if isinstance(table, pa.Table):
+        write = pyarrow.csv.write_csv if path.suffix == ".csv" else pyarrow.parquet.write_table
+        write(table, path)
+        return path
     table.to_csv(path, index=False) if path.suffix == ".csv" else table.to_parquet(path)
     return path
 
@@ -126,9 +128,9 @@ def test_the_numbers_are_the_same_on_several_threads(
     at_home: Settings, models: Models, some: pd.DataFrame, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(reader, "CHUNK", 5)
-    source, place = saved(some, tmp_path / "in.parquet"), at_home.home / "bundles" / problem.NAME / "1"
+    source, model = saved(some, tmp_path / "in.parquet"), load_bundle(at_home.home / "bundles" / problem.NAME / "1")
     for threads in (1, 4):
-        result = job.score(reader.Source(source), tmp_path / f"out{threads}", place, "1", threads)
+        result = job.score(reader.Source(source), tmp_path / f"out{threads}", model, "1", threads)
         assert result == job.Result(200, 0, 200)
     assert files(tmp_path / "out1") == files(tmp_path / "out4")
     assert scores(tmp_path / "out4")["score"].tolist() == models.scores[0].tolist()
@@ -192,6 +194,21 @@ def test_a_csv_cell_that_is_no_number_and_a_row_of_too_few_fields_cost_only_thei
 
 
 @pytest.mark.usefixtures("at_home")
+@pytest.mark.parametrize("cell", ["many", "+1", "1_000", "inf"])
+def test_a_number_is_the_same_to_the_last_bit_beside_a_strange_cell(
+    some: pd.DataFrame, tmp_path: Path, models: Models, cell: str
+) -> None:
+    lines = saved(some, tmp_path / "in.csv").read_text().splitlines()
+    place = lines[0].split(",").index(BOUNDED.name)
+    cells = lines[7].split(",")
+    lines[7] = ",".join([*cells[:place], cell, *cells[place + 1 :]])
+    (tmp_path / "in.csv").write_text("\n".join(lines))
+    assert run(tmp_path / "in.csv", tmp_path / "out") == 0
+    kept = scores(tmp_path / "out").set_index("row")["score"]
+    assert kept.drop(7, errors="ignore").tolist() == np.delete(models.scores[0], 6).tolist()
+
+
+@pytest.mark.usefixtures("at_home")
 def test_a_row_that_the_model_fails_on_is_bad_and_the_others_are_scored(
     some: pd.DataFrame, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -209,90 +226,6 @@ def test_a_row_that_the_model_fails_on_is_bad_and_the_others_are_scored(
     assert bad(tmp_path / "out")["row"].tolist() == wrong.tolist()
     assert set(bad(tmp_path / "out")["reasons"]) == {"the model cannot score it (ValueError: not this one)"}
     assert len(scores(tmp_path / "out")) == 200 - len(wrong)
-
-
-def values_of(column: schema.Column) -> st.SearchStrategy[Any]:
-    if column.text:
-        texts = [*(column.allowed or ()), "AA", "AAA", "A", "aa", "AA\n", "", " AA"]
-        return st.none() | st.sampled_from(texts) | st.text(max_size=3)
-    ends = [end for end in (column.low, column.high) if end is not None]
-    near = [float(np.nextafter(end, side)) for end in ends for side in (-np.inf, end, np.inf)]
-    return st.none() | st.sampled_from([*near, 0.0, -1.0, float("inf"), -float("inf")]) | st.floats(allow_nan=False)
-
-
-@examples(max_examples=50, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(data=st.data(), validated=st.booleans())
-def test_the_check_of_columns_says_what_the_record_says_of_each_row(
-    data: st.DataObject, validated: bool, models: Models, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    good = models.records[: data.draw(st.integers(1, 30))]
-    changes = st.dictionaries(st.sampled_from(schema.names()), st.none(), max_size=2)
-    records = []
-    for one in good:
-        names = data.draw(changes)
-        records.append({**one, **{name: data.draw(values_of(column_of(name))) for name in names}})
-    expected = [bool(record_checks.reasons(one)) for one in records]
-    table = schema.from_frame(schema.frame(records))
-    assert record_checks.refused(table).tolist() == expected
-    if validated:  # the slow way, for a Record with validators of its own
-        with monkeypatch.context() as patch:
-            patch.setattr(record_checks, "_has_validators", lambda: True)
-            assert record_checks.refused(table).tolist() == expected
-
-
-def column_of(name: str) -> schema.Column:
-    return next(column for column in schema.columns() if column.name == name)
-
-
-@pytest.fixture
-def another(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
-    """A Record with rules that few have."""
-
-    def even(value: float) -> float:
-        if value % 2:
-            raise ValueError("must be even")
-        return value
-
-    def change(**fields: Any) -> None:
-        checks: Any = {"even": field_validator("checked")(even)} if "checked" in fields else None
-        config = problem.Record.model_config
-        record = create_model("Record", __config__=config, __validators__=checks, **fields)
-        monkeypatch.setattr(problem, "Record", record)
-        forget()
-
-    def forget() -> None:
-        schema.columns.cache_clear()
-        for one in (record_checks._alone, record_checks._whole, record_checks._refused_value):
-            one.cache_clear()
-
-    yield change
-    monkeypatch.undo()
-    forget()
-
-
-@pytest.mark.parametrize(
-    ("field", "values", "refused"),
-    [
-        ((int, Field(ge=1)), [1.0, 2.5, 0.0, np.nan], [False, True, True, True]),
-        ((float | None, Field(multiple_of=0.5)), [1.0, 1.25, np.nan], [False, True, False]),
-        ((float, Field(gt=1, lt=2)), [1.0, 1.5, 2.0], [True, False, True]),
-        ((str, Field(min_length=2)), ["ab", "a", None], [False, True, True]),
-        ((Literal["a", "b"] | None, ...), ["a", "c", None], [False, True, False]),
-    ],
-    ids=["whole numbers", "multiples", "open bounds", "length", "choices"],
-)
-def test_rules_of_any_kind_are_the_records(another: Any, field: Any, values: list[Any], refused: list[bool]) -> None:
-    another(one=field)
-    table = schema.from_frame(pd.DataFrame({"one": values}).astype(schema.dtypes()))
-    assert record_checks.refused(table).tolist() == refused
-    assert [bool(record_checks.reasons(one)) for one in record_checks.records(table)] == refused
-
-
-def test_a_validator_of_the_cloners_own_counts(another: Any) -> None:
-    another(checked=(float, ...))
-    table = schema.from_frame(pd.DataFrame({"checked": [2.0, 3.0]}))
-    assert record_checks.refused(table).tolist() == [False, True]
-    assert "must be even" in record_checks.reasons({"checked": 3.0})
 
 
 # ---- a kill, and the same command again
@@ -328,11 +261,11 @@ def test_a_run_that_was_killed_goes_on_where_it_stopped_to_the_same_bytes(
     assert job.DONE not in before
     assert 60 <= len([name for name in before if name.startswith("scores/part")]) < 200
     monkeypatch.setattr(reader, "CHUNK", 40)
-    place = at_home.home / "bundles" / problem.NAME / "1"
-    result = job.score(reader.Source(source), output, place, "1", 1)
+    model = load_bundle(at_home.home / "bundles" / problem.NAME / "1")
+    result = job.score(reader.Source(source), output, model, "1", 1)
     assert (result.rows, result.bad) == (8000, 8)
     assert 0 < result.computed <= 8000 - 60 * 40
-    job.score(reader.Source(source), tmp_path / "whole", place, "1", 1)
+    job.score(reader.Source(source), tmp_path / "whole", model, "1", 1)
     after = files(output)
     assert after == files(tmp_path / "whole")
     assert {
@@ -388,6 +321,11 @@ def no_column(table: pd.DataFrame) -> pd.DataFrame:
     return table.drop(columns=BOUNDED.name)
 
 
+def column_twice(table: pd.DataFrame) -> pa.Table:
+    whole = pa.Table.from_pandas(table)
+    return whole.append_column(BOUNDED.name, whole[BOUNDED.name])
+
+
 def text_for_numbers(table: pd.DataFrame) -> pd.DataFrame:
     return table.astype({BOUNDED.name: "str"})
 
@@ -398,9 +336,11 @@ def text_for_numbers(table: pd.DataFrame) -> pd.DataFrame:
     [
         ("in.parquet", no_column, f"has no column {BOUNDED.name}"),
         ("in.csv", no_column, f"has no column {BOUNDED.name}"),
+        ("in.parquet", column_twice, f"has more than one column {BOUNDED.name}"),
+        ("in.csv", column_twice, f"multiple columns named {BOUNDED.name}"),
         ("in.parquet", text_for_numbers, "but the model takes numbers"),
         ("in.parquet", b"no parquet at all", "cannot be read"),
-        ("in.csv", b"", "no column"),
+        ("in.csv", b"", "cannot be read (Could not open CSV input source"),
         ("in.csv", b"\xff\xfe\x00\xff", "cannot be read"),
         ("in.xlsx", b"", "a .parquet or .csv file is needed"),
         ("in", None, "a .parquet or .csv file is needed"),
@@ -418,6 +358,33 @@ def test_an_input_that_cannot_be_read_is_refused_and_the_message_says_why(
     said = capsys.readouterr().err
     assert message in said
     assert "Traceback" not in said
+    assert not (tmp_path / "out" / job.DONE).exists()
+
+
+@pytest.mark.usefixtures("at_home")
+def test_files_of_a_folder_that_differ_in_their_columns_are_refused(
+    some: pd.DataFrame, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    saved(some, tmp_path / "in/a.csv")
+    saved(some.drop(columns=problem.ID), tmp_path / "in/b.csv")
+    assert run(tmp_path / "in", tmp_path / "out") == 1
+    assert "b.csv has other columns or types than" in capsys.readouterr().err
+
+
+@pytest.mark.usefixtures("at_home", "small")
+def test_an_input_that_grows_while_it_is_read_is_refused(
+    some: pd.DataFrame, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source, real = saved(some, tmp_path / "in.csv"), chunk.compute
+
+    def grows(*arguments: Any) -> int:
+        with source.open("a") as file:
+            file.write("\n")
+        return real(*arguments)
+
+    monkeypatch.setattr(chunk, "compute", grows)
+    assert run(source, tmp_path / "out") == 1
+    assert "changed while it was read" in capsys.readouterr().err
     assert not (tmp_path / "out" / job.DONE).exists()
 
 
@@ -451,7 +418,7 @@ def test_a_disk_that_is_full_stops_the_run_which_goes_on_later(
     at_home: Settings, some: pd.DataFrame, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, small: None
 ) -> None:
     source, output = saved(some, tmp_path / "in.parquet"), tmp_path / "out"
-    place, real, room = at_home.home / "bundles" / problem.NAME / "1", chunk.write, [4]
+    model, real, room = load_bundle(at_home.home / "bundles" / problem.NAME / "1"), chunk.write, [4]
 
     def full(path: Path, content: Any) -> None:
         if room[0] == 0:
@@ -461,9 +428,9 @@ def test_a_disk_that_is_full_stops_the_run_which_goes_on_later(
 
     monkeypatch.setattr(chunk, "write", full)
     with pytest.raises(BatchRefused, match=r"cannot be written .*No space left.* goes on where this one stopped"):
-        job.score(reader.Source(source), output, place, "1")
+        job.score(reader.Source(source), output, model, "1")
     room[0] = 100
-    assert job.score(reader.Source(source), output, place, "1") == job.Result(200, 0, 200 - 3 * 30)
+    assert job.score(reader.Source(source), output, model, "1") == job.Result(200, 0, 200 - 3 * 30)
 
 
 @pytest.mark.usefixtures("at_home")
