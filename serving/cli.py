@@ -1,8 +1,7 @@
-"""What the commands do: one function each, ending with one line that says what came out and where."""
+"""The commands of the service. Each ends with one line that says what came out and where."""
 
 from __future__ import annotations
 
-import argparse
 import json
 import os
 import re
@@ -10,12 +9,16 @@ import sys
 import time
 import urllib.error
 import urllib.request
-from dataclasses import replace
-from typing import Any
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import typer
 
 from level1_pipeline import problem, schema
 from level1_pipeline.bundle.load import verify_bundle
-from level1_pipeline.errors import BundleRefused, LeaseHeld, LeaseLost, NoAnswer, RouteRefused
+from level1_pipeline.command_line import new_app, open_settings
+from level1_pipeline.errors import NoAnswer, NotFound, RouteRefused
 from level1_pipeline.settings import Settings
 from level1_pipeline.store import clock, leases
 from level1_pipeline.store.audit import Change, RouteSet
@@ -25,116 +28,157 @@ from serving import server
 from serving.api import security
 from serving.models import loaded_model
 
-EXPECTED = (BundleRefused, LeaseHeld, LeaseLost, RouteRefused, NoAnswer, LookupError, OSError)
+app = new_app("The prediction service: serve the champion over HTTP, score one row, or score whole files.")
+Json = Annotated[bool, typer.Option("--json", help="Print the result as one JSON object, for scripts.")]
+Mode = Literal["shadow", "canary", "none"]
 
 
-def run(settings: Settings, asked: argparse.Namespace) -> int:
-    """Serve until stopped. A worker scores on one thread, because the workers share the cores among them; this has
-    to be said before scikit-learn, where it has to serve, is imported."""
+@app.command()
+def run(workers: Annotated[int, typer.Option(metavar="N", help="Processes that answer.")] = 1) -> None:
+    """Serve predictions until Ctrl-C. The page of the API is at /docs.
+
+    Example: python -m serving run --workers 2
+    """
+    # A worker scores on one thread, because the workers share the cores among them; this has to be said before
+    # scikit-learn, where it has to serve, is imported.
     os.environ.setdefault("OMP_NUM_THREADS", "1")
+    settings = open_settings()
     if not security.has_keys(settings) and not security.is_local(settings.serving_host):
         message = "no API key is configured, so only this machine may ask: 127.0.0.1 instead of"
         print(f"note: {message} {settings.serving_host}; make a key with: python -m serving key", file=sys.stderr)
-    server.run(settings, asked.workers)
-    return 0
+    server.run(settings, workers)
 
 
-def key(settings: Settings, asked: argparse.Namespace) -> int:
-    """Make a key."""
+@app.command()
+def key() -> None:
+    """Make an API key, and print the hash to configure. The key itself is kept nowhere.
+
+    Example: python -m serving key
+    """
     secret, fingerprint = security.new_key()
     print(f"key (shown only now; for the caller's header 'Authorization: Bearer ...'): {secret}")
     print("hash (set MLOPS_PREDICT_KEY_HASH or MLOPS_ADMIN_KEY_HASH; several with commas):")
     print(f"key | {fingerprint}")
-    return 0
 
 
-def route(settings: Settings, asked: argparse.Namespace) -> int:
-    """Change the arms, under the lease of promotions and with a line in the audit log."""
+@app.command()
+def route(
+    mode: Annotated[Mode, typer.Option(help="shadow: copies of all requests; canary: a share of them.")],
+    reason: Annotated[str, typer.Option(help="Why, for the audit log.")],
+    challenger: Annotated[
+        str | None, typer.Option(metavar="VERSION", help="A published version (default: the named challenger).")
+    ] = None,
+    share: Annotated[float | None, typer.Option(metavar="0.25", help="Of the entities; for the canary.")] = None,
+    as_json: Json = False,
+) -> None:
+    """Give a challenger copies of the traffic (shadow) or a share of it (canary), or take it out again (none).
+
+    Example: python -m serving route --mode canary --challenger 7 --share 0.1 --reason "it looks good in shadow"
+    """
+    settings = open_settings()
     store = Store(settings.operations)
     with leases.hold(store, leases.promotion(problem.NAME), settings.lease_seconds) as lease:
-        wanted = _wanted(settings, store.route(problem.NAME), asked)
-        action = RouteSet(asked.mode if asked.mode != "none" else "no challenger")
-        change = Change(settings.who, action, asked.reason, clock.now(settings))
+        wanted = _next_route(settings, store.route(problem.NAME), mode, challenger, share)
+        action = RouteSet(mode if mode != "none" else "no challenger")
+        change = Change(settings.who, action, reason, clock.now(settings))
         values = {name: getattr(wanted, name) for name in ("challenger", "mode", "share")}
-        now = store.change_route(problem.NAME, lease, change, **values)
-    message = f"challenger {now.challenger}, mode {now.mode or 'none'}, share {now.share:g}"
-    print(f"route | {problem.NAME} | champion {now.champion}, {message}")
-    return 0
+        route = store.change_route(problem.NAME, lease, change, **values)
+    message = f"challenger {route.challenger}, mode {route.mode or 'none'}, share {route.share:g}"
+    line = f"route | {problem.NAME} | champion {route.champion}, {message}"
+    print(json.dumps(asdict(route)) if as_json else line)
 
 
-def _wanted(settings: Settings, now: Route, asked: argparse.Namespace) -> Route:
-    version = asked.challenger or now.challenger
-    if asked.mode == "none":
-        return replace(now, mode=None, share=0.0, challenger=version)
-    if now.champion is None:
+def _next_route(settings: Settings, route: Route, mode: Mode, challenger: str | None, share: float | None) -> Route:
+    version = challenger or route.challenger
+    if mode == "none":
+        return replace(route, mode=None, share=0.0, challenger=version)
+    if route.champion is None:
         raise RouteRefused("there is no champion yet to answer beside a challenger; train one: make level1")
     if version is None or not re.fullmatch(r"[\w.-]*\w", version):
         raise RouteRefused(f"'{version}' is no version; name a published one with --challenger")
-    if version == now.champion:
+    if version == route.champion:
         raise RouteRefused(f"version {version} is the champion already; name another one with --challenger")
     if verify_bundle(loaded_model.folder(settings, version)).get("verdict") != "pass":
         raise RouteRefused(f"version {version} has not passed the gate, so it gets no traffic, not even copies")
-    share = asked.share or 0.0
-    if (asked.mode == "canary") != (0 < share <= 1):
+    if (mode == "canary") != (0 < (share or 0.0) <= 1):
         raise RouteRefused("a canary needs --share above 0 and up to 1, and a shadow has none")
-    return replace(now, challenger=version, mode=asked.mode, share=share)
+    return replace(route, challenger=version, mode=mode, share=share or 0.0)
 
 
-def score(settings: Settings, asked: argparse.Namespace) -> int:
-    """Ask a service, over HTTP, about one row of the problem."""
-    case = _case(settings, asked.id)
-    if asked.url:
-        said = _post(asked.url, case, asked.key)
+@app.command()
+def score(
+    row_id: Annotated[str, typer.Option("--id", help=f"The {problem.ID} of a row of the problem's data.")],
+    url: Annotated[str | None, typer.Option(help="Of a running service (default: starts one for this row).")] = None,
+    secret: Annotated[str, typer.Option("--key", help="API key, when the service wants one.")] = "",
+    as_json: Json = False,
+) -> None:
+    """Score one row of the problem over HTTP, with its inputs as known at its decision time.
+
+    Example: python -m serving score --id UA-1545-EWR-2013-04-01
+    """
+    settings = open_settings()
+    request = _predict_request(settings, row_id)
+    if url:
+        prediction = _post(url, request, secret)
     else:
-        with server.temporary(settings) as url:
-            said = _post(url, case, asked.key)
-    message = f"{said['score']:.6f} -> {said['decision']} | version {said['version']} ({said['arm']})"
-    print(f"score over HTTP | {problem.NAME} | {asked.id} | {message}")
-    return 0
+        with server.temporary(settings) as address:
+            prediction = _post(address, request, secret)
+    message = "{score:.6f} -> {decision} | version {version} ({arm})".format_map(prediction)
+    print(json.dumps(prediction) if as_json else f"score over HTTP | {problem.NAME} | {row_id} | {message}")
 
 
-def batch(settings: Settings, asked: argparse.Namespace) -> int:
-    """Score a file or a folder."""
-    from level1_pipeline.errors import BatchRefused, InputFileRefused
+@app.command()
+def batch(
+    source: Annotated[Path, typer.Option("--input", metavar="PATH", help="Parquet or CSV, a file or a folder.")],
+    output: Annotated[Path, typer.Option(metavar="FOLDER", help="For scores, bad rows and what scored them.")],
+    version: Annotated[
+        str | None, typer.Option(metavar="VERSION", help="A published version (default: the champion).")
+    ] = None,
+    threads: Annotated[int | None, typer.Option(metavar="N", help="That score (default: one for each core).")] = None,
+    as_json: Json = False,
+) -> None:
+    """Score files. The same command goes on where a killed one stopped.
+
+    Example: python -m serving batch --input flights.csv --output scores
+    """
     from serving.batch import job
     from serving.batch.reader import Source
 
-    version = asked.version or Store(settings.operations).route(problem.NAME).champion
+    settings = open_settings()
+    version = version or Store(settings.operations).route(problem.NAME).champion
     if version is None:
         raise RouteRefused("there is no champion yet to score with; train one (make level1) or name a --version")
     started = time.perf_counter()
-    try:
-        place = loaded_model.load(settings, version).bundle.folder
-        found = job.score(Source(asked.input), asked.output, place, version, asked.threads)
-    except (BatchRefused, InputFileRefused) as error:
-        print(f"{type(error).__name__}: {error}", file=sys.stderr)
-        return 1
-    speed = f"{found.computed / (time.perf_counter() - started):,.0f} rows/s" if found.computed else "all there already"
-    message = f"{found.rows:,} rows, {found.bad:,} bad | version {version} | {speed} | {asked.output}"
-    print(f"score | {problem.NAME} | {message}")
-    return 0
+    model = loaded_model.load(settings, version).bundle
+    result = job.score(Source(source), output, model, version, threads)
+    speed = (
+        f"{result.computed / (time.perf_counter() - started):,.0f} rows/s" if result.computed else "all there already"
+    )
+    message = f"{result.rows:,} rows, {result.bad:,} bad | version {version} | {speed} | {output}"
+    facts = {**result._asdict(), "version": version, "output": str(output)}
+    print(json.dumps(facts) if as_json else f"score | {problem.NAME} | {message}")
 
 
-def _case(settings: Settings, wanted: str) -> dict[str, Any]:
+def _predict_request(settings: Settings, row_id: str) -> dict[str, Any]:
     import pandas as pd
 
-    everything = pd.Timestamp.max.tz_localize("UTC").as_unit("us")
-    rows = problem.load(everything, settings.source, settings.home / "cache")
-    row = rows[rows[problem.ID] == wanted]
+    end_of_time = pd.Timestamp.max.tz_localize("UTC").as_unit("us")
+    rows = problem.load(end_of_time, settings.source, settings.home / "cache")
+    row = rows[rows[problem.ID] == row_id]
     if row.empty:
-        raise LookupError(f"there is no row with {problem.ID} = {wanted!r}; an example: {rows[problem.ID].iloc[-1]}")
-    return {"id": wanted, "entity_id": str(row[problem.ENTITY].iloc[0]), "record": schema.records(row)[0]}
+        raise NotFound(f"there is no row with {problem.ID} = {row_id!r}; an example: {rows[problem.ID].iloc[-1]}")
+    return {"id": row_id, "entity_id": str(row[problem.ENTITY].iloc[0]), "record": schema.records(row)[0]}
 
 
-def _post(url: str, case: dict[str, Any], secret: str) -> dict[str, Any]:
+def _post(url: str, body: dict[str, Any], secret: str) -> dict[str, Any]:
     headers = {"Content-Type": "application/json", **({"Authorization": f"Bearer {secret}"} if secret else {})}
     if not url.startswith(("http://", "https://")):
         raise NoAnswer(f"'{url}' is no address of a service; write for example http://127.0.0.1:8000")
-    request = urllib.request.Request(f"{url.rstrip('/')}/predict", json.dumps(case).encode(), headers)  # noqa: S310
+    request = urllib.request.Request(f"{url.rstrip('/')}/predict", json.dumps(body).encode(), headers)  # noqa: S310
     try:
         with urllib.request.urlopen(request, timeout=30) as answer:  # noqa: S310  (checked above)
-            said: dict[str, Any] = json.load(answer)
-            return said
+            prediction: dict[str, Any] = json.load(answer)
+            return prediction
     except urllib.error.HTTPError as error:
         raise NoAnswer(f"{url} answered {error.code}: {error.read().decode()}") from error
     except urllib.error.URLError as error:
