@@ -46,9 +46,13 @@ class PredictRequest(BaseModel):
     model_config = STRICT
 
     record: problem.Record
-    id: Identifier | None = Field(None, description="of this prediction; the same id is logged once (default: made)")
+    id: Identifier | None = Field(
+        None, description="of this prediction; the same id is logged once (default: made)", examples=["request-1"]
+    )
     entity_id: Identifier | None = Field(
-        None, description="what keeps its arm during a canary (default: the id of the prediction)"
+        None,
+        description="what keeps its arm during a canary (default: the id of the prediction)",
+        examples=["customer-1"],
     )
 
 
@@ -67,7 +71,7 @@ class OutcomeRequest(BaseModel):
 
     model_config = STRICT
 
-    id: Identifier = Field(description="of the prediction")
+    id: Identifier = Field(description="of the prediction", examples=["request-1"])
     value: TrueValue = Field(description=f"the true {problem.TARGET}")
     known_at: AwareDatetime | None = Field(
         None, description="when it became known, with UTC offset (default: now); of two values the later known counts"

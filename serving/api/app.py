@@ -10,6 +10,7 @@ from contextlib import asynccontextmanager
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
+from fastapi.staticfiles import StaticFiles
 from starlette.exceptions import HTTPException
 
 from level1_pipeline import problem
@@ -35,8 +36,8 @@ def create_app(settings: Settings) -> Middleware:
         service.stop()
 
     app = FastAPI(
-        title=problem.NAME,
-        description=(problem.__doc__ or "").strip(),
+        title=f"{problem.NAME}: predictions",
+        description=_description(),
         lifespan=lifespan,
         docs_url=None,
         redoc_url=None,
@@ -44,11 +45,20 @@ def create_app(settings: Settings) -> Middleware:
     app.state.service = service
     app.include_router(routes.router)
     app.include_router(routes.probes)
+    app.mount("/docs", StaticFiles(packages=[("fastapi_offline", "static")]))  # Swagger's files
     app.add_exception_handler(RequestValidationError, _not_valid)
     app.add_exception_handler(HTTPException, _http)
     app.add_exception_handler(Refusal, _refused)
     app.add_exception_handler(Exception, _failed)
     return Middleware(app, service)
+
+
+def _description() -> str:
+    """What a user of the service reads first: the model in the words of its problem, and where to begin."""
+    about = (problem.__doc__ or "").strip().partition("\n\n")[0]
+    return (
+        f"{about}\n\nBegin with `POST /predict`. Report what really happened with `POST /outcomes`, under the same id."
+    )
 
 
 def from_environment() -> Middleware:

@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import logging
 from dataclasses import asdict
-from pathlib import Path
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Body, Depends, Request, Response
 from fastapi.concurrency import run_in_threadpool
+from fastapi.openapi.docs import get_swagger_ui_html
 from fastapi.responses import HTMLResponse
 from fastapi.security import HTTPBearer
 from prometheus_client import CONTENT_TYPE_LATEST
 from pydantic import TypeAdapter, ValidationError
 from sqlalchemy.exc import SQLAlchemyError
 
+from level1_pipeline import problem
+from serving.api.security import PAGE_FILES
 from serving.errors import Refusal, RefusalBody, not_valid
 from serving.schemas import (
     ExplainRequest,
@@ -32,9 +34,11 @@ from serving.service.service import Service
 
 logger = logging.getLogger(__name__)
 
-PAGE = Path(__file__).with_name("docs.html")
-# The page is all inline, and may talk to nobody but this service.
-PAGE_POLICY = "default-src 'none'; script-src 'unsafe-inline'; style-src 'unsafe-inline'; connect-src 'self'"
+# The page of the API may load and call nothing but this service.
+PAGE_POLICY = (
+    "default-src 'none'; connect-src 'self'; img-src 'self' data:; "
+    "script-src 'self' 'unsafe-inline'; style-src 'self' 'unsafe-inline'"
+)
 
 REFUSAL_TEXTS = {
     400: "the body is not JSON",
@@ -141,5 +145,15 @@ async def readyz(request: Request, response: Response) -> Health:
 
 @probes.get("/docs", include_in_schema=False)
 async def docs() -> HTMLResponse:
-    """The API as a page, without anything from elsewhere."""
-    return HTMLResponse(PAGE.read_text(), headers={"Content-Security-Policy": PAGE_POLICY})
+    """Swagger's page of the API, with its files from this service."""
+    style, script, icon = (f".{path}" for path in PAGE_FILES)
+    page = get_swagger_ui_html(
+        openapi_url="./openapi.json",
+        title=f"{problem.NAME}: predictions",
+        swagger_css_url=style,
+        swagger_js_url=script,
+        swagger_favicon_url=icon,
+        swagger_ui_parameters={"validatorUrl": None, "defaultModelsExpandDepth": 0},
+    )
+    page.headers["Content-Security-Policy"] = PAGE_POLICY
+    return page

@@ -18,7 +18,14 @@ from serving.errors import Refusal
 
 PREDICT, ADMIN = "predict", "admin"
 SCOPES = {"/predict": PREDICT, "/explain": PREDICT, "/model": PREDICT, "/outcomes": ADMIN, "/metrics": ADMIN}
-OPEN = ("/livez", "/readyz", "/docs", "/openapi.json")  # neither a key nor a limit: they tell nothing secret
+PAGE_FILES = tuple(f"/docs/{name}" for name in ("swagger-ui.css", "swagger-ui-bundle.js", "favicon.png"))
+OPEN = (
+    "/livez",
+    "/readyz",
+    "/docs",
+    *PAGE_FILES,
+    "/openapi.json",
+)  # neither a key nor a limit: they tell nothing secret
 MAX_CLIENTS = 10_000
 SCHEME = re.compile("^bearer ", re.IGNORECASE)  # RFC 9110: the name of a scheme may be written in any case
 LOCAL_NAMES = ("127.0.0.1", "localhost", "[::1]")

@@ -68,7 +68,7 @@ def test_every_address_wants_a_key_of_its_own_scope(
             found = {key: ask(client, method, path, records[0], key).status_code for key in tries}
             assert found == tries, path
         assert client.post("/predict", json={"record": records[0]}).headers["www-authenticate"] == "Bearer"
-        for path in ("/livez", "/readyz", "/docs", "/openapi.json"):
+        for path in ("/livez", "/readyz", "/docs", "/docs/swagger-ui-bundle.js", "/openapi.json"):
             assert client.get(path).status_code == 200
 
 
@@ -197,9 +197,9 @@ def test_the_name_of_the_scheme_may_be_written_in_any_case(
 
 
 def test_a_caller_who_asks_too_often_is_told_to_wait(served: Settings) -> None:
-    with in_process(served.changed({"rate_limit": 5.0})) as client:
+    with in_process(served.changed({"rate_limit": 1.0})) as client:
         answers = [client.get("/model") for _ in range(15)]
-        assert [one.status_code for one in answers[:10]] == [200] * 10
+        assert [one.status_code for one in answers[:2]] == [200] * 2
         assert answers[-1].status_code == 429
         assert int(answers[-1].headers["retry-after"]) >= 1
         assert {client.get("/readyz").status_code for _ in range(20)} == {200}  # probes are not limited
@@ -207,7 +207,7 @@ def test_a_caller_who_asks_too_often_is_told_to_wait(served: Settings) -> None:
 
 def test_guessing_keys_is_limited_too(keys: tuple[Settings, dict[str, str]]) -> None:
     settings, secrets = keys
-    with in_process(settings.changed({"rate_limit": 5.0})) as client:
+    with in_process(settings.changed({"rate_limit": 0.1})) as client:
         found = [ask(client, "GET", "/model", {}, f"guess {n}").status_code for n in range(15)]
         assert (found[0], found[-1]) == (401, 429)
         assert ask(client, "GET", "/model", {}, secrets["predict"]).status_code == 200  # its owner goes on
