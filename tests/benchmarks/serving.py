@@ -39,9 +39,9 @@ from level1_pipeline.steps.write_bundle import categories, typical
 from level1_pipeline.store.database import Store
 from level1_pipeline.store.tables import predictions
 from tests.benchmarks.load import MARK, Measured, drive
-from tests.serving.conftest import set_route
+from tests.support import ROOT
+from tests.support.serving import set_route
 
-ROOT = Path(__file__).parents[2]
 OURS, THEIRS = Path(sys.executable), ROOT / ".venv-bench/bin/python"
 ROUNDS, SECONDS = int(os.environ.get("BENCH_ROUNDS", "3")), float(os.environ.get("BENCH_SECONDS", "5"))
 CONNECTIONS, CASES, TRAINED, YEARS = 16, 1000, 80_000, 10

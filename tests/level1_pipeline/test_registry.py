@@ -26,9 +26,9 @@ from level1_pipeline.store import clock
 from level1_pipeline.store.audit import Change
 from level1_pipeline.store.database import Store
 from level1_pipeline.store.routes import Route
-from tests.serving.conftest import edit_manifest
 from tests.support import ROOT
 from tests.support.homes import Models, environment, level1
+from tests.support.serving import edit_manifest
 
 
 @pytest.fixture

@@ -10,8 +10,9 @@ import pytest
 from level1_pipeline import problem
 from level1_pipeline.settings import Settings
 from level1_pipeline.store.database import Store
-from tests.serving.conftest import Models, models, opened, set_route
+from tests.serving.conftest import models
 from tests.support.days import Days
+from tests.support.serving import Models, opened, set_route
 
 NO_REGISTRY = "sqlite:////nowhere/mlflow.db"  # MLflow is down: nothing here may need it
 

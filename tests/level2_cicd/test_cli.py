@@ -16,8 +16,8 @@ from level1_pipeline.store.tables import rollouts
 from level2_cicd.cli import main
 from level2_cicd.rollout import advance
 from level2_cicd.rollout.state_machine import Decision
-from tests.serving.conftest import set_route
 from tests.support.days import Days
+from tests.support.serving import set_route
 
 
 @pytest.fixture

@@ -13,8 +13,8 @@ from level1_pipeline.settings import Settings
 from level2_cicd.cli import main
 from level2_cicd.lineage import trace
 from level2_cicd.rollout.cli import NOT_PASSED
-from tests.serving.conftest import NOW, Models, edit_manifest, in_process, logged_when, opened, set_route
 from tests.support.prediction_log import log_predictions
+from tests.support.serving import NOW, Models, edit_manifest, logged_when, opened, serve, set_route
 
 
 @pytest.fixture
@@ -25,7 +25,7 @@ def asked(home: Settings, models: Models) -> Settings:
         edit_manifest(models.publish(home.home, version, kind), lock_digest="the lock", judged_version="0")
     set_route(settings, champion="1")
     set_route(settings, challenger="2", mode="shadow")
-    with in_process(settings) as client:
+    with serve(settings) as client:
         case = {"id": "case-1", "entity_id": "UA1", "record": models.records[7]}
         said = client.post("/predict", json=case).json()
         assert said["score"] == models.scores[0][7]

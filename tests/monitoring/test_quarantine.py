@@ -17,8 +17,9 @@ from level1_pipeline.store.database import Store
 from monitoring import history, run
 from monitoring.detectors.concept_drift import NOTHING as NO_CHANGE
 from monitoring.results import AffectedSlice, Diagnosis, Span, Window
-from tests.serving.conftest import both, opened
+from tests.serving.conftest import both
 from tests.support.monitoring_runs import END, FAULT, NOTHING, SPAN, WEEK, a_pass, later
+from tests.support.serving import opened
 from tests.support.world import World, midnight
 
 __all__ = ["both"]  # a fixture

@@ -29,8 +29,8 @@ from level1_pipeline.store.tables import quarantine as spans
 from monitoring import history
 from monitoring.results import MonitoringRun
 from monitoring.run import run_monitoring
-from tests.serving.conftest import eventually, in_process
 from tests.support.planted import TYPE, Planted
+from tests.support.serving import eventually, serve
 from tests.support.world import World, midnight
 
 pytestmark = pytest.mark.flights
@@ -231,7 +231,7 @@ def test_a_new_champion_that_crashes_where_the_one_before_answered_is_a_bad_rele
     before = days[problem.EVENT_TIME] < midnight("2013-05-23")
     settings = world.settings.changed({"clock": "replay", "watch_seconds": 0.05})
     world.store.set_replay_time(midnight("2013-05-20").to_pydatetime())
-    with in_process(settings) as client:
+    with serve(settings) as client:
         assert set(ask(world, client, days[before])) == {200}
         world.serve("2", "april", "2013-05-23")
         eventually(lambda: client.get("/model").json()["version"] == "2")

@@ -17,7 +17,7 @@ from level1_pipeline.settings import Settings
 from level1_pipeline.store.routes import Route
 from serving import server
 from serving.__main__ import main
-from tests.serving.conftest import Models, edit_manifest, in_process, logged, opened, set_route
+from tests.support.serving import Models, edit_manifest, logged, opened, serve, set_route
 
 
 @pytest.fixture
@@ -147,7 +147,7 @@ def test_a_row_is_scored_over_http_by_a_running_service(
 ) -> None:
     (at_home.home / "cache").symlink_to(cache)
     set_route(at_home, champion="2")
-    with in_process(at_home) as client:
+    with serve(at_home) as client:
         assert main(["score", "--id", rows.iloc[5007][problem.ID], "--url", str(client.base_url)]) == 0
     assert f"{models.scores[1][7]:.6f}" in capsys.readouterr().out
 

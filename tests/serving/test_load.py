@@ -16,7 +16,8 @@ import psutil
 import pytest
 
 from level1_pipeline.settings import Settings
-from tests.serving.conftest import KINDS, Models, Service, eventually, logged, set_route
+from tests.serving.conftest import KINDS
+from tests.support.serving import Models, ServiceProcess, eventually, logged, set_route
 
 FAST = {"watch_seconds": 0.2, "flush_seconds": 0.2, "rate_limit": 0}
 
@@ -96,7 +97,7 @@ def test_twenty_swaps_under_load_with_two_workers(start: Any, home: Settings, mo
     for version in versions:
         models.publish(home.home, version, int(version) % KINDS)
     set_route(home, champion="1")
-    service: Service = start(home, "--workers", "2", **FAST)
+    service: ServiceProcess = start(home, "--workers", "2", **FAST)
     took = []
     with Load(service.url, models).running() as load:
         eventually(lambda: workers_on(service.url, "1") == 2, 60)
@@ -119,7 +120,7 @@ def test_twenty_swaps_under_load_with_two_workers(start: Any, home: Settings, mo
 def test_kill_9_under_load_loses_at_most_one_flush_interval_and_a_restart_goes_on(
     start: Any, served: Settings, models: Models
 ) -> None:
-    service: Service = start(served, flush_seconds=0.5, rate_limit=0)
+    service: ServiceProcess = start(served, flush_seconds=0.5, rate_limit=0)
     with Load(service.url, models, callers=3).running() as load:
         time.sleep(4)
         killed = time.time()
@@ -132,7 +133,7 @@ def test_kill_9_under_load_loses_at_most_one_flush_interval_and_a_restart_goes_o
     assert len(answered) > 100
     assert all(row["score"] is not None for row in logged(served))
 
-    again: Service = start(served, flush_seconds=0.2)
+    again: ServiceProcess = start(served, flush_seconds=0.2)
     body = {"id": "after", "record": models.records[0]}
     answer = httpx2.post(f"{again.url}/predict", json=body, timeout=30).json()
     assert (answer["version"], answer["score"]) == ("1", models.scores[0][0])
@@ -140,7 +141,7 @@ def test_kill_9_under_load_loses_at_most_one_flush_interval_and_a_restart_goes_o
 
 
 def test_a_killed_worker_is_replaced_while_the_other_answers(start: Any, served: Settings, models: Models) -> None:
-    service: Service = start(served, "--workers", "2", **FAST)
+    service: ServiceProcess = start(served, "--workers", "2", **FAST)
     eventually(lambda: workers_on(service.url, "1") == 2, 60)
     before = {child.pid for child in workers(service)}
     victim = min(before)
@@ -152,14 +153,14 @@ def test_a_killed_worker_is_replaced_while_the_other_answers(start: Any, served:
     eventually(lambda: workers_on(service.url, "2") == 2, 60)
 
 
-def workers(service: Service) -> list[psutil.Process]:
+def workers(service: ServiceProcess) -> list[psutil.Process]:
     """The processes that answer (not the helper that Python's multiprocessing starts beside them)."""
     children = [one for one in psutil.Process(service.process.pid).children() if one.status() != psutil.STATUS_ZOMBIE]
     return [one for one in children if "resource_tracker" not in " ".join(one.cmdline())]
 
 
 def test_ctrl_c_ends_the_service_without_a_traceback(start: Any, served: Settings) -> None:
-    service: Service = start(served)
+    service: ServiceProcess = start(served)
     assert service.stop(signal.SIGINT) == 0
     assert "Traceback" not in service.errors.read_text()
     assert "Application shutdown complete." in service.errors.read_text()
@@ -168,7 +169,7 @@ def test_ctrl_c_ends_the_service_without_a_traceback(start: Any, served: Setting
 @pytest.mark.slow
 def test_two_minutes_of_load_leave_the_memory_flat(start: Any, served: Settings, models: Models) -> None:
     set_route(served, challenger="3", mode="canary", share=0.3)
-    service: Service = start(served, **FAST)
+    service: ServiceProcess = start(served, **FAST)
     process = psutil.Process(service.process.pid)
     samples: list[tuple[float, float]] = []
     started = time.monotonic()

@@ -28,8 +28,8 @@ from level1_pipeline.store.tables import rollouts
 from level2_cicd.rollout import advance, by_hand
 from level2_cicd.rollout.state_machine import Decision, Evidence
 from level2_cicd.rollout.states import CANARY, CHAMPION, ROLLED_BACK, SHADOW, Step
-from tests.serving.conftest import edit_manifest, set_route
 from tests.support.days import Days, worse
+from tests.support.serving import edit_manifest, set_route
 
 ROOT = Path(__file__).parents[3]
 SERVED = [("2", None, 0.0), ("2", "shadow", 0.0), ("2", "canary", 0.25), ("2", "canary", 0.5), ("2", "canary", 0.5)]

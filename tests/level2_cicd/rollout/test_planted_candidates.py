@@ -28,8 +28,8 @@ from level2_cicd.rollout import advance
 from level2_cicd.rollout.state_machine import Decision
 from level2_cicd.rollout.states import CHAMPION, ROLLED_BACK
 from serving.models.routing import in_canary
-from tests.serving.conftest import eventually, in_process, set_route
 from tests.support.planted import TYPE, Planted
+from tests.support.serving import eventually, serve, set_route
 
 pytestmark = pytest.mark.flights
 
@@ -217,7 +217,7 @@ def stage(home: Settings, rows: pd.DataFrame, bundles: Callable[[str, str], Path
         shutil.copytree(bundles("new", fault), folder / "2")
         Store(settings.operations).set_replay_time(START.tz_convert("UTC").to_pydatetime())
         set_route(settings, champion="1")
-        served = in_process(settings)
+        served = serve(settings)
         client = served.__enter__()
         load = Load(str(client.base_url))
         thread = threading.Thread(target=load.run)

@@ -20,7 +20,7 @@ from level1_pipeline.store.routes import Route
 from level2_cicd.cli import main
 from level2_cicd.rollout import advance
 from level2_cicd.rollout.state_machine import Decision, Evidence
-from tests.serving.conftest import Models, eventually, in_process, set_route
+from tests.support.serving import Models, eventually, serve, set_route
 
 DEAD_REGISTRY = "http://127.0.0.1:9"  # the port of "discard": nobody listens
 
@@ -41,7 +41,7 @@ def test_a_rollback_without_the_registry_brings_the_old_predictions_back_bit_for
 ) -> None:
     codes: list[int] = []
     cases = [{"record": record} for record in models.records[:50]]
-    with in_process(served) as client:
+    with serve(served) as client:
 
         def scores() -> list[float]:
             return [line["score"] for line in client.post("/predict", json=cases).json()]

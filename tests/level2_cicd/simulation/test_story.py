@@ -22,8 +22,9 @@ from level2_cicd.cli import FAILED_REQUESTS, main
 from level2_cicd.simulation import replay
 from level2_cicd.simulation import story as summer
 from level2_cicd.simulation.replay import Fault, Traffic
-from tests.serving.conftest import ROOT, Models, in_process, known_outcomes, logged, set_route
+from tests.support import ROOT
 from tests.support.days import Days
+from tests.support.serving import Models, known_outcomes, logged, serve, set_route
 
 pytestmark = pytest.mark.flights
 
@@ -121,7 +122,7 @@ def test_traffic_counts_what_failed(days: Days, rows: pd.DataFrame) -> None:
     some = rows[rows[problem.TARGET].notna()].head(700)
     days.store.set_replay_time(rows[problem.LABEL_TIME].max().to_pydatetime())
     settings = days.settings.changed({"clock": "replay", "flush_seconds": 0.1})
-    with in_process(settings) as client:
+    with serve(settings) as client:
         traffic = Traffic(str(client.base_url))
         traffic.predict(some)
         traffic.tell(some)
@@ -142,7 +143,7 @@ def test_the_end_of_a_simulation_counts_every_failure_and_says_what_failed_first
 ) -> None:
     some = rows[rows[problem.TARGET].notna()].head(4)
     locked = days.settings.changed({"predict_key_hash": "b" * 64, "admin_key_hash": "a" * 64})
-    with in_process(locked) as client:
+    with serve(locked) as client:
         traffic = Traffic(str(client.base_url))
         traffic.tell(some)
         traffic.predict(some)

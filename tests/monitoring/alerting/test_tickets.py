@@ -25,7 +25,7 @@ from monitoring.alerting import tickets as incidents
 from monitoring.alerting import webhook
 from monitoring.alerting.tickets import Event, follow
 from monitoring.results import MonitoringRun
-from tests.serving.conftest import both, opened
+from tests.serving.conftest import both
 from tests.support.monitoring_runs import (
     CHANGE,
     FAULT,
@@ -39,6 +39,7 @@ from tests.support.monitoring_runs import (
     kept,
     later,
 )
+from tests.support.serving import opened
 
 __all__ = ["both"]  # a fixture
 

@@ -17,7 +17,8 @@ from level1_pipeline.store.database import Store
 from level1_pipeline.store.tables import predictions
 from monitoring.data import outcome_files as files
 from monitoring.data.outcome_files import Report, check
-from tests.serving.conftest import NOW, both, known_outcomes, opened
+from tests.serving.conftest import both
+from tests.support.serving import NOW, known_outcomes, opened
 
 __all__ = ["both"]  # a fixture
 CLASSIFY = problem.TASK == "classification"

@@ -22,8 +22,9 @@ from monitoring.alerting import tickets
 from monitoring.data import retention
 from monitoring.reporting import evidently_snapshot, html_report, prometheus
 from monitoring.results import Skew
-from tests.serving.conftest import both, opened
+from tests.serving.conftest import both
 from tests.support.monitoring_runs import END, FAULT, WEEK, a_pass, kept
+from tests.support.serving import opened
 
 __all__ = ["both"]  # a fixture
 SECRET = "person-4711"

@@ -26,7 +26,7 @@ from level1_pipeline.settings import Settings
 from serving.api import security
 from serving.api.app import create_app
 from serving.models import loaded_model
-from tests.serving.conftest import NOW, Models, edit_manifest, eventually, in_process, known_outcomes, logged, set_route
+from tests.support.serving import NOW, Models, edit_manifest, eventually, known_outcomes, logged, serve, set_route
 
 CHROMIUM = shutil.which("chromium")
 NUMBER = next(column for column in schema.columns() if not column.text and column.low is not None)
@@ -38,7 +38,7 @@ def shared(models: Models, tmp_path_factory: pytest.TempPathFactory) -> Iterator
     settings = Settings(home=tmp_path_factory.mktemp("home"), clock=NOW.isoformat(), flush_seconds=0.1, rate_limit=0)
     models.publish(settings.home, "1", 0)
     set_route(settings, champion="1")
-    with in_process(settings) as client:
+    with serve(settings) as client:
         client.settings = settings  # type: ignore[attr-defined]
         yield client
 
@@ -108,7 +108,7 @@ def test_an_answer_says_which_request_it_belongs_to(shared: httpx2.Client, model
 
 def test_without_the_guards_short_way_fastapi_gives_the_same_answers(served: Settings, models: Models) -> None:
     cases = [{"id": f"c-{n}", "entity_id": "e", "record": record} for n, record in enumerate(models.records[:5])]
-    with in_process(served) as guarded, in_process(served, create_app(served).app) as plain:
+    with serve(served) as guarded, serve(served, create_app(served).app) as plain:
         for body in (cases[0], cases, cases[:1]):
             answers = [client.post("/predict", json=body) for client in (guarded, plain)]
             assert [one.status_code for one in answers] == [200, 200]
@@ -220,7 +220,7 @@ def test_an_unknown_address_and_another_method_are_refused_in_the_same_shape(sha
 def test_an_unknown_but_legal_category_is_predicted_and_counted(served: Settings, models: Models) -> None:
     folder = served.home / "bundles" / problem.NAME / "1"
     edit_manifest(folder, categories={"dest": sorted({record["dest"] for record in models.records})})
-    with in_process(served) as client:
+    with serve(served) as client:
         said = client.post("/predict", json=[spoilt(models.records[0], dest=dest) for dest in ("ZZZ", "QQQ", "IAH")])
         assert said.status_code == 200
         assert 'mlops_unknown_categories_total{input="dest"} 2.0' in client.get("/metrics").text
@@ -342,7 +342,7 @@ def test_what_is_no_number_is_not_explained(
     served: Settings, models: Models, caplog: pytest.LogCaptureFixture, after: int
 ) -> None:
     body = {"record": models.records[0], "changes": {NUMBER.name: NUMBER.high}}
-    with in_process(served.changed({"watch_seconds": 3600.0})) as client, caplog.at_level(logging.ERROR):
+    with serve(served.changed({"watch_seconds": 3600.0})) as client, caplog.at_level(logging.ERROR):
         watcher = client.app.service.hot_swap  # type: ignore[attr-defined]
         silent = dataclasses.replace(watcher.serving.champion, bundle=Silent(after=after))
         watcher.serving = dataclasses.replace(watcher.serving, champion=silent)
@@ -367,7 +367,7 @@ def test_the_typical_value_is_the_median_or_the_most_frequent_one(values: list[A
 def test_a_bundle_that_says_what_is_typical_is_believed(served: Settings, models: Models) -> None:
     typical = {**models.records[5], NUMBER.name: NUMBER.low}
     edit_manifest(served.home / "bundles" / problem.NAME / "1", typical=typical)
-    with in_process(served) as client:
+    with serve(served) as client:
         said = client.post("/explain", json={"record": models.records[0]}).json()
     assert {one["input"]: one["typical"] for one in said["contributions"]} == typical
 
@@ -509,7 +509,7 @@ def test_schemathesis_finds_no_request_that_breaks_the_contract(served: Settings
     keys = {"predict_key_hash": fingerprint, "admin_key_hash": fingerprint, "rate_limit": 0.0}
     headers = {"Authorization": f"Bearer {key}"}
     asked: dict[str, set[int]] = {}
-    with in_process(served.changed(keys)) as client:
+    with serve(served.changed(keys)) as client:
         api = schemathesis.openapi.from_url(str(client.base_url.join("/openapi.json")))
         for result in api.get_all_operations():
             operation = result.ok()

@@ -23,7 +23,8 @@ from serving.api.app import create_app
 from serving.api.security import Caller, RateLimit, Security
 from serving.errors import Refusal
 from serving.models import routing
-from tests.serving.conftest import Models, Service, eventually, in_process, known_outcomes, logged
+from tests.support import ROOT
+from tests.support.serving import Models, ServiceProcess, eventually, known_outcomes, logged, serve
 
 ADDRESSES = [
     ("POST", "/predict", "predict"),
@@ -55,7 +56,7 @@ def test_every_address_wants_a_key_of_its_own_scope(
     keys: tuple[Settings, dict[str, str]], records: list[dict[str, Any]]
 ) -> None:
     settings, secrets = keys
-    with in_process(settings) as client:
+    with serve(settings) as client:
         for method, path, scope in ADDRESSES:
             other = "admin" if scope == "predict" else "predict"
             tries = {
@@ -74,13 +75,13 @@ def test_every_address_wants_a_key_of_its_own_scope(
 
 def test_the_hash_of_a_key_opens_nothing(keys: tuple[Settings, dict[str, str]], records: list[dict[str, Any]]) -> None:
     settings, _ = keys
-    with in_process(settings) as client:
+    with serve(settings) as client:
         assert ask(client, "POST", "/predict", records[0], settings.predict_key_hash).status_code == 401
 
 
 def test_several_keys_may_be_valid_so_that_they_can_be_changed(served: Settings, records: list[dict[str, Any]]) -> None:
     (old, old_hash), (new, new_hash) = security.new_key(), security.new_key()
-    with in_process(served.changed({"predict_key_hash": f"{old_hash}, {new_hash}"})) as client:
+    with serve(served.changed({"predict_key_hash": f"{old_hash}, {new_hash}"})) as client:
         assert [ask(client, "POST", "/predict", records[0], key).status_code for key in (old, new)] == [200, 200]
         assert ask(client, "GET", "/metrics", records[0], new).status_code == 403  # no admin key: closed, not open
 
@@ -117,7 +118,7 @@ def test_without_a_key_only_this_machine_may_ask(address: str, host: str, admitt
 
 
 def test_without_a_key_the_server_binds_to_this_machine_only_and_says_so(start: Any, served: Settings) -> None:
-    service: Service = start(served, serving_host="0.0.0.0")
+    service: ServiceProcess = start(served, serving_host="0.0.0.0")
     assert service.url.startswith("http://127.0.0.1:")
     assert "no API key is configured, so only this machine may ask" in service.errors.read_text()
     port = int(service.url.rpartition(":")[2])
@@ -136,7 +137,7 @@ def test_with_a_key_the_server_binds_where_it_is_told(served: Settings) -> None:
 def test_too_large_a_body_is_refused_whether_or_not_its_length_is_declared(
     served: Settings, records: list[dict[str, Any]]
 ) -> None:
-    with in_process(served.changed({"max_body_bytes": 2000})) as client:
+    with serve(served.changed({"max_body_bytes": 2000})) as client:
         headers = {"Content-Type": "application/json"}
         declared = client.post("/predict", content=b" " * 2001, headers=headers)
         chunked = client.post("/predict", content=(b" " * 500 for _ in range(5)), headers=headers)
@@ -147,7 +148,7 @@ def test_too_large_a_body_is_refused_whether_or_not_its_length_is_declared(
 
 
 def test_too_many_rows_are_refused(served: Settings, records: list[dict[str, Any]]) -> None:
-    with in_process(served.changed({"max_rows": 3})) as client:
+    with serve(served.changed({"max_rows": 3})) as client:
         body = [{"record": record} for record in records[:4]]
         assert client.post("/predict", json=body[:3]).status_code == 200
         answer = client.post("/predict", json=body)
@@ -158,7 +159,7 @@ def test_too_many_rows_are_refused(served: Settings, records: list[dict[str, Any
 
 def test_a_body_that_never_ends_is_cut_off(served: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("serving.api.body.BODY_SECONDS", 0.3)
-    with in_process(served) as client, socket.create_connection(("127.0.0.1", client.base_url.port)) as slow:
+    with serve(served) as client, socket.create_connection(("127.0.0.1", client.base_url.port)) as slow:
         slow.sendall(b"POST /predict HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n")
         slow.sendall(b"Content-Length: 100\r\n\r\n{")
         assert b" 408 " in slow.recv(1000)
@@ -170,7 +171,7 @@ def test_half_a_request_of_a_caller_who_hangs_up_is_not_carried_out(
 ) -> None:
     body = json.dumps({"id": "x", **({"record": records[0]} if path == "/predict" else {"value": 1})}).encode()
     head = f"POST {path} HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
-    with in_process(served) as client:
+    with serve(served) as client:
         with socket.create_connection(("127.0.0.1", client.base_url.port)) as caller:
             caller.sendall(f"{head}Content-Length: {len(body) + 500}\r\n\r\n".encode() + body)
         line = f'mlops_requests_total{{method="POST",path="{path}",status="499"}} 1.0'
@@ -179,7 +180,7 @@ def test_half_a_request_of_a_caller_who_hangs_up_is_not_carried_out(
 
 
 def test_who_writes_other_addresses_into_a_header_is_counted_as_one_caller(start: Any, served: Settings) -> None:
-    service: Service = start(served, rate_limit=1.0)
+    service: ServiceProcess = start(served, rate_limit=1.0)
     with httpx2.Client(base_url=service.url) as client:
         found = [client.get("/model", headers={"X-Forwarded-For": f"127.0.0.{n}"}).status_code for n in range(2, 22)]
     assert found[0] == 200
@@ -191,13 +192,13 @@ def test_the_name_of_the_scheme_may_be_written_in_any_case(
     keys: tuple[Settings, dict[str, str]], scheme: str, status: int
 ) -> None:
     settings, secrets = keys
-    with in_process(settings) as client:
+    with serve(settings) as client:
         headers = {"Authorization": f"{scheme} {secrets['predict']}"}
         assert client.get("/model", headers=headers).status_code == status
 
 
 def test_a_caller_who_asks_too_often_is_told_to_wait(served: Settings) -> None:
-    with in_process(served.changed({"rate_limit": 1.0})) as client:
+    with serve(served.changed({"rate_limit": 1.0})) as client:
         answers = [client.get("/model") for _ in range(15)]
         assert [one.status_code for one in answers[:2]] == [200] * 2
         assert answers[-1].status_code == 429
@@ -207,7 +208,7 @@ def test_a_caller_who_asks_too_often_is_told_to_wait(served: Settings) -> None:
 
 def test_guessing_keys_is_limited_too(keys: tuple[Settings, dict[str, str]]) -> None:
     settings, secrets = keys
-    with in_process(settings.changed({"rate_limit": 0.1})) as client:
+    with serve(settings.changed({"rate_limit": 0.1})) as client:
         found = [ask(client, "GET", "/model", {}, f"guess {n}").status_code for n in range(15)]
         assert (found[0], found[-1]) == (401, 429)
         assert ask(client, "GET", "/model", {}, secrets["predict"]).status_code == 200  # its owner goes on
@@ -272,7 +273,7 @@ def test_logs_are_json_lines_with_the_request_id_and_without_keys(
 ) -> None:
     settings, secrets = keys
     hashes = {name: getattr(settings, name) for name in ("predict_key_hash", "admin_key_hash")}
-    service: Service = start(settings, **hashes)
+    service: ServiceProcess = start(settings, **hashes)
     with httpx2.Client(base_url=service.url) as client:
         answer = ask(client, "POST", "/predict", records[0], secrets["predict"])
         assert "server" not in answer.headers
@@ -299,7 +300,7 @@ heavy = {"prefect", "great_expectations", "evidently", "mlflow"} & set(sys.modul
 assert not heavy, heavy
 assert threading.active_count() == 1
 """
-    subprocess.run([sys.executable, "-c", code], check=True, cwd=Path(__file__).parents[3])
+    subprocess.run([sys.executable, "-c", code], check=True, cwd=ROOT)
 
 
 def test_a_compiled_model_is_served_without_scikit_learn_and_pandas(served: Settings, models: Models) -> None:
@@ -320,7 +321,7 @@ print(said["score"])
         [sys.executable, "-c", code],
         input=json.dumps({"record": models.records[0]}),
         env=os.environ | {"MLOPS_HOME": str(served.home)},
-        cwd=Path(__file__).parents[3],
+        cwd=ROOT,
         capture_output=True,
         text=True,
     )
@@ -329,7 +330,7 @@ print(said["score"])
 
 
 def test_a_problem_without_a_champion_gets_503_with_the_command_to_run(home: Settings, models: Models) -> None:
-    with in_process(home) as client:
+    with serve(home) as client:
         answer = client.post("/predict", json={"record": models.records[0]})
         assert (answer.status_code, "make level1" in answer.json()["error"]) == (503, True)
         assert answer.headers["retry-after"]

@@ -27,7 +27,8 @@ from level1_pipeline.errors import BatchRefused
 from level1_pipeline.settings import Settings
 from serving.__main__ import main
 from serving.batch import chunk, job, reader
-from tests.serving.conftest import ROOT, Models, set_route
+from tests.support import ROOT
+from tests.support.serving import Models, set_route
 
 NUMBERS = [column.name for column in schema.columns() if not column.text]
 BOUNDED = next(column for column in schema.columns() if column.high is not None and not column.nullable)

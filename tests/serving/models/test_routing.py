@@ -21,7 +21,7 @@ from serving.schemas import PredictRequest
 from serving.service.service import Service
 from serving.service.shadow import Shadow
 from serving.telemetry.metrics import Metrics
-from tests.serving.conftest import NOW, Models, eventually, in_process, logged, logged_when, set_route
+from tests.support.serving import NOW, Models, eventually, logged, logged_when, serve, set_route
 
 ENTITIES = [f"entity {number}" for number in range(4000)]
 
@@ -57,7 +57,7 @@ def asked(count: int = 4) -> list[Case]:
 @pytest.fixture
 def unwatched(served: Settings) -> Iterator[httpx2.Client]:
     """A service that goes on with what a test puts into its place."""
-    with in_process(served.changed({"watch_seconds": 3600.0})) as one:
+    with serve(served.changed({"watch_seconds": 3600.0})) as one:
         yield one
 
 

@@ -13,7 +13,7 @@ from level1_pipeline.settings import Settings
 from level1_pipeline.store.clock import Clock
 from level1_pipeline.store.database import Store
 from serving.service.background import BackgroundThread
-from tests.serving.conftest import NOW, Models, eventually, in_process, logged, set_route
+from tests.support.serving import NOW, Models, eventually, logged, serve, set_route
 
 
 def test_a_thread_survives_the_errors_of_its_action_and_reports_them(caplog: pytest.LogCaptureFixture) -> None:
@@ -57,7 +57,7 @@ def test_predictions_carry_the_time_of_the_clock_of_decisions(home: Settings, mo
     models.publish(home.home, "1", 0)
     set_route(home, champion="1")
     store = Store(home.operations)
-    with in_process(home.changed({"clock": "replay", "flush_seconds": 0.1})) as client:
+    with serve(home.changed({"clock": "replay", "flush_seconds": 0.1})) as client:
         for day in range(3):
             store.set_replay_time(NOW + timedelta(days=day))
             assert client.post("/predict", json={"id": f"{day}", "record": models.records[0]}).status_code == 200

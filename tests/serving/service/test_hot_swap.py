@@ -25,7 +25,7 @@ from serving.models.explain import explain
 from serving.schemas import ExplainRequest
 from serving.service.hot_swap import HotSwap
 from serving.telemetry.metrics import Metrics
-from tests.serving.conftest import NOW, Models, degraded, edit_manifest, eventually, in_process, set_route
+from tests.support.serving import NOW, Models, degraded, edit_manifest, eventually, serve, set_route
 
 
 def version(client: httpx2.Client) -> str | None:
@@ -54,7 +54,7 @@ def test_a_new_champion_is_served_without_a_restart(client: httpx2.Client, serve
 
 
 def test_the_first_champion_is_served_without_a_restart(home: Settings, models: Models) -> None:
-    with in_process(home.changed({"watch_seconds": 0.1})) as client:
+    with serve(home.changed({"watch_seconds": 0.1})) as client:
         assert client.get("/readyz").status_code == 503
         models.publish(home.home, "1", 0)
         set_route(home, champion="1")
@@ -167,7 +167,7 @@ def test_a_refused_version_is_served_once_it_was_published_again(
 def test_a_restart_on_a_refused_champion_serves_the_previous_one(served: Settings) -> None:
     flip_a_bit(folder(served, "2"))
     set_route(served, champion="2", previous="1")
-    with in_process(served) as client:
+    with serve(served) as client:
         health = client.get("/readyz").json()
         assert (health["state"], health["version"]) == ("degraded", "1")
 
@@ -176,7 +176,7 @@ def test_without_any_good_bundle_nothing_is_served_and_the_reason_is_said(
     served: Settings, records: list[dict[str, Any]]
 ) -> None:
     flip_a_bit(folder(served, "1"))
-    with in_process(served) as client:
+    with serve(served) as client:
         answer = client.post("/predict", json={"record": records[0]})
         assert answer.status_code == 503
         assert "champion 1 is refused" in answer.json()["error"]
@@ -201,7 +201,7 @@ def record(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
 def test_a_champion_that_was_trained_for_other_inputs_is_not_ready(served: Settings, record: Any) -> None:
     renamed = schema.names()[-1]
     record({f"new_{name}" if name == renamed else name: one for name, one in problem.Record.model_fields.items()})
-    with in_process(served) as client:
+    with serve(served) as client:
         health = client.get("/readyz")
         assert health.status_code == 503
         assert f"trained for other inputs: the Record has no {renamed}" in health.json()["reasons"][0]
@@ -241,7 +241,7 @@ def test_the_model_card_says_why_scikit_learn_serves(served: Settings) -> None:
     slow = folder(served, "1")
     (slow / COMPILED).unlink()
     edit_manifest(slow, engine={"name": "scikit-learn", "why": "a test"})
-    with in_process(served) as client:
+    with serve(served) as client:
         card = client.get("/model").json()
     assert (card["engine"], card["engine_reason"]) == ("scikit-learn", "a test")
 
@@ -304,7 +304,7 @@ def test_a_restart_with_an_unreadable_store_serves_the_last_known_route(served: 
     first.look()
     first.store.engine.dispose()
     spoil_store(served)
-    with in_process(served) as client:
+    with serve(served) as client:
         health = client.get("/readyz").json()
         assert (health["state"], health["version"], health["challenger"]) == ("degraded", "2", "3")
         assert client.post("/predict", json={"record": models.records[0]}).json()["score"] == models.scores[1][0]

@@ -15,7 +15,7 @@ from serving.service.service import new_id
 from serving.telemetry.access_log import AccessLog, Answer
 from serving.telemetry.metrics import BatchHistogram, Metrics
 from serving.telemetry.prediction_log import PredictionLog
-from tests.serving.conftest import NOW, logged
+from tests.support.serving import NOW, logged
 
 MODEL = Model("1", None, "checksum", {}, {})  # type: ignore[arg-type]
 

@@ -28,16 +28,16 @@ from serving.schemas import OutcomeRequest
 from serving.service.service import Service
 from serving.telemetry.metrics import Metrics
 from serving.telemetry.prediction_log import PredictionLog
-from tests.serving.conftest import (
+from tests.support.serving import (
     NOW,
     Models,
     degraded,
     eventually,
-    in_process,
     known_outcomes,
     logged,
     logged_when,
     opened,
+    serve,
     set_route,
 )
 
@@ -246,7 +246,7 @@ def test_serving_goes_on_while_the_log_cannot_be_written_and_says_so(
 
 def test_a_full_disk_stops_the_log_but_not_the_service(served: Settings, records: list[dict[str, Any]]) -> None:
     """SQLite's own limit of pages gives the error of a full disk, without filling one."""
-    with in_process(served) as client:
+    with serve(served) as client:
         service = client.app.service  # type: ignore[attr-defined]
 
         def full(connection: Any, *_: Any) -> None:
@@ -269,7 +269,7 @@ def test_a_full_disk_stops_the_log_but_not_the_service(served: Settings, records
 
 def test_a_busy_second_does_not_fill_the_memory(served: Settings, records: list[dict[str, Any]]) -> None:
     """Though the next flush is a minute away."""
-    with in_process(served.changed({"flush_seconds": 60.0, "log_rows": 80})) as client:
+    with serve(served.changed({"flush_seconds": 60.0, "log_rows": 80})) as client:
         time.sleep(0.5)  # the first flush is over
         for n in range(200):
             client.post("/predict", json={"id": f"{n:03}", "record": records[n % 50]})
@@ -278,7 +278,7 @@ def test_a_busy_second_does_not_fill_the_memory(served: Settings, records: list[
 
 
 def test_a_clean_stop_loses_nothing(served: Settings, records: list[dict[str, Any]]) -> None:
-    with in_process(served.changed({"flush_seconds": 60.0})) as client:
+    with serve(served.changed({"flush_seconds": 60.0})) as client:
         for n in range(50):
             client.post("/predict", json={"id": f"{n:02}", "record": records[n]})
         assert len(logged(served)) < 50
@@ -290,7 +290,7 @@ def test_the_service_survives_the_loss_of_its_connections_to_postgresql(both: Se
     models.publish(both.home, "1", 0)
     set_route(both, champion="1")
     settings = both.changed({"watch_seconds": 0.1, "flush_seconds": 0.1})
-    with in_process(settings) as client:
+    with serve(settings) as client:
         cut = sa.text(
             "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = current_database() AND pid != pg_backend_pid()"
         )
