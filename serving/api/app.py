@@ -55,7 +55,7 @@ def create_app(settings: Settings) -> Middleware:
 
 def _description() -> str:
     """What a user of the service reads first: the model in the words of its problem, and where to begin."""
-    about = (problem.__doc__ or "").strip().partition("\n\n")[0]
+    about = "\n\n".join((problem.__doc__ or "").strip().split("\n\n")[:2])
     return (
         f"{about}\n\nBegin with `POST /predict`. Report what really happened with `POST /outcomes`, under the same id."
     )
