@@ -19,7 +19,7 @@
     ├── LeaseHeld, LeaseLost    another process acts now
     ├── DatabaseBusy            another process keeps what must be deleted; try again
     ├── NoRollout               no rollout is going on
-    └── NoAnswer                the service refused, or could not be reached
+    └── NoAnswer                a service refused, or could not be reached
 
 A command prints these as one line and ends with exit code 1; any other exception is a fault of the code.
 """

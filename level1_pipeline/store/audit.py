@@ -248,7 +248,7 @@ class Change:
     """A line to be written: who did what, why, when on the clock of decisions, and what it rests on."""
 
     actor: str
-    action: Action | str  # a text only until the control loop is adapted
+    action: Action
     reason: str
     at: datetime
     evidence: dict[str, Any] = field(default_factory=dict)
@@ -284,6 +284,11 @@ def parse(text: str, evidence: dict[str, Any]) -> Action:
     return kind(**{part.name: values[part.name] for part in fields(kind) if part.name in values})
 
 
+def read_line(problem: str, action: str, evidence: dict[str, Any], **columns: Any) -> Line:
+    """A line from its columns in the store."""
+    return Line(action=parse(action, evidence), text=action, evidence=evidence, **columns)
+
+
 def _kind(text: str) -> tuple[type[Action], dict[str, str]]:
     """The kind of an action, and the field whose value is a part of the text."""
     for former, prefix in FORMER.items():
@@ -300,8 +305,6 @@ def _kind(text: str) -> tuple[type[Action], dict[str, str]]:
 
 def columns(change: Change) -> dict[str, Any]:
     """A change as it is stored: the inverse of `parse`."""
-    if isinstance(change.action, str):
-        return asdict(change)
     values = asdict(change.action)
     text = change.action.text.format(**values)
     inside = {name: value for name, value in values.items() if f"{{{name}}}" not in change.action.text}

@@ -21,7 +21,7 @@ from pydantic_core import to_json
 
 from level1_pipeline.errors import LeaseLost
 from level1_pipeline.store import schema
-from level1_pipeline.store.audit import Change, Line, columns, parse
+from level1_pipeline.store.audit import Change, Line, columns, read_line
 from level1_pipeline.store.routes import Route
 from level1_pipeline.store.tables import audit, leases, replay, rollouts, routes
 
@@ -129,19 +129,11 @@ class Store:
             ).first()
         return dict(row._mapping) if row else None
 
-    def history(self, problem: str) -> list[dict[str, Any]]:
-        """The audit log of a problem, oldest first."""
-        with self._reading() as connection:
-            rows = connection.execute(sa.select(audit).where(audit.c.problem == problem).order_by(audit.c.id))
-            return [dict(row._mapping) for row in rows]
-
     def audit_log(self, problem: str) -> list[Line]:
         """The audit log of a problem, oldest line first."""
-        rows = self.history(problem)
-        for row in rows:
-            row["text"], _ = row["action"], row.pop("problem")
-            row["action"] = parse(row["text"], row["evidence"])
-        return [Line(**row) for row in rows]
+        lines = sa.select(audit).where(audit.c.problem == problem).order_by(audit.c.id)
+        with self._reading() as connection:
+            return [read_line(**row) for row in connection.execute(lines).mappings()]
 
     def replay_time(self) -> datetime:
         """The time on the replay clock.

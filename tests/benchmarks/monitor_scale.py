@@ -25,7 +25,7 @@ from level1_pipeline.evaluation.drift import day_summaries
 from level1_pipeline.settings import Settings
 from level1_pipeline.steps.fit import fit_model
 from level1_pipeline.store import leases
-from level1_pipeline.store.audit import Change
+from level1_pipeline.store.audit import Change, Promoted
 from level1_pipeline.store.database import Store
 from level1_pipeline.store.outcomes import Reported, keep
 from level1_pipeline.store.tables import predictions
@@ -53,7 +53,7 @@ def fill(settings: Settings, rows: pd.DataFrame, size: int) -> datetime:
     write_bundle(folder, model, past.tail(50), info, day_summaries(past))
     store = Store(settings.operations)
     with leases.hold(store, leases.promotion(problem.NAME), 60) as lease:
-        change = Change("bench", "promote", "bench", start.to_pydatetime(), {})
+        change = Change("bench", Promoted("champion"), "bench", start.to_pydatetime())
         store.change_route(problem.NAME, lease, change, champion="1")
     log = labelled[(labelled[problem.EVENT_TIME] >= start) & (labelled[problem.EVENT_TIME] < end)]
     week = log[problem.EVENT_TIME] >= end - pd.DateOffset(days=7)

@@ -23,7 +23,7 @@ from level1_pipeline.errors import BundleRefused, LeaseHeld, PromotionRefused
 from level1_pipeline.registry import CHALLENGER, CHAMPION, Registry
 from level1_pipeline.settings import Settings
 from level1_pipeline.store import clock
-from level1_pipeline.store.audit import Change
+from level1_pipeline.store.audit import Change, RolloutMoved, RouteSet
 from level1_pipeline.store.database import Store
 from level1_pipeline.store.routes import Route
 from tests.support import ROOT
@@ -44,8 +44,8 @@ def aliases(registry: Registry) -> dict[str, str]:
 
 
 def moves(registry: Registry) -> list[tuple[str, Any, Any]]:
-    lines = registry.store.history(problem.NAME)
-    return [(line["action"], line["from_version"], line["to_version"]) for line in lines]
+    lines = registry.store.audit_log(problem.NAME)
+    return [(line.text, line.from_version, line.to_version) for line in lines]
 
 
 def test_promotions_rollback_and_history_tell_one_story(three: tuple[Models, list[str]]) -> None:
@@ -69,14 +69,14 @@ def test_promotions_rollback_and_history_tell_one_story(three: tuple[Models, lis
         ("promote to champion", one, two),
         ("roll back", two, one),
     ]
-    last = registry.store.history(problem.NAME)[-1]
-    assert (last["actor"], last["reason"]) == ("tester", "the desk complains")
-    assert (last["evidence"]["complaints"], last["evidence"]["route_after"]["champion"]) == (3, one)
+    last = registry.store.audit_log(problem.NAME)[-1]
+    assert (last.actor, last.reason) == ("tester", "the desk complains")
+    assert (last.evidence["complaints"], last.evidence["route_after"]["champion"]) == (3, one)
     with pytest.raises(PromotionRefused, match="no other version to go back to"):
         registry.rollback("again")
     with pytest.raises(PromotionRefused, match=f"judged against champion {two}, but now {one} serves"):
         registry.promote(two, CHAMPION, "it was trained before the rollback", judged_against=two)
-    named = registry.store.history(problem.NAME)[1]["evidence"]
+    named = registry.store.audit_log(problem.NAME)[1].evidence
     assert (named["route_before"]["challenger"], named["route_after"]["challenger"]) == (None, two)
 
 
@@ -94,8 +94,8 @@ def test_the_commands_promote_roll_back_and_show_the_history(three: tuple[Models
     assert done.returncode == 0
     for part in ("ann", "tried by hand", "bob", "too many warnings", f"3 entries | champion {one}"):
         assert part in done.stdout
-    (typed,) = (line for line in made.registry.store.history(problem.NAME) if line["reason"] == "tried by hand")
-    assert any(line.split()[1] == str(typed["id"]) for line in done.stdout.splitlines() if "tried by hand" in line)
+    (typed,) = (line for line in made.registry.store.audit_log(problem.NAME) if line.reason == "tried by hand")
+    assert any(line.split()[1] == str(typed.id) for line in done.stdout.splitlines() if "tried by hand" in line)
     done = level1(home, "promote", "99", "--reason", "no such version")
     assert done.returncode == 1
     assert "Traceback" not in done.stderr
@@ -109,17 +109,17 @@ def test_one_line_of_the_history_is_shown_whole_with_its_evidence(home: Settings
         "checks": [{"name": "scores", "message": "[x] " * 99}],
     }
     registry = Registry(home)
-    change = Change("tester", "rollout: rolled back", "it was worse", datetime(2013, 5, 2, tzinfo=UTC), seen)
+    change = Change("tester", RolloutMoved(step="rolled back"), "it was worse", datetime(2013, 5, 2, tzinfo=UTC), seen)
     registry.store.record("another problem", change)
     registry.store.record(problem.NAME, change, "1", "2")
-    (line,) = registry.store.history(problem.NAME)
-    done = level1(home.home, "history", "--show", str(line["id"]))
+    (line,) = registry.store.audit_log(problem.NAME)
+    done = level1(home.home, "history", "--show", str(line.id))
     assert done.returncode == 0, done.stderr
     told, evidence = done.stdout.split("evidence", 1)
     assert json.loads(evidence[: evidence.rindex("}") + 1]) == seen
     for part in ("2013-05-02 00:00:00+00:00", "tester", "rollout: rolled back", "it was worse"):
         assert part in told
-    done = level1(home.home, "history", "--show", str(line["id"] - 1))  # of the other problem
+    done = level1(home.home, "history", "--show", str(line.id - 1))  # of the other problem
     assert (done.returncode, done.stdout) == (1, "")
     assert f"the history of {problem.NAME} has no line {line['id'] - 1}" in done.stderr
 
@@ -170,7 +170,7 @@ def begin_rollout(registry: Registry, version: str) -> None:
     from level1_pipeline.store.database import Change
 
     with registry.promotion() as lease:
-        change = Change("tester", "shadow", "begins", clock.now(registry.settings), {})
+        change = Change("tester", RouteSet("shadow"), "begins", clock.now(registry.settings))
         registry.store.change_route(problem.NAME, lease, change, challenger=version, mode="shadow")
 
 
@@ -440,4 +440,4 @@ def test_a_promotion_during_a_promotion_is_refused_and_says_who_holds_the_lease(
     made, (one, *_) = three
     with Registry(home).promotion(), pytest.raises(LeaseHeld, match="is held by"):
         made.registry.promote(one, CHAMPION, "second hand")
-    assert Store(home.operations).history(problem.NAME) == []
+    assert Store(home.operations).audit_log(problem.NAME) == []

@@ -64,14 +64,14 @@ def test_a_lifted_span_counts_no_more_stays_in_the_list_and_is_in_the_audit_log(
         span = quarantine.lift(store, 1, "ann", "it is a new sensor", END + DAY)
         assert quarantine.spans(store) == ()
         assert quarantine.lifted(store) == (span,)
-        (line,) = store.history(problem.NAME)
-        assert (line["action"], line["actor"], line["reason"]) == ("lift quarantine", "ann", "it is a new sensor")
-        assert line["evidence"]["slice"] == SPAN.slice
+        (line,) = store.audit_log(problem.NAME)
+        assert (line.text, line.actor, line.reason) == ("lift quarantine", "ann", "it is a new sensor")
+        assert line.evidence["slice"] == SPAN.slice
         assert [one["lifted_at"] for one in quarantine.listed(store)] == [END + DAY]
         for number, message in ((1, "was lifted before"), (2, "does not exist")):
             with pytest.raises(LookupError, match=message):
                 quarantine.lift(store, number, "ann", "again", END + DAY)
-        assert len(store.history(problem.NAME)) == 1
+        assert len(store.audit_log(problem.NAME)) == 1
 
 
 def test_no_later_pass_sets_a_lifted_span_apart_again(store: Store) -> None:

@@ -44,13 +44,13 @@ def test_a_challenger_goes_through_shadow_and_canary_and_out_again(
     assert main(["route", "--mode", "none", "--reason", "enough"]) == 0
     assert route_of(at_home) == Route("1", "2", None, 0.0)
     with opened(at_home) as store:
-        lines = store.history(problem.NAME)[1:]
-    assert [(one["action"], one["reason"], one["actor"]) for one in lines] == [
+        lines = store.audit_log(problem.NAME)[1:]
+    assert [(one.text, one.reason, one.actor) for one in lines] == [
         ("route: shadow", "look at it", "tester"),
         ("route: canary", "it looks good", "tester"),
         ("route: no challenger", "enough", "tester"),
     ]
-    after = lines[1]["evidence"]["route_after"]
+    after = lines[1].evidence["route_after"]
     assert (after["challenger"], after["mode"], after["share"]) == ("2", "canary", 0.25)
 
 

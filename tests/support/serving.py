@@ -27,7 +27,7 @@ from level1_pipeline import problem
 from level1_pipeline.bundle.load import MANIFEST
 from level1_pipeline.settings import Settings
 from level1_pipeline.store import leases
-from level1_pipeline.store.audit import Change
+from level1_pipeline.store.audit import Change, Promoted
 from level1_pipeline.store.database import Store
 from level1_pipeline.store.routes import Route
 from level1_pipeline.store.tables import outcomes, predictions
@@ -66,7 +66,7 @@ def opened(settings: Settings) -> Iterator[Store]:
 def set_route(settings: Settings, **values: Any) -> Route:
     """Change what is served, as the registry does it."""
     with opened(settings) as store, leases.hold(store, f"promote {problem.NAME}", 30) as lease:
-        change = Change("tester", "promote", "a test", NOW, {})
+        change = Change("tester", Promoted("champion"), "a test", NOW)
         return store.change_route(problem.NAME, lease, change, **values)
 
 

@@ -22,7 +22,7 @@ from level1_pipeline.settings import Settings
 from level1_pipeline.steps.fit import fit_model
 from level1_pipeline.steps.split import split_rows
 from level1_pipeline.store import leases
-from level1_pipeline.store.audit import Change
+from level1_pipeline.store.audit import Change, Promoted
 from level1_pipeline.store.database import Store
 from level1_pipeline.store.tables import outcomes, predictions
 from monitoring.results import MonitoringRun
@@ -102,7 +102,7 @@ class World:
         """Make a version champion at the beginning of a day."""
         self.publish(version, model)
         with leases.hold(self.store, leases.promotion(problem.NAME), 30) as lease:
-            change = Change("tester", "promote", "a test", midnight(day).to_pydatetime(), {})
+            change = Change("tester", Promoted("champion"), "a test", midnight(day).to_pydatetime())
             self.store.change_route(problem.NAME, lease, change, champion=version)
 
     def between(self, first: str, last: str) -> pd.DataFrame:

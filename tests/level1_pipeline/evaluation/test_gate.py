@@ -309,8 +309,8 @@ def test_a_clearly_better_model_is_promoted(train: Callable[..., Outcome], weak:
     route = outcome.registry.route()
     assert route.champion == outcome.results["register"].version != weak
     assert route.previous == weak
-    last = outcome.registry.store.history(problem.NAME)[-1]
-    assert (last["action"], last["from_version"], last["to_version"]) == ("promote to champion", weak, route.champion)
+    last = outcome.registry.store.audit_log(problem.NAME)[-1]
+    assert (last.text, last.from_version, last.to_version) == ("promote to champion", weak, route.champion)
 
 
 def test_an_identical_model_is_refused(train: Callable[..., Outcome], strong: str, serve: Any) -> None:

@@ -26,7 +26,7 @@ from level1_pipeline.orchestration.run import Request, Result, day, run_training
 from level1_pipeline.registry import CHAMPION, Registry
 from level1_pipeline.settings import Settings
 from level1_pipeline.store import clock, leases
-from level1_pipeline.store.audit import Change
+from level1_pipeline.store.audit import Change, RouteSet
 from tests.support.homes import level1
 
 pytestmark = pytest.mark.flights
@@ -62,7 +62,7 @@ class Trained:
         return list(self.registry.client.search_runs([self.registry.experiment(problem.NAME)]))
 
     def actions(self) -> list[str]:
-        return [line["action"] for line in self.registry.store.history(problem.NAME)]
+        return [line.text for line in self.registry.store.audit_log(problem.NAME)]
 
 
 @pytest.fixture(scope="module")
@@ -120,11 +120,11 @@ def test_the_route_the_aliases_and_the_audit_log_say_the_same(trained: Trained) 
     assert (route.champion, route.challenger, route.previous, route.mode) == ("1", None, None, None)
     found = registry.client.get_registered_model(problem.NAME).aliases
     assert {alias: str(version) for alias, version in found.items()} == {"champion": "1"}
-    promoted, gate = registry.store.history(problem.NAME)[:2]
-    assert (promoted["action"], promoted["from_version"], promoted["to_version"]) == ("promote to champion", None, "1")
-    assert (gate["action"], gate["to_version"], gate["actor"]) == ("train: gate pass", "1", "tester")
-    assert gate["evidence"]["trigger"] == "on demand"
-    assert gate["evidence"]["as_of"] == day(AS_OF).isoformat()
+    promoted, gate = registry.store.audit_log(problem.NAME)[:2]
+    assert (promoted.text, promoted.from_version, promoted.to_version) == ("promote to champion", None, "1")
+    assert (gate.text, gate.to_version, gate.actor) == ("train: gate pass", "1", "tester")
+    assert gate.evidence["trigger"] == "on demand"
+    assert gate.evidence["as_of"] == day(AS_OF).isoformat()
 
 
 def test_the_mlflow_run_holds_everything_that_is_needed_to_repeat_it(trained: Trained) -> None:
@@ -281,7 +281,7 @@ def test_the_same_day_again_is_no_gain_and_ends_with_exit_code_3(
     assert len(trained.runs) == before + 1
     assert trained.runs[0].data.tags["previous_champion"] == "1"
     assert trained.actions()[-1] == "train: gate fail"
-    assert "identical" in trained.registry.store.history(problem.NAME)[-1]["reason"]
+    assert "identical" in trained.registry.store.audit_log(problem.NAME)[-1].reason
 
 
 def ask(trained: Trained, **changes: Any) -> Result:
@@ -364,7 +364,7 @@ def test_while_a_rollout_is_active_level_1_does_not_touch_the_champion(
 
 def set_mode(registry: Registry, mode: str | None) -> None:
     with registry.promotion() as lease:
-        change = Change("tester", "rollout of a test", "", clock.now(registry.settings), {})
+        change = Change("tester", RouteSet("canary"), "", clock.now(registry.settings))
         registry.store.change_route(problem.NAME, lease, change, mode=mode)
 
 
@@ -430,9 +430,9 @@ def test_bad_data_stop_the_run_before_anything_is_trained(
     assert "STOPPED before training" in said.strip().splitlines()[-1]
     assert len(trained.runs) == runs
     assert not list((trained.settings.home / "runs").rglob("predictions.parquet"))
-    last = trained.registry.store.history(problem.NAME)[-1]
-    assert last["action"] == "train: stopped"
-    assert message in last["reason"]
+    last = trained.registry.store.audit_log(problem.NAME)[-1]
+    assert last.text == "train: stopped"
+    assert message in last.reason
 
 
 def test_the_unspoiled_copy_of_the_source_is_fine(trained: Trained, unchanged: None, good_source: Path) -> None:

@@ -128,7 +128,7 @@ def test_a_run_that_was_killed_before_its_line_in_the_audit_log_trains_nothing_a
     assert all(step.started < stopped_at for step in result.results)
     registry = Registry(settings)
     assert [str(one.version) for one in registry.client.search_model_versions("")] == ["1"]
-    assert [one["action"] for one in registry.store.history(problem.NAME)].count("train: gate pass") == 1
+    assert [one.text for one in registry.store.audit_log(problem.NAME)].count("train: gate pass") == 1
 
 
 @pytest.mark.slow

@@ -18,7 +18,7 @@ from level1_pipeline import problem
 from level1_pipeline.orchestration import new_data
 from level1_pipeline.registry import Registry
 from level1_pipeline.settings import Settings
-from level1_pipeline.store.audit import Change
+from level1_pipeline.store.audit import Change, TrainingJudged, TrainingStopped
 from level1_pipeline.store.database import Store
 from tests.level1_pipeline.orchestration.test_resume import wait_for
 from tests.support.homes import environment
@@ -41,14 +41,14 @@ def at(settings: Settings, local: str) -> Settings:
 
 
 def trainings(settings: Settings) -> list[dict[str, Any]]:
-    lines = Store(settings.operations).history(problem.NAME)
-    return [line for line in lines if line["action"].startswith("train: gate")]
+    lines = Store(settings.operations).audit_log(problem.NAME)
+    return [line for line in lines if line.text.startswith("train: gate")]
 
 
 def trained_as_of(settings: Settings, local: str) -> None:
     """What a training writes down when it ends."""
     when = pd.Timestamp(local).tz_localize(problem.TIMEZONE).tz_convert("UTC")
-    change = Change("tester", "train: gate fail", "", when, {"as_of": when.isoformat()})
+    change = Change("tester", TrainingJudged(when.isoformat(), status="fail"), "", when)
     Store(settings.operations).record(problem.NAME, change)
 
 
@@ -79,10 +79,9 @@ def test_a_month_that_was_trained_is_not_new_whatever_the_gate_said(seeded: Sett
 def test_a_training_that_was_stopped_by_bad_data_does_not_count(seeded: Settings) -> None:
     change = Change(
         "tester",
-        "train: stopped",
+        TrainingStopped("2013-04-05T04:00:00+00:00"),
         "a column is missing",
         pd.Timestamp("2013-04-05", tz="UTC"),
-        {"as_of": "2013-04-05T04:00:00+00:00"},
     )
     Store(seeded.operations).record(problem.NAME, change)
     assert new_data.new_month(at(seeded, "2013-04-05")) == "2013-03"
@@ -104,7 +103,7 @@ def test_the_watcher_trains_once_for_a_new_month_and_then_not_again(
     monkeypatch.setenv("MLOPS_CLOCK", at(seeded, "2013-03-03").clock)
     assert look() == 0
     assert "gate PASS" in capsys.readouterr().out
-    assert [(line["evidence"]["trigger"], line["reason"]) for line in trainings(seeded)] == [
+    assert [(line.evidence["trigger"], line.reason) for line in trainings(seeded)] == [
         ("new data", "all of 2013-02 has its outcomes")
     ]
     monkeypatch.setenv("MLOPS_CLOCK", at(seeded, "2013-03-20").clock)
@@ -137,7 +136,7 @@ def test_the_schedule_trains_as_of_today_on_the_clock(seeded: Settings, tmp_path
         os.killpg(process.pid, signal.SIGKILL)
         process.wait()
     assert "training on schedule '* * * * *'" in log.read_text()
-    evidence = trainings(seeded)[0]["evidence"]
+    evidence = trainings(seeded)[0].evidence
     assert evidence["trigger"] == "schedule"
     assert evidence["as_of"] == pd.Timestamp("2013-03-01", tz=problem.TIMEZONE).tz_convert("UTC").isoformat()
     assert Registry(seeded).route().champion == "2"

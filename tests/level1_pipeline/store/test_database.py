@@ -14,7 +14,7 @@ import sqlalchemy as sa
 from level1_pipeline.errors import LeaseLost
 from level1_pipeline.settings import Settings
 from level1_pipeline.store import leases
-from level1_pipeline.store.audit import Change
+from level1_pipeline.store.audit import Change, Unrecognised
 from level1_pipeline.store.database import Lease, Store
 from level1_pipeline.store.routes import Route
 from tests.support.store import exit_codes, start_processes
@@ -22,13 +22,13 @@ from tests.support.store import exit_codes, start_processes
 NOW = datetime(2013, 4, 1, 4, tzinfo=UTC)
 
 
-def change(action: str = "promote", at: datetime = NOW, **evidence: Any) -> Change:
-    return Change("tester", action, "it is better", at, evidence)
+def change(action: str = "promote to champion", at: datetime = NOW, **evidence: Any) -> Change:
+    return Change("tester", Unrecognised(action), "it is better", at, evidence)
 
 
 def test_before_the_first_promotion_the_route_is_empty(store: Store) -> None:
     assert store.route("flights") == Route(champion=None, challenger=None, mode=None, share=0.0, previous=None)
-    assert store.history("flights") == []
+    assert store.audit_log("flights") == []
 
 
 def test_a_change_of_the_route_writes_one_audit_line(store: Store, home: Settings) -> None:
@@ -41,20 +41,20 @@ def test_a_change_of_the_route_writes_one_audit_line(store: Store, home: Setting
     assert after == Route("1", "2", "canary", 0.05, None)
     other_process = Store(home.operations)
     assert other_process.route("flights") == Route("2", None, None, 0.0, "1")
-    lines = other_process.history("flights")
-    assert [(line["action"], line["from_version"], line["to_version"]) for line in lines] == [
-        ("promote", None, "1"),
+    lines = other_process.audit_log("flights")
+    assert [(line.text, line.from_version, line.to_version) for line in lines] == [
+        ("promote to champion", None, "1"),
         ("canary", "1", "1"),
-        ("promote", "1", "2"),
+        ("promote to champion", "1", "2"),
     ]
     first = lines[0]
-    assert (first["actor"], first["reason"], first["at"]) == ("tester", "it is better", NOW)
-    assert first["evidence"]["log_loss"] == 0.48
+    assert (first.actor, first.reason, first.at) == ("tester", "it is better", NOW)
+    assert first.evidence["log_loss"] == 0.48
     canary = {"champion": "1", "challenger": "2", "mode": "canary", "share": 0.05, "previous": None}
-    assert lines[1]["evidence"]["route_before"] == {**canary, "challenger": None, "mode": None, "share": 0.0}
-    assert lines[1]["evidence"]["route_after"] == canary
-    assert first["at"].tzinfo is first["recorded_at"].tzinfo is UTC
-    assert first["recorded_at"] > NOW  # wall time, not the clock of decisions
+    assert lines[1].evidence["route_before"] == {**canary, "challenger": None, "mode": None, "share": 0.0}
+    assert lines[1].evidence["route_after"] == canary
+    assert first.at.tzinfo is first.recorded_at.tzinfo is UTC
+    assert first.recorded_at > NOW  # wall time, not the clock of decisions
 
 
 def test_when_the_audit_line_cannot_be_written_the_route_does_not_change(store: Store) -> None:
@@ -69,7 +69,7 @@ def test_when_the_audit_line_cannot_be_written_the_route_does_not_change(store: 
         with pytest.raises(sa.exc.IntegrityError, match="disk full"):
             store.change_route("flights", lease, change(), champion="2")
     assert store.route("flights").champion == "1"
-    assert len(store.history("flights")) == 1
+    assert len(store.audit_log("flights")) == 1
 
 
 def test_problems_share_a_store_without_seeing_each_other(store: Store) -> None:
@@ -78,15 +78,18 @@ def test_problems_share_a_store_without_seeing_each_other(store: Store) -> None:
         store.change_route("b", lease, change(), champion="7")
     store.record("b", change("refused"), "7", "8")
     assert (store.route("a").champion, store.route("b").champion) == ("1", "7")
-    assert [line["action"] for line in store.history("a")] == ["promote"]
-    assert [(line["action"], line["to_version"]) for line in store.history("b")] == [("promote", "7"), ("refused", "8")]
+    assert [line.text for line in store.audit_log("a")] == ["promote to champion"]
+    assert [(line.text, line.to_version) for line in store.audit_log("b")] == [
+        ("promote to champion", "7"),
+        ("refused", "8"),
+    ]
     assert store.route("b").champion == "7"  # a record changes nothing
 
 
 def test_a_column_that_does_not_exist_is_refused(store: Store) -> None:
     with leases.hold(store, "a", 60) as lease, pytest.raises(TypeError, match="chamption"):
         store.change_route("a", lease, change(), chamption="1")
-    assert store.history("a") == []
+    assert store.audit_log("a") == []
 
 
 @pytest.mark.parametrize(
@@ -104,13 +107,13 @@ def test_a_column_that_does_not_exist_is_refused(store: Store) -> None:
 )
 def test_nobody_can_alter_the_audit_log(store: Store, home: Settings, statement: str) -> None:
     store.record("flights", change())
-    before = store.history("flights")
+    before = store.audit_log("flights")
     with (
         sqlite3.connect(home.home / "operations.db") as by_hand,
         pytest.raises(sqlite3.IntegrityError, match="append-only"),
     ):
         by_hand.execute(statement)
-    assert store.history("flights") == before
+    assert store.audit_log("flights") == before
 
 
 def test_the_audit_log_is_indexed_by_problem(store: Store) -> None:
@@ -125,14 +128,14 @@ def test_naive_times_are_refused_everywhere(store: Store) -> None:
         store.set_replay_time(naive)
     with leases.hold(store, "flights", 60) as lease, pytest.raises(sa.exc.StatementError, match="no UTC offset"):
         store.change_route("flights", lease, change(at=naive), champion="1")
-    assert store.history("flights") == []
+    assert store.audit_log("flights") == []
     assert store.route("flights") == Route()
 
 
 def test_a_time_in_another_zone_comes_back_as_the_same_moment_in_utc(store: Store) -> None:
     in_new_york = datetime(2013, 4, 1, 0, 30, 0, 123456, tzinfo=timezone(timedelta(hours=-4)))
     store.record("flights", change(at=in_new_york))
-    at = store.history("flights")[0]["at"]
+    at = store.audit_log("flights")[0].at
     assert at == in_new_york
     assert (at.tzinfo, at.hour) == (UTC, 4)
 
@@ -158,7 +161,7 @@ def test_an_expired_holder_cannot_write_once_another_holds_the_lease(store: Stor
     with pytest.raises(LeaseLost, match="nothing was changed"):
         store.change_route("flights", old, change("late"), champion="66")
     assert store.route("flights") == Route()
-    assert store.history("flights") == []
+    assert store.audit_log("flights") == []
     store.change_route("flights", new, change(), champion="1")
     assert store.route("flights").champion == "1"
 
@@ -168,7 +171,7 @@ def test_an_expired_holder_cannot_write_even_when_nobody_took_the_lease(store: S
         store.change_route("flights", leases.acquire(store, "flights", 0), change(), champion="66")
     with pytest.raises(LeaseLost):
         store.change_route("flights", Lease("never acquired", 1), change(), champion="66")
-    assert store.history("flights") == []
+    assert store.audit_log("flights") == []
 
 
 def test_the_database_is_in_wal_mode_so_that_readers_do_not_wait(store: Store, home: Settings) -> None:
@@ -209,7 +212,7 @@ def test_eight_parallel_first_opens_make_the_tables_once(tmp_path: Path) -> None
         for thread in threads:
             thread.join()
         assert failures == []
-        assert sorted(line["action"] for line in Store(url).history("flights")) == [
+        assert sorted(line.text for line in Store(url).audit_log("flights")) == [
             f"open {number}" for number in range(8)
         ]
 
@@ -229,6 +232,6 @@ def test_reading_waits_for_no_writer(store: Store, home: Settings) -> None:
     writer.execute("BEGIN IMMEDIATE")  # as long as it lasts, a second writer would give up after 30 s
     try:
         assert store.route("flights") == Route()
-        assert len(store.history("flights")) == 1
+        assert len(store.audit_log("flights")) == 1
     finally:
         writer.close()

@@ -11,7 +11,7 @@ import sqlalchemy as sa
 
 from level1_pipeline.errors import LeaseHeld, LeaseLost
 from level1_pipeline.store import audit_queries, leases
-from level1_pipeline.store.audit import Change
+from level1_pipeline.store.audit import Change, Promoted
 from level1_pipeline.store.database import Store
 from monitoring import history
 from tests.support.store import exit_codes, old_store, read_audit_log, start_processes
@@ -57,7 +57,7 @@ def old(url: str) -> str:
 
 
 def change() -> Change:
-    return Change("tester", "promote", "because", datetime.now(UTC), {"metrics": {"log_loss": 0.5}})
+    return Change("tester", Promoted("champion"), "because", datetime.now(UTC), {"metrics": {"log_loss": 0.5}})
 
 
 @pytest.mark.parametrize("statement", ["UPDATE audit SET actor = 'nobody'", "DELETE FROM audit", "TRUNCATE audit"])
@@ -65,7 +65,7 @@ def test_nobody_can_alter_the_audit_log(store: Store, statement: str) -> None:
     store.record("p", change())
     with pytest.raises(sa.exc.DatabaseError, match="append-only"), store.engine.begin() as connection:
         connection.execute(sa.text(statement))
-    assert [line["actor"] for line in store.history("p")] == ["tester"]
+    assert [line.actor for line in store.audit_log("p")] == ["tester"]
 
 
 def test_a_route_changes_with_its_audit_line_and_only_under_the_current_lease(store: Store) -> None:
@@ -79,7 +79,7 @@ def test_a_route_changes_with_its_audit_line_and_only_under_the_current_lease(st
     with pytest.raises(LeaseLost):
         store.change_route("p", old, change(), champion="2")
     assert store.route("p").champion == "1"
-    assert [(line["from_version"], line["to_version"]) for line in store.history("p")] == [(None, "1")]
+    assert [(line.from_version, line.to_version) for line in store.audit_log("p")] == [(None, "1")]
 
 
 @pytest.mark.flights

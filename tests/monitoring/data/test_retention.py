@@ -128,9 +128,9 @@ def test_forgetting_works_on_both_databases(both: Settings) -> None:
 def test_the_audit_log_says_that_something_was_forgotten_and_not_who(home: Settings, store: Store) -> None:
     log(store, {SECRET: 2})
     found = retention.forget(home, store, SECRET)
-    (line,) = store.history(problem.NAME)
-    assert (line["action"], line["actor"]) == ("forget", "tester")
-    assert line["evidence"] == {"entity_sha256": retention.digest(SECRET)} == {"entity_sha256": found.digest}
+    (line,) = store.audit_log(problem.NAME)
+    assert (line.text, line.actor) == ("forget", "tester")
+    assert line.evidence == {"entity_sha256": retention.digest(SECRET)} == {"entity_sha256": found.digest}
     assert SECRET not in json.dumps(line, default=str)
 
 
@@ -194,8 +194,8 @@ def test_retention_deletes_by_age_on_the_clock_and_keeps_what_is_younger(both: S
         assert retention.retain(settings, store, NOW) == (21, 21)
         assert counts(store) == (11, 11)
         assert retention.retain(settings, store, NOW) == (0, 0)
-        (line,) = store.history(problem.NAME)
-        assert line["reason"] == "21 predictions and 21 outcomes older than 30 days deleted"
+        (line,) = store.audit_log(problem.NAME)
+        assert line.reason == "21 predictions and 21 outcomes older than 30 days deleted"
 
 
 def test_retention_takes_a_large_log_in_pieces(home: Settings, store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
