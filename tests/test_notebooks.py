@@ -1,4 +1,4 @@
-"""Level 0: the notebooks are well kept, run to their end, and make the same model as Level 1."""
+"""Level 0: the notebooks are well kept, run to their end (all four in `make test-slow`), and make Level 1's model."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def run(notebooks: Path, out: Path) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command, env=os.environ | places, capture_output=True, text=True, check=False)
 
 
-def copy(target: Path, names: str, old: str, new: str, until: str = "") -> Path:
+def copy(target: Path, names: str, old: str = "", new: str = "", until: str = "") -> Path:
     """The runner and the notebooks called `names` in the folder `target`, with `old` replaced in their code.
 
     The last cell that is copied is the first one that holds `until`; without it all are.
@@ -50,7 +50,7 @@ def copy(target: Path, names: str, old: str, new: str, until: str = "") -> Path:
     for stem in stems:
         notebook = nbformat.read(FOLDER / f"{stem}.ipynb", as_version=4)
         for cell in notebook.cells:
-            cell.source = cell.source.replace(old, new)
+            cell.source = cell.source.replace(old, new) if old else cell.source
         last = next((n for n, cell in enumerate(notebook.cells) if until and until in cell.source), None)
         notebook.cells = notebook.cells[: None if last is None else last + 1]
         nbformat.write(notebook, target / f"{stem}.ipynb")
@@ -58,9 +58,18 @@ def copy(target: Path, names: str, old: str, new: str, until: str = "") -> Path:
 
 
 @pytest.fixture(scope="module")
-def level0(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
-    """The folder with everything the four notebooks wrote, and the runner's last line."""
+def level0(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder with what the notebooks write that train the model and hand it over, up to its example."""
     out = tmp_path_factory.mktemp("level0")
+    done = run(copy(out / "notebooks", "0[23]*.ipynb", until="example.json"), out)
+    assert done.returncode == 0, done.stderr[-2000:]
+    return out
+
+
+@pytest.fixture(scope="module")
+def all_four(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
+    """The folder with everything the four notebooks wrote, and the runner's last line."""
+    out = tmp_path_factory.mktemp("all_four")
     done = run(FOLDER, out)
     assert done.returncode == 0, done.stderr[-2000:]
     return out, done.stdout.splitlines()[-1]
@@ -113,9 +122,9 @@ def test_a_notebook_imports_nothing_of_ours(path: Path) -> None:
         assert not OURS & {name.split(".")[0] for name in names}
 
 
-@with_outputs
-def test_the_runner_ends_with_the_scores_the_handover_and_the_counted_manual_steps(level0: tuple[Path, str]) -> None:
-    out, last = level0
+@pytest.mark.slow
+def test_the_runner_ends_with_the_scores_the_handover_and_the_counted_manual_steps(all_four: tuple[Path, str]) -> None:
+    out, last = all_four
     scores = json.loads((out / "metrics.json").read_text())
     steps = sum(path.read_text().count('"manual-step"') for path in NOTEBOOKS)
     assert last == (
@@ -124,12 +133,10 @@ def test_the_runner_ends_with_the_scores_the_handover_and_the_counted_manual_ste
     )
 
 
-@with_outputs
-def test_the_pages_show_plots_and_fetch_nothing_from_the_network(level0: tuple[Path, str]) -> None:
-    pages = sorted((level0[0] / "home" / "reports" / "level0").glob("*.html"))
-    assert [page.stem for page in pages] == [path.stem for path in NOTEBOOKS]
-    for page in pages:
-        text = page.read_text()
+def check_pages(home: Path, notebooks: list[str]) -> None:
+    """Each notebook has a page with plots that fetches nothing from the network."""
+    for notebook in notebooks:
+        text = (home / "reports" / "level0" / f"{notebook}.html").read_text()
         assert "data:image/png;base64," in text
         assert "No description has been provided" not in text
         assert not re.findall(r"<(?:script|link|img|iframe)\b[^>]*(?:src|href)=(?![\"']?data:)", text)
@@ -137,8 +144,18 @@ def test_the_pages_show_plots_and_fetch_nothing_from_the_network(level0: tuple[P
 
 
 @with_outputs
-def test_the_handover_holds_the_model_a_list_a_card_and_a_reproducible_example(level0: tuple[Path, str]) -> None:
-    out, _ = level0
+def test_the_page_of_the_training_shows_plots_and_fetches_nothing_from_the_network(level0: Path) -> None:
+    check_pages(level0 / "home", ["02_train"])
+
+
+@pytest.mark.slow
+def test_every_page_shows_plots_and_fetches_nothing_from_the_network(all_four: tuple[Path, str]) -> None:
+    check_pages(all_four[0] / "home", [path.stem for path in NOTEBOOKS])
+
+
+@with_outputs
+def test_the_handover_holds_the_model_a_list_a_card_and_a_reproducible_example(level0: Path) -> None:
+    out = level0
     handoff = out / "handoff"
     assert {path.name for path in handoff.iterdir()} == {
         "model.joblib",
@@ -157,22 +174,22 @@ def test_the_handover_holds_the_model_a_list_a_card_and_a_reproducible_example(l
 
 
 @with_outputs
-def test_the_numbers_typed_into_the_card_are_still_right(level0: tuple[Path, str]) -> None:
-    scores = json.loads((level0[0] / "metrics.json").read_text())
-    card = (level0[0] / "handoff" / "model_card.md").read_text()
+def test_the_numbers_typed_into_the_card_are_still_right(level0: Path) -> None:
+    scores = json.loads((level0 / "metrics.json").read_text())
+    card = (level0 / "handoff" / "model_card.md").read_text()
     assert f"log loss {scores['log_loss']:.3f}, AUC {scores['roc_auc']:.3f}" in card
 
 
 @with_outputs
-def test_both_levels_have_the_same_rows(level0: tuple[Path, str], level1: pd.DataFrame) -> None:
-    rows0 = pd.read_parquet(level0[0] / "rows.parquet")
+def test_both_levels_have_the_same_rows(level0: Path, level1: pd.DataFrame) -> None:
+    rows0 = pd.read_parquet(level0 / "rows.parquet")
     assert list(problem.Record.model_fields) == list(rows0.columns[4:22])
     compare(rows0, level1)
 
 
 @with_outputs
-def test_both_levels_make_the_same_models_and_scores(level0: tuple[Path, str], level1: pd.DataFrame) -> None:
-    out, _ = level0
+def test_both_levels_make_the_same_models_and_scores(level0: Path, level1: pd.DataFrame) -> None:
+    out = level0
     matured = level1[problem.EVENT_TIME] <= TODAY - pd.Timedelta(hours=problem.GATE["maturity_hours"])
     pool = level1[matured & (level1[problem.LABEL_TIME] < TODAY)]
     held, features = holdout_of(pool), list(problem.Record.model_fields)
