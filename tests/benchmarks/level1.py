@@ -24,8 +24,8 @@ from level1_pipeline.bundle.predict import predict
 from level1_pipeline.orchestration.prefect_server import prefect_server, wait_until_ready
 from level1_pipeline.orchestration.run import Request, day, new_run
 from level1_pipeline.settings import Settings
+from tests.support import ROOT
 
-ROOT = Path(__file__).parents[2]
 AS_OF, ROUNDS = "2013-04-01", 3
 console = Console()
 

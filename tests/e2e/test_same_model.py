@@ -20,8 +20,8 @@ from level1_pipeline.bundle.load import load_bundle
 from level1_pipeline.bundle.predict import predict
 from level1_pipeline.settings import Settings
 from serving.server import temporary
+from tests.support import ROOT
 
-ROOT = Path(__file__).parents[2]
 AS_OF = "2013-04-01"
 
 pytestmark = [pytest.mark.flights, pytest.mark.slow]

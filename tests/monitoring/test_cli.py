@@ -32,12 +32,12 @@ from monitoring.reporting.dashboards import Dashboard
 from monitoring.results import Cause, MonitoringRun, Window
 from monitoring.thresholds import WINDOW_DAYS
 from tests.monitoring.alerting.test_tickets import listener
+from tests.support import ROOT
 from tests.support.monitoring_runs import CHANGE, END, FAULT, NOTHING, RELEASE, RETURN, SHIFT, UNSURE, a_pass
 from tests.support.serving import eventually
 from tests.support.world import midnight
 
-ROOT = Path(__file__).parents[2]
-PAGES = Path(__file__).parents[2] / "docs" / "monitoring-operations.md"
+PAGES = ROOT / "docs" / "monitoring-operations.md"
 
 
 def command(settings: Settings, *arguments: str, **more: Any) -> subprocess.CompletedProcess[str]:

@@ -122,7 +122,7 @@ def test_kill_9_under_load_loses_at_most_one_flush_interval_and_a_restart_goes_o
 ) -> None:
     service: ServiceProcess = start(served, flush_seconds=0.5, rate_limit=0)
     with Load(service.url, models, callers=3).running() as load:
-        time.sleep(4)
+        eventually(lambda: len(load.ids()) > 300, 30)
         killed = time.time()
         service.kill()
     found = {row["id"] for row in logged(served)}
@@ -130,7 +130,6 @@ def test_kill_9_under_load_loses_at_most_one_flush_interval_and_a_restart_goes_o
     assert load.ids(before=killed - 0.5 - writing) <= found
     lost, answered = load.ids() - found, load.ids()
     print(f"\nkill -9: {len(answered)} rows answered, {len(lost)} lost, all of the last {0.5 + writing} s")
-    assert len(answered) > 100
     assert all(row["score"] is not None for row in logged(served))
 
     again: ServiceProcess = start(served, flush_seconds=0.2)

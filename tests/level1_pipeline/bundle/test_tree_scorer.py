@@ -41,8 +41,8 @@ from level1_pipeline.bundle.tree_compiler import compile_pipeline
 from level1_pipeline.bundle.tree_scorer import Scorer
 from level1_pipeline.bundle.write import write_bundle
 from level1_pipeline.errors import BundleRefused, NotCompilable
+from tests.support import ROOT
 
-ROOT = Path(__file__).parents[3]
 CLASSIFICATION = problem.TASK == "classification"
 TEXT = [column.name for column in schema.columns() if column.text]
 NUMBERS = [column.name for column in schema.columns() if not column.text]

@@ -18,8 +18,8 @@ from level1_pipeline.errors import NotEnoughData
 from level1_pipeline.steps.fit import fit_model
 from level1_pipeline.steps.split import SplitRows, split_rows
 from level1_pipeline.steps.train import fit_baselines, tune_model
+from tests.support import ROOT
 
-ROOT = Path(__file__).parents[3]
 HOLDOUT = pd.Timedelta(days=problem.GATE["holdout_days"])
 MATURITY = pd.Timedelta(hours=problem.GATE["maturity_hours"])
 

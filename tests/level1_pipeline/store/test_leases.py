@@ -10,7 +10,6 @@ import threading
 import time
 from collections import Counter
 from datetime import UTC, datetime
-from pathlib import Path
 
 import pytest
 import sqlalchemy as sa
@@ -20,8 +19,7 @@ from level1_pipeline.settings import Settings
 from level1_pipeline.store import leases
 from level1_pipeline.store.database import Lease, Store
 from level1_pipeline.store.tables import leases as table
-
-ROOT = Path(__file__).parents[3]
+from tests.support import ROOT
 
 
 def expiry(store: Store, name: str) -> datetime:

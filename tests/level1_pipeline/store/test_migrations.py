@@ -22,9 +22,9 @@ from level1_pipeline.store.database import Store
 from level1_pipeline.store.routes import Route
 from monitoring import history
 from monitoring.alerting import tickets
+from tests.support import ROOT
 from tests.support.store import exit_codes, old_store, read_audit_log, start_processes
 
-ROOT = Path(__file__).parents[3]
 pytestmark = pytest.mark.flights
 
 

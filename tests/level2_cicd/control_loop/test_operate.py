@@ -47,13 +47,12 @@ from level2_cicd.rollout import advance, by_hand
 from monitoring import history
 from monitoring.alerting import tickets
 from monitoring.results import Diagnosis, MonitoringRun, Window
-from tests.support import monitoring_runs
+from tests.support import ROOT, monitoring_runs
 from tests.support.audit_lines import a_line, a_log
 from tests.support.days import Days
 from tests.support.monitoring_runs import CHANGE, FAULT, NOTHING, RELEASE, RETURN, SHIFT, UNSURE
 from tests.support.serving import set_route
 
-ROOT = Path(__file__).parents[3]
 ORDER = Order("performance drop", "it got worse", "2013-07-08T04:00:00+00:00", {"cause": "concept drift"})
 ORDERED = TrainingAllowed(ORDER)
 

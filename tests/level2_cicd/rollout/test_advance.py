@@ -10,7 +10,6 @@ import threading
 from collections import Counter
 from collections.abc import Callable, Iterator
 from datetime import datetime
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -28,10 +27,10 @@ from level1_pipeline.store.tables import rollouts
 from level2_cicd.rollout import advance, by_hand
 from level2_cicd.rollout.state_machine import Decision, Evidence
 from level2_cicd.rollout.states import CANARY, CHAMPION, ROLLED_BACK, SHADOW, Step
+from tests.support import ROOT
 from tests.support.days import Days, worse
 from tests.support.serving import edit_manifest, set_route
 
-ROOT = Path(__file__).parents[3]
 SERVED = [("2", None, 0.0), ("2", "shadow", 0.0), ("2", "canary", 0.25), ("2", "canary", 0.5), ("2", "canary", 0.5)]
 
 

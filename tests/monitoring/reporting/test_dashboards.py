@@ -21,9 +21,9 @@ from level1_pipeline.store.tables import predictions
 from monitoring.alerting import tickets
 from monitoring.reporting import evidently_snapshot, html_report
 from monitoring.results import MonitoringRun
+from tests.support import ROOT
 from tests.support.monitoring_runs import END, FAULT, RELEASE, WEEK, a_pass
 
-ROOT = Path(__file__).parents[3]
 CHROMIUM = shutil.which("chromium")
 # Without these chromium itself looks for its makers' machines.
 QUIET = "--no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking --disable-component-update --disable-sync"

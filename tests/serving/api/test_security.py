@@ -292,6 +292,7 @@ def test_nothing_is_opened_or_started_before_the_server_runs_the_application(tmp
     assert not (tmp_path / "home").exists()
 
 
+@pytest.mark.integration
 def test_importing_the_application_loads_no_tool_of_training_or_monitoring() -> None:
     code = """
 import sys, threading
