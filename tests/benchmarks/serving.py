@@ -317,7 +317,7 @@ def compare_files(world: World) -> tuple[float, float]:
     the bare pipeline, which has its table in memory, uses all cores, and writes nothing."""
     source, ours, theirs, rows = world.scratch / "rows.parquet", [], [], 0
     environment = {name: value for name, value in world.environment.items() if name != "OMP_NUM_THREADS"}
-    code = "import sys, tests.bench_serving as bench; bench.bare_rows(sys.argv[1])"
+    code = "import sys, tests.benchmarks.serving as bench; bench.bare_rows(sys.argv[1])"
     for turn in range(ROUNDS):
         output = world.scratch / f"out{turn}"
         begun = time.perf_counter()
