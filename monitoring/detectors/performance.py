@@ -13,8 +13,8 @@ import numpy as np
 import pandas as pd
 
 from level1_pipeline import problem
+from level1_pipeline.evaluation import metrics
 from level1_pipeline.evaluation.metrics import CONFIDENCE
-from level1_pipeline.evaluation.metrics import with_intervals as jackknife
 from monitoring.data.aggregates import ALL
 from monitoring.data.prediction_window import Answers
 from monitoring.results import Bin, Coverage, DayFigures, Estimate, Interval, Performance, SliceFigures
@@ -58,20 +58,18 @@ def figures(y: np.ndarray, p: np.ndarray) -> dict[str, float]:
     """The problem's metrics and the skill: 1 - loss / loss of the window's own mean. Empty for no rows."""
     if not len(y):
         return {}
-    metrics = problem.evaluate(y, p)
+    values = problem.evaluate(y, p)
     plain = problem.evaluate(y, np.full(len(y), y.mean()))[problem.PRIMARY_METRIC] if np.ptp(y) else 0.0
-    return {**metrics, "skill": 1 - metrics[problem.PRIMARY_METRIC] / plain if plain > 0 else math.nan}
+    return {**values, "skill": 1 - values[problem.PRIMARY_METRIC] / plain if plain > 0 else math.nan}
 
 
 def with_intervals(rows: pd.DataFrame) -> dict[str, Interval]:
-    """Each metric of matured rows with its 95 % interval; see `jackknife`."""
+    """Each metric of matured rows, and the skill, with its 95 % interval (`evaluation.metrics.with_intervals`)."""
     if not len(rows):
         return {}
     y, p, day = rows[problem.TARGET].to_numpy(), rows["score"].to_numpy(), pd.factorize(rows["day"])[0]
-    table = jackknife(y, p, day, figures)
-    return {
-        str(name): Interval(number(value), number(low), number(high)) for name, value, low, high in table.itertuples()
-    }
+    table = metrics.with_intervals(y, p, day, figures)
+    return {str(name): Interval(*map(number, values)) for name, *values in table.itertuples()}
 
 
 def matured(rows: pd.DataFrame) -> pd.DataFrame:
@@ -90,8 +88,8 @@ def _slices(answers: Answers) -> tuple[SliceFigures, ...]:
             if len(part) >= METRIC_MIN_ROWS:
                 n, with_outcome, open_ = map(int, exact.loc[f"{name}={value}"])
                 coverage = Coverage(n, with_outcome, open_, n - with_outcome - open_)
-                share, metrics = n / answers.predictions, with_intervals(matured(part))
-                parts.append(SliceFigures(f"{name}={value}", coverage, share, metrics))
+                share, intervals = n / answers.predictions, with_intervals(matured(part))
+                parts.append(SliceFigures(f"{name}={value}", coverage, share, intervals))
     return tuple(parts)
 
 
@@ -104,10 +102,10 @@ def _days(answers: Answers) -> tuple[DayFigures, ...]:
     for day, part in rows.groupby("day"):
         judged = matured(part)
         y, p = judged[problem.TARGET].to_numpy(), judged["score"].to_numpy()
-        metrics = {name: number(value) for name, value in figures(y, p).items()} if len(y) >= METRIC_MIN_ROWS else {}
+        by_metric = {name: number(value) for name, value in figures(y, p).items()} if len(y) >= METRIC_MIN_ROWS else {}
         means = (float(y.mean()), float(p.mean())) if len(y) else (None, None)
         n, with_outcome = int(exact["predictions"][day]), int(exact["matured"][day])
-        days.append(DayFigures(str(day), n, with_outcome, metrics, *means))
+        days.append(DayFigures(str(day), n, with_outcome, by_metric, *means))
     return tuple(days)
 
 
@@ -135,14 +133,14 @@ def estimate(rows: pd.DataFrame, reference: pd.DataFrame | None) -> Estimate | N
         p = reference["score"].to_numpy()
         was = zip(_observed(reference[problem.TARGET].to_numpy(), p), _expected(p), strict=True)
         errors = _by_day(reference, *(seen - hoped for seen, hoped in was))
-    metrics = {name: _predicted(expected[name], errors[name] if len(errors) else None) for name in expected}
+    predicted = {name: _predicted(expected[name], errors[name] if len(errors) else None) for name in expected}
     how = (
         "corrected by matured days"
         if len(errors) >= ESTIMATE_MIN_DAYS
         else "no matured days yet to correct it or to bound it"
     )
     return Estimate(
-        metrics, len(scored), f"Estimated from {len(scored):,} scores as if they were calibrated, {how}. {CANNOT_SEE}"
+        predicted, len(scored), f"Estimated from {len(scored):,} scores as if they were calibrated, {how}. {CANNOT_SEE}"
     )
 
 

@@ -8,14 +8,13 @@ import socket
 import subprocess
 import sys
 import time
-import urllib.error
-import urllib.request
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 from level1_pipeline.errors import NoAnswer
+from level1_pipeline.processes import wait_until_answers
 from level1_pipeline.settings import Settings
 from monitoring.reporting import evidently_snapshot
 
@@ -51,7 +50,7 @@ class Started:
     name: str
     address: str
     health: str
-    process: subprocess.Popen[bytes]
+    process: subprocess.Popen[str]
     log: Path
 
 
@@ -79,7 +78,7 @@ def run(settings: Settings, say: Callable[[str], None], wanted: list[Dashboard] 
     logs.mkdir(parents=True, exist_ok=True)
     with suppress(KeyboardInterrupt), _sigterm_like_ctrl_c(), _running(wanted or tools(settings), logs) as dashboards:
         for dashboard in dashboards:
-            _wait_until_ready(dashboard)
+            wait_until_answers(dashboard.address + dashboard.health, STARTUP_SECONDS, dashboard.log, dashboard.process)
             say(f"  {dashboard.name:<10} {dashboard.address}")
         addresses = ", ".join(f"{dashboard.name} {dashboard.address}" for dashboard in dashboards)
         say(f"ui | {addresses} | stop with Ctrl-C")
@@ -129,6 +128,7 @@ def _start(dashboard: Dashboard, logs: Path) -> Started:
             stdin=subprocess.DEVNULL,
             stdout=output,
             stderr=output,
+            text=True,
             env={name: value for name, value in os.environ.items() if name != "PREFECT_API_URL"},
             start_new_session=True,  # a process group of its own, which ends as a whole
         )
@@ -143,15 +143,3 @@ def _free_port(wanted: int) -> int:
             probe.bind(("127.0.0.1", port))
             return int(probe.getsockname()[1])
     raise NoAnswer("no port of 127.0.0.1 is free; end another program that listens there")
-
-
-def _wait_until_ready(dashboard: Started) -> None:
-    deadline = time.monotonic() + STARTUP_SECONDS
-    while time.monotonic() < deadline and dashboard.process.poll() is None:
-        try:
-            with urllib.request.urlopen(dashboard.address + dashboard.health, timeout=5):  # noqa: S310 (our own address)
-                return
-        except (urllib.error.URLError, ConnectionError, TimeoutError):
-            time.sleep(0.2)
-    reason = f"did not answer within {STARTUP_SECONDS} s" if dashboard.process.poll() is None else "ended"
-    raise NoAnswer(f"{dashboard.name} {reason}; see {dashboard.log}")
