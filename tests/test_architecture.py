@@ -44,7 +44,7 @@ SHARED = {
 }
 OTHERS = {  # which rooms of other packages a package may import; a package stands for all its rooms
     "level2_cicd": {"monitoring", "serving", "level1_pipeline"},
-    "monitoring": {*SHARED, "level1_pipeline.evaluation", "level1_pipeline.flights"},
+    "monitoring": {*SHARED, "level1_pipeline.evaluation", "level1_pipeline.flights", "level1_pipeline.processes"},
     "serving": SHARED,
     "level1_pipeline": set(),
     "level0_notebooks": set(),
