@@ -3,14 +3,20 @@
 from __future__ import annotations
 
 import os
-from pathlib import Path
 
-import pandas as pd
-import pytest
+# As `make test` says it, for a plain `pytest`, too: beside other busy processes, threads that wait must not spin.
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
-from level1_pipeline import problem
-from level1_pipeline.settings import Settings
-from level1_pipeline.store.database import Store
+from pathlib import Path  # noqa: E402
+
+import pandas as pd  # noqa: E402
+import pytest  # noqa: E402
+
+from level1_pipeline import problem  # noqa: E402
+from level1_pipeline.settings import Settings  # noqa: E402
+from level1_pipeline.store.database import Store  # noqa: E402
 
 END_OF_TIME = pd.Timestamp("2100-01-01", tz="UTC")  # by then every outcome of any problem is known
 
