@@ -9,14 +9,14 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
-from pathlib import Path  # noqa: E402
+from pathlib import Path
 
-import pandas as pd  # noqa: E402
-import pytest  # noqa: E402
+import pandas as pd
+import pytest
 
-from level1_pipeline import problem  # noqa: E402
-from level1_pipeline.settings import Settings  # noqa: E402
-from level1_pipeline.store.database import Store  # noqa: E402
+from level1_pipeline import problem
+from level1_pipeline.settings import Settings
+from level1_pipeline.store.database import Store
 
 END_OF_TIME = pd.Timestamp("2100-01-01", tz="UTC")  # by then every outcome of any problem is known
 
