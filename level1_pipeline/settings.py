@@ -189,11 +189,11 @@ class _WithGroups:
 
     def __call__(self) -> dict[str, Any]:
         """The values that are set: those of a group in a dictionary under its name."""
-        values, found = self.flat(), {name: value for name, value in self.source().items() if name not in GROUPS}
+        values, settings = self.flat(), {name: value for name, value in self.source().items() if name not in GROUPS}
         for group, kind in GROUPS.items():
             if given := {name: values[name] for name in kind.model_fields if name in values}:
-                found[group] = given
-        return found
+                settings[group] = given
+        return settings
 
 
 class _Flat(RolloutPolicy, RetrainingPolicy, LoopPolicy, BaseSettings):
@@ -283,7 +283,7 @@ class Settings(BaseSettings):
     @field_validator("predict_key_hash", "admin_key_hash")
     @classmethod
     def _hashes_of_keys(cls, hashes: str) -> str:
-        if not all(re.fullmatch("[0-9a-f]{64}", one.strip()) for one in hashes.split(",") if hashes):
+        if not all(re.fullmatch("[0-9a-f]{64}", part.strip()) for part in hashes.split(",") if hashes):
             raise ValueError("this is no SHA-256 in hexadecimal; make a key and its hash with: python -m serving key")
         return hashes
 

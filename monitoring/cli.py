@@ -195,11 +195,11 @@ def quarantine(
         _print("quarantine", f"lifted | {rows}: {span.reason}")
         return FINE
     spans = quarantined_spans.listed(store)
-    for number, row in enumerate(spans, 1):
-        rows = f"{row['slice'] or 'all rows'} from {text.local(row['start'])} to {text.local(row['end'])}"
-        lifted = f", lifted on {text.day(row['lifted_at'])}" if row["lifted_at"] else ""
-        console.print(f"  {number}  {rows}{lifted}: {row['reason']}", markup=False)
-    in_force = sum(row["lifted_at"] is None for row in spans)
+    for number, span in enumerate(spans, 1):
+        rows = f"{span.slice or 'all rows'} from {text.local(span.start)} to {text.local(span.end)}"
+        lifted = f", lifted on {text.day(span.lifted_at)}" if span.lifted_at else ""
+        console.print(f"  {number}  {rows}{lifted}: {span.reason}", markup=False)
+    in_force = sum(span.lifted_at is None for span in spans)
     _print("quarantine", f"{in_force} in force, {len(spans) - in_force} lifted")
     return FINE
 

@@ -15,7 +15,7 @@ def now(settings: Settings) -> datetime:
     """The time on the clock of decisions, aware UTC. Ingest times are wall time and are read elsewhere.
 
     Raises:
-        LookupError: the replay clock was never set.
+        NotFound: the replay clock was never set.
     """
     if settings.clock == "replay":
         return Store(settings.operations).replay_time()

@@ -19,7 +19,7 @@ from typing import Any
 import sqlalchemy as sa
 from pydantic_core import to_json
 
-from level1_pipeline.errors import LeaseLost
+from level1_pipeline.errors import LeaseLost, NotFound
 from level1_pipeline.store import schema
 from level1_pipeline.store.audit import Change, Line, columns, read_line
 from level1_pipeline.store.routes import Route
@@ -91,9 +91,11 @@ class Store:
             before = _route(connection, problem)
             after = replace(before, **values)
             row = {"problem": problem, "changed_at": change.at, **asdict(after)}
-            known = connection.scalar(sa.select(sa.func.count()).where(routes.c.problem == problem))
+            exists = connection.scalar(sa.select(sa.func.count()).where(routes.c.problem == problem))
             connection.execute(
-                routes.update().where(routes.c.problem == problem).values(row) if known else routes.insert().values(row)
+                routes.update().where(routes.c.problem == problem).values(row)
+                if exists
+                else routes.insert().values(row)
             )
             routes_ = {"route_before": asdict(before), "route_after": asdict(after)}
             change = replace(change, evidence={**change.evidence, **routes_})
@@ -139,12 +141,12 @@ class Store:
         """The time on the replay clock.
 
         Raises:
-            LookupError: the clock was never set.
+            NotFound: the clock was never set.
         """
         with self._reading() as connection:
             now = connection.scalar(sa.select(replay.c.now))
         if now is None:
-            raise LookupError("the replay clock was never set; start a replay, or use MLOPS_CLOCK=wall")
+            raise NotFound("the replay clock was never set; start a replay, or use MLOPS_CLOCK=wall")
         return now
 
     def set_replay_time(self, now: datetime) -> None:

@@ -57,10 +57,10 @@ def acquire(store: Store, name: str, seconds: float, take_over: bool = False) ->
 
 def renew(store: Store, lease: Lease, seconds: float) -> bool:
     """Prolong the lease from now on (0 seconds release it). False when it is no longer ours."""
-    mine = (leases.c.name == lease.name) & (leases.c.token == lease.token)
+    ours = (leases.c.name == lease.name) & (leases.c.token == lease.token)
     with store.engine.begin() as connection:
         until = datetime.now(UTC) + timedelta(seconds=seconds)
-        return connection.execute(leases.update().where(mine).values(expires_at=until)).rowcount == 1
+        return connection.execute(leases.update().where(ours).values(expires_at=until)).rowcount == 1
 
 
 def acquire_urgently(store: Store, name: str, seconds: float) -> Lease:

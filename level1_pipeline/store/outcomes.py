@@ -54,18 +54,18 @@ def keep(store: Store, reported: Iterable[Reported], now: datetime) -> Result:
     """
     result = Result()
     # In one order, so that two writers cannot hold what the other waits for.
-    rows = iter(sorted(reported, key=lambda one: one.id))
+    rows = iter(sorted(reported, key=lambda outcome: outcome.id))
     with store.engine.begin() as connection:
         for chunk in _chunks(rows):
             inserted = _insert(connection, chunk, now)
             result.new += len(inserted)
-            for one in chunk:
-                if one.id in inserted:
-                    inserted.remove(one.id)  # the first report of an id is the one inserted
+            for outcome in chunk:
+                if outcome.id in inserted:
+                    inserted.remove(outcome.id)  # the first report of an id is inserted
                 else:
-                    kind = _amend(connection, one, now)
+                    kind = _amend(connection, outcome, now)
                     setattr(result, kind, getattr(result, kind) + 1)
-            ids = {one.id for one in chunk}
+            ids = {outcome.id for outcome in chunk}
             result.unknown += sorted(ids - _logged(connection, ids))
     result.unknown = sorted(set(result.unknown))
     return result
@@ -81,33 +81,33 @@ def _insert(connection: sa.Connection, chunk: list[Reported], now: datetime) -> 
     values = [
         {
             "problem": problem.NAME,
-            "id": one.id,
-            "value": one.value,
-            "known_at": one.known_at or now,
-            "confirmed_at": one.known_at or now,
+            "id": outcome.id,
+            "value": outcome.value,
+            "known_at": outcome.known_at or now,
+            "confirmed_at": outcome.known_at or now,
             "recorded_at": datetime.now(UTC),
         }
-        for one in chunk
+        for outcome in chunk
     ]
     insert = INSERT[connection.dialect.name](outcomes).values(values).on_conflict_do_nothing().returning(COLUMNS.id)
     return set(connection.scalars(insert))
 
 
-def _amend(connection: sa.Connection, one: Reported, now: datetime) -> str:
-    """Bring a known outcome up to date; says whether it is `corrected` or `unchanged`."""
-    known_at = one.known_at or now
-    mine = (COLUMNS.problem == problem.NAME) & (COLUMNS.id == one.id)
-    old = connection.execute(sa.select(outcomes).where(mine).with_for_update()).one()
+def _amend(connection: sa.Connection, outcome: Reported, now: datetime) -> str:
+    """Bring a known outcome up to date; returns `corrected` or `unchanged`."""
+    known_at = outcome.known_at or now
+    same = (COLUMNS.problem == problem.NAME) & (COLUMNS.id == outcome.id)
+    old = connection.execute(sa.select(outcomes).where(same).with_for_update()).one()
     changes: dict[str, Any] = {"confirmed_at": max(old.confirmed_at, known_at)}
-    corrected = one.value != old.value and (known_at, one.value) > (old.confirmed_at, old.value)
+    corrected = outcome.value != old.value and (known_at, outcome.value) > (old.confirmed_at, old.value)
     if corrected:
-        changes |= {"value": one.value, "known_at": known_at, "corrected_at": datetime.now(UTC)}
-    elif one.value == old.value:
+        changes |= {"value": outcome.value, "known_at": known_at, "corrected_at": datetime.now(UTC)}
+    elif outcome.value == old.value:
         changes["known_at"] = min(old.known_at, known_at)
-    connection.execute(outcomes.update().where(mine).values(changes))
+    connection.execute(outcomes.update().where(same).values(changes))
     return "corrected" if corrected else "unchanged"
 
 
 def _logged(connection: sa.Connection, ids: set[str]) -> set[str]:
-    mine = (predictions.c.problem == problem.NAME) & predictions.c.id.in_(sorted(ids))
-    return set(connection.scalars(sa.select(predictions.c.id).where(mine)))
+    logged = (predictions.c.problem == problem.NAME) & predictions.c.id.in_(sorted(ids))
+    return set(connection.scalars(sa.select(predictions.c.id).where(logged)))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from datetime import datetime
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -24,50 +24,55 @@ class Quarantined(NamedTuple):
     end: datetime
     slice: str
     reason: str
+    at: datetime | None = None  # when it was set apart, on the clock of decisions
+    lifted_at: datetime | None = None  # when a person found that it is no fault
 
 
 def spans(store: Store, before: datetime | None = None) -> tuple[Quarantined, ...]:
     """All spans that are in force, or those that were set apart before a time, in order of their start."""
-    known = [one for one in listed(store) if one["lifted_at"] is None and (before is None or one["at"] < before)]
-    return _spans(known)
+    return tuple(
+        span
+        for span in sorted(listed(store), key=_order)
+        if span.lifted_at is None and (before is None or (span.at and span.at < before))
+    )
 
 
 def lifted(store: Store) -> tuple[Quarantined, ...]:
     """The spans that a person found to be no fault, in order of their start."""
-    return _spans([one for one in listed(store) if one["lifted_at"] is not None])
+    return tuple(span for span in sorted(listed(store), key=_order) if span.lifted_at)
 
 
-def _spans(known: list[dict[str, Any]]) -> tuple[Quarantined, ...]:
-    ordered = sorted(known, key=lambda one: (one["start"], one["slice"]))
-    return tuple(Quarantined(*(one[name] for name in Quarantined._fields)) for one in ordered)
+def _order(span: Quarantined) -> tuple[datetime, str]:
+    return span.start, span.slice
 
 
-def listed(store: Store) -> list[dict[str, Any]]:
+def listed(store: Store) -> list[Quarantined]:
     """Every span of the problem, lifted or not, as it was set apart: the first one is number 1."""
     q = quarantine.c
-    mine = sa.select(quarantine).where(q.problem == problem.NAME).order_by(q.at, q.start, q.end, q.slice)
+    columns = [q[name] for name in Quarantined._fields]
+    rows = sa.select(*columns).where(q.problem == problem.NAME).order_by(q.at, q.start, q.end, q.slice)
     with store.engine.connect().execution_options(reads_only=True) as connection:
-        return [dict(row._mapping) for row in connection.execute(mine)]
+        return [Quarantined(*row) for row in connection.execute(rows)]
 
 
 def lift(store: Store, number: int, who: str, reason: str, now: datetime) -> Quarantined:
-    """Let the rows of a span count again, with a line in the audit log. The row stays, so that no pass brings it back.
+    """Let the rows of a span count again, with a line in the audit log. The row stays, so that no run brings it back.
 
     Raises:
         NotFound: there is no such span, or it was lifted before.
     """
-    known = dict(enumerate(listed(store), 1)).get(number)
-    if known is None or known["lifted_at"] is not None:
-        message = "was lifted before" if known else "does not exist"
+    span = dict(enumerate(listed(store), 1)).get(number)
+    if span is None or span.lifted_at:
+        message = "was lifted before" if span else "does not exist"
         raise NotFound(f"the span {number} of {problem.NAME} {message}; list them: python -m monitoring quarantine")
-    (span,) = _spans([known])
     about = {"start": span.start.isoformat(), "end": span.end.isoformat(), "slice": span.slice, "why": span.reason}
     # First of all: a run that is killed here is made good by the next, and nothing is lifted without a line.
     store.record(problem.NAME, Change(who, QuarantineLifted(), reason, now, about))
+    q = quarantine.c
+    same = (q.problem == problem.NAME) & (q.start == span.start) & (q.end == span.end) & (q.slice == span.slice)
     with store.engine.begin() as connection:
-        this = [key == known[key.name] for key in quarantine.primary_key.columns]
-        connection.execute(quarantine.update().where(*this).values(lifted_at=now))
-    return span
+        connection.execute(quarantine.update().where(same).values(lifted_at=now))
+    return span._replace(lifted_at=now)
 
 
 def covers(rows: pd.DataFrame, hidden: Iterable[Quarantined]) -> np.ndarray:

@@ -85,7 +85,7 @@ predictions = sa.Table(
     sa.Column("recorded_at", UtcTime, nullable=False),  # wall time
     sa.Column("record", sa.JSON, nullable=False),
     sa.Column("score", sa.Float),  # missing when the model failed
-    sa.Column("error", sa.String),  # why it failed; where a canary failed the champion was asked in its place
+    sa.Column("error", sa.String),  # why it failed; where a canary failed the champion answered in its place
     sa.Column("latency_ms", sa.Float, nullable=False),  # of the model, for the rows that it scored together
     sa.Index("predictions_by_time", "problem", "at"),
 )
@@ -111,7 +111,7 @@ monitoring_runs = sa.Table(
     sa.Column("version", sa.String),  # the champion
     sa.Column("cause", sa.String, nullable=False),
     sa.Column("action", sa.String, nullable=False),
-    sa.Column("figures", sa.JSON, nullable=False),  # everything that the run found
+    sa.Column("figures", sa.JSON, nullable=False),  # the whole run: monitoring.results
 )
 tickets = sa.Table(
     "tickets",

@@ -67,7 +67,7 @@ def test_a_lifted_span_counts_no_more_stays_in_the_list_and_is_in_the_audit_log(
         (line,) = store.audit_log(problem.NAME)
         assert (line.text, line.actor, line.reason) == ("lift quarantine", "ann", "it is a new sensor")
         assert line.evidence["slice"] == SPAN.slice
-        assert [one["lifted_at"] for one in quarantine.listed(store)] == [END + DAY]
+        assert [span.lifted_at for span in quarantine.listed(store)] == [END + DAY]
         for number, message in ((1, "was lifted before"), (2, "does not exist")):
             with pytest.raises(LookupError, match=message):
                 quarantine.lift(store, number, "ann", "again", END + DAY)

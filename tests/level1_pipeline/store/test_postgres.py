@@ -18,6 +18,7 @@ from tests.support.store import exit_codes, old_store, read_audit_log, start_pro
 
 URL = os.environ.get("MLOPS_TEST_POSTGRES", "")
 pytestmark = [
+    pytest.mark.integration,
     pytest.mark.postgres,
     pytest.mark.skipif(not URL, reason="no PostgreSQL: `.ci/postgres make test` starts one"),
 ]
