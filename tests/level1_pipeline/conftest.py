@@ -11,10 +11,11 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
+from level1_pipeline.cli import main
 from level1_pipeline.orchestration.prefect_server import prefect_server, wait_until_ready
 from level1_pipeline.registry import Registry
 from level1_pipeline.settings import QUIET, Settings
-from tests.support.homes import Models
+from tests.support.homes import Done, Models
 
 
 @pytest.fixture(scope="session")
@@ -57,3 +58,19 @@ def models(home: Settings, migrated: Path, rows: pd.DataFrame) -> Callable[[], M
         return Models(home, rows)
 
     return make
+
+
+@pytest.fixture
+def level1(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Callable[..., Done]:
+    """Run `python -m level1_pipeline …` in this process, which does not import everything once more."""
+
+    def run(home: Path, *arguments: str, **variables: str) -> Done:
+        with monkeypatch.context() as patch:
+            for name, value in {"MLOPS_HOME": str(home), "COLUMNS": "200", **variables}.items():
+                patch.setenv(name, value)
+            capsys.readouterr()
+            code = main(arguments)
+        written = capsys.readouterr()
+        return Done(code, written.out, written.err)
+
+    return run

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+
 import pytest
 import typer
 
 from level1_pipeline.command_line import new_app, open_settings, run
 from level1_pipeline.errors import NotFound
 from level1_pipeline.settings import Settings
+from tests.support import ROOT
 
 
 @pytest.fixture
@@ -75,3 +79,15 @@ def test_help_is_no_error(app: typer.Typer, capsys: pytest.CaptureFixture[str]) 
     assert "A command line of a test." in capsys.readouterr().out
     run(app, "test", ["score", "--help"])
     assert "Example: score 3" in capsys.readouterr().out
+
+
+@pytest.mark.integration
+def test_the_help_of_level_1_waits_for_no_large_library() -> None:
+    look = (
+        "import sys; from level1_pipeline.cli import main; main(['train', '--help'])\n"
+        "large = {'mlflow', 'prefect', 'sklearn', 'pandas', 'great_expectations', 'sqlalchemy'} & set(sys.modules)\n"
+        "assert not large, large"
+    )
+    done = subprocess.run([sys.executable, "-c", look], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert "Example: python -m level1_pipeline train" in done.stdout

@@ -18,7 +18,7 @@ import skops.io
 
 from level1_pipeline import problem
 from level1_pipeline.bundle.load import GOLDEN, MANIFEST, MODEL, PROFILE, load_bundle, verify_bundle
-from level1_pipeline.bundle.write import seal_bundle, write_bundle
+from level1_pipeline.bundle.write import seal_bundle
 from level1_pipeline.errors import BundleRefused, LeaseHeld, PromotionRefused
 from level1_pipeline.registry import CHALLENGER, CHAMPION, Registry
 from level1_pipeline.settings import Settings
@@ -27,7 +27,8 @@ from level1_pipeline.store.audit import Change, RolloutMoved, RouteSet
 from level1_pipeline.store.database import Store
 from level1_pipeline.store.routes import Route
 from tests.support import ROOT
-from tests.support.homes import Models, environment, level1
+from tests.support.bundles import make_bundle
+from tests.support.homes import Done, Models, environment
 from tests.support.serving import edit_manifest
 
 
@@ -80,7 +81,9 @@ def test_promotions_rollback_and_history_tell_one_story(three: tuple[Models, lis
     assert (named["route_before"]["challenger"], named["route_after"]["challenger"]) == (None, two)
 
 
-def test_the_commands_promote_roll_back_and_show_the_history(three: tuple[Models, list[str]]) -> None:
+def test_the_commands_promote_roll_back_and_show_the_history(
+    three: tuple[Models, list[str]], level1: Callable[..., Done]
+) -> None:
     made, (one, two, _) = three
     home = made.registry.settings.home
     made.registry.promote(one, CHAMPION, "first")
@@ -103,7 +106,7 @@ def test_the_commands_promote_roll_back_and_show_the_history(three: tuple[Models
     assert made.registry.route().champion == one
 
 
-def test_one_line_of_the_history_is_shown_whole_with_its_evidence(home: Settings) -> None:
+def test_one_line_of_the_history_is_shown_whole_with_its_evidence(home: Settings, level1: Callable[..., Done]) -> None:
     seen = {
         "order": {"trigger": "a drop", "as_of": "2013-05-01"},
         "checks": [{"name": "scores", "message": "[x] " * 99}],
@@ -119,9 +122,11 @@ def test_one_line_of_the_history_is_shown_whole_with_its_evidence(home: Settings
     assert json.loads(evidence[: evidence.rindex("}") + 1]) == seen
     for part in ("2013-05-02 00:00:00+00:00", "tester", "rollout: rolled back", "it was worse"):
         assert part in told
+    (as_json,) = json.loads(level1(home.home, "history", "--json").stdout)
+    assert (as_json["id"], as_json["action"], as_json["evidence"]) == (line.id, "rollout: rolled back", seen)
     done = level1(home.home, "history", "--show", str(line.id - 1))  # of the other problem
     assert (done.returncode, done.stdout) == (1, "")
-    assert f"the history of {problem.NAME} has no line {line['id'] - 1}" in done.stderr
+    assert f"the history of {problem.NAME} has no line {line.id - 1}" in done.stderr
 
 
 @pytest.mark.parametrize("verdict", ["fail", "inconclusive", "error", None])
@@ -264,7 +269,7 @@ def test_a_type_that_nobody_reviewed_is_refused_when_loaded(
     made = models()
     strange = Pipeline_with(FunctionTransformer(sorted_columns), made)
     folder = made.registry.settings.home / "strange"
-    write_bundle(folder, strange, made.rows.tail(5), {"verdict": "pass"}, made.rows.head(2))
+    make_bundle(folder, strange, made.rows.tail(5))
     name = f"{sorted_columns.__module__}.sorted_columns"
     assert name in skops.io.get_untrusted_types(file=folder / MODEL)
     with pytest.raises(BundleRefused, match="TRUSTED_TYPES"):

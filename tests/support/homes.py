@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -19,13 +20,22 @@ from tests.support import ROOT
 from tests.support.bundles import make_bundle
 
 
+@dataclass(frozen=True)
+class Done:
+    """How a command ended, and what it wrote."""
+
+    returncode: int
+    stdout: str
+    stderr: str
+
+
 def environment(home: Path, **more: str) -> dict[str, str]:
     """For a child process: an own home, and nothing else that a developer or another test has set."""
     kept = {n: v for n, v in os.environ.items() if not n.startswith(("MLOPS_", "PREFECT_", "PYTEST_"))}
     return kept | {"MLOPS_HOME": str(home), "PYTHONPATH": str(ROOT), "PYTHONUNBUFFERED": "1", "COLUMNS": "200"} | more
 
 
-def level1(home: Path, *arguments: str, **more: str) -> subprocess.CompletedProcess[str]:
+def run_level1(home: Path, *arguments: str, **more: str) -> subprocess.CompletedProcess[str]:
     """Run `python -m level1_pipeline …` as a person would."""
     home.mkdir(parents=True, exist_ok=True)
     command = [sys.executable, "-m", "level1_pipeline", *arguments]

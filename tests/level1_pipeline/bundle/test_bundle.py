@@ -27,6 +27,7 @@ from sklearn.preprocessing import FunctionTransformer
 from level1_pipeline import problem, schema
 from level1_pipeline.bundle.load import (
     COMPILED,
+    EVALUATION_MODEL,
     GOLDEN,
     GOLDEN_TOLERANCE,
     MANIFEST,
@@ -155,6 +156,41 @@ def test_the_seal_covers_no_file_that_was_not_registered(copy: Path, tmp_path: P
     (copy / MANIFEST).write_text(json.dumps(manifest))
     sealed = load_bundle(seal_bundle(copy, tmp_path / "sealed", {}))
     assert (sealed.manifest["files"], sealed.scorer) == (manifest["files"], None)
+
+
+@pytest.fixture
+def with_evidence(copy: Path, written: Path, tmp_path: Path) -> Path:
+    """A bundle with another one inside, as the evidence of what was judged."""
+    return seal_bundle(copy, tmp_path / "sealed", {"verdict": "pass"}, written)
+
+
+def test_the_evaluation_model_lies_inside_the_bundle_and_can_be_loaded(with_evidence: Path, written: Path) -> None:
+    served = load_bundle(with_evidence)
+    judged = served.evaluation_model
+    assert judged is not None
+    assert judged.manifest == load_bundle(written).manifest
+    assert judged.evaluation_model is None
+    assert set(served.manifest["files"]) == {*FILES, *(f"{EVALUATION_MODEL}/{name}" for name in (*FILES, MANIFEST))}
+
+
+@pytest.mark.parametrize("name", [MODEL, MANIFEST])
+def test_a_bundle_whose_evidence_was_changed_or_removed_is_refused(with_evidence: Path, name: str) -> None:
+    file = with_evidence / EVALUATION_MODEL / name
+    content = file.read_bytes()
+    file.write_bytes(content + b" ")
+    with pytest.raises(BundleRefused, match=f"{EVALUATION_MODEL}/{name} .* is not what was registered"):
+        load_bundle(with_evidence)
+    file.unlink()
+    with pytest.raises(BundleRefused, match="not a complete bundle"):
+        load_bundle(with_evidence)
+
+
+def test_damaged_evidence_is_not_sealed(copy: Path, written: Path, tmp_path: Path) -> None:
+    damaged = Path(shutil.copytree(written, tmp_path / "damaged"))
+    (damaged / PROFILE).write_bytes(b"something else")
+    with pytest.raises(BundleRefused):
+        seal_bundle(copy, tmp_path / "sealed", {}, damaged)
+    assert not (tmp_path / "sealed").exists()
 
 
 def test_records_hold_none_for_what_is_missing_and_survive_json(rows: pd.DataFrame) -> None:

@@ -30,12 +30,13 @@ from level1_pipeline.orchestration.pipeline import pipeline
 from level1_pipeline.orchestration.run import Request, day
 from level1_pipeline.registry import CHAMPION, Registry
 from level1_pipeline.settings import Settings
+from level1_pipeline.steps import model_card
 from level1_pipeline.steps.fit import fit_model
 from level1_pipeline.steps.step import Run, StepResult
 from tests.support.bundles import make_bundle
 from tests.support.homes import register
 
-pytestmark = pytest.mark.flights
+pytestmark = [pytest.mark.flights, pytest.mark.integration]
 
 AS_OF = day("2013-03-01")
 UNTIL_EARLY = pd.Timestamp("2013-02-06", tz="UTC")  # a champion of three weeks before
@@ -123,6 +124,12 @@ def settings(tmp_path_factory: pytest.TempPathFactory, cache: Path) -> Settings:
     home = Settings(home=tmp_path_factory.mktemp("gate"), actor="tester").prepare()
     (home.home / "cache").symlink_to(cache)
     return home
+
+
+@pytest.fixture(autouse=True)
+def no_plots(monkeypatch: pytest.MonkeyPatch) -> None:
+    """They take seconds, and the gate does not look at them; test_pipeline.py does."""
+    monkeypatch.setattr(model_card, "plots", lambda *_: [])
 
 
 @pytest.fixture
@@ -438,7 +445,7 @@ def test_a_slow_model_is_refused(
     """It is better than the champion; that does not help."""
     serve(weak)
     plant(monkeypatch, Slow)
-    outcome = train("refit")  # its plots would take a minute
+    outcome = train("refit")
     assert outcome.verdict.status == "fail"
     assert outcome.against == {"speed"}
     assert "for 1,000 rows (allowed: 2.0 s)" in outcome.message("speed")

@@ -27,9 +27,9 @@ from level1_pipeline.registry import CHAMPION, Registry
 from level1_pipeline.settings import Settings
 from level1_pipeline.store import clock, leases
 from level1_pipeline.store.audit import Change, RouteSet
-from tests.support.homes import level1
+from tests.support.homes import run_level1
 
-pytestmark = pytest.mark.flights
+pytestmark = [pytest.mark.flights, pytest.mark.integration]
 
 AS_OF = "2013-03-01"
 FLIGHT = "UA-1545-EWR-2013-03-04"
@@ -72,7 +72,7 @@ def trained(
     home = tmp_path_factory.mktemp("pipeline") / "home"
     home.mkdir()
     (home / "cache").symlink_to(cache)
-    done = level1(home, "train", "--as-of", AS_OF, MLOPS_ACTOR="tester", **prefect)
+    done = run_level1(home, "train", "--as-of", AS_OF, MLOPS_ACTOR="tester", **prefect)
     return Trained(Settings(home=home, actor="tester"), done.returncode, done.stdout, done.stderr)
 
 

@@ -22,9 +22,9 @@ from level1_pipeline.orchestration.run import Request, Result, day, run_training
 from level1_pipeline.registry import Registry
 from level1_pipeline.settings import Settings
 from tests.support import ROOT
-from tests.support.homes import environment, level1
+from tests.support.homes import environment, run_level1
 
-pytestmark = pytest.mark.flights
+pytestmark = [pytest.mark.flights, pytest.mark.integration]
 
 AS_OF = "2013-03-01"
 BEFORE_TRAIN = ("extract", "validate", "split")
@@ -128,7 +128,7 @@ def test_a_run_that_was_killed_before_its_line_in_the_audit_log_trains_nothing_a
     assert all(step.started < stopped_at for step in result.results)
     registry = Registry(settings)
     assert [str(one.version) for one in registry.client.search_model_versions("")] == ["1"]
-    assert [one.text for one in registry.store.audit_log(problem.NAME)].count("train: gate pass") == 1
+    assert [line.text for line in registry.store.audit_log(problem.NAME)].count("train: gate pass") == 1
 
 
 @pytest.mark.slow
@@ -145,7 +145,7 @@ def test_a_killed_run_leaves_no_server_behind_and_resumes_with_another_one(seede
     gone, alive = psutil.wait_procs(servers, timeout=60)
     assert (len(gone), alive) == (1, [])
     time.sleep(1.5)  # the lease
-    done = level1(seeded, "train", "--as-of", AS_OF, "--until", "train")
+    done = run_level1(seeded, "train", "--as-of", AS_OF, "--until", "train")
     assert done.returncode == 0, done.stderr
     folder = next((seeded / "runs" / problem.NAME).iterdir())
     assert {f.name: f.stat().st_mtime > killed_at for f in folder.glob("*.parquet")} == {
@@ -170,7 +170,7 @@ def test_a_changed_source_file_of_ours_makes_the_steps_repeat_and_an_unchanged_o
     shutil.copyfile(ROOT / "requirements.lock", repository / "requirements.lock")
 
     def extracted() -> dict[str, int]:
-        done = level1(seeded, "train", "--as-of", AS_OF, "--until", "split", **prefect, PYTHONPATH=str(repository))
+        done = run_level1(seeded, "train", "--as-of", AS_OF, "--until", "split", **prefect, PYTHONPATH=str(repository))
         assert done.returncode == 0, done.stderr
         return {file.parent.name: file.stat().st_mtime_ns for file in seeded.glob("runs/*/*/rows.parquet")}
 
@@ -223,7 +223,7 @@ def test_the_watch_notices_a_connection_of_a_child_process(watched: dict[str, st
 
 @pytest.mark.slow
 def test_a_training_connects_to_nothing_but_this_machine(seeded: Path, watched: dict[str, str]) -> None:
-    done = level1(seeded, "train", "--as-of", AS_OF, **watched)
+    done = run_level1(seeded, "train", "--as-of", AS_OF, **watched)
     assert done.returncode == 0, done.stderr
     connections = Path(watched["CONNECTIONS"])
     assert not connections.exists(), connections.read_text()

@@ -8,7 +8,6 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pandas as pd
 import pytest
@@ -18,12 +17,12 @@ from level1_pipeline import problem
 from level1_pipeline.orchestration import new_data
 from level1_pipeline.registry import Registry
 from level1_pipeline.settings import Settings
-from level1_pipeline.store.audit import Change, TrainingJudged, TrainingStopped
+from level1_pipeline.store.audit import Change, Line, TrainingJudged, TrainingStopped
 from level1_pipeline.store.database import Store
 from tests.level1_pipeline.orchestration.test_resume import wait_for
 from tests.support.homes import environment
 
-pytestmark = pytest.mark.flights
+pytestmark = [pytest.mark.flights, pytest.mark.integration]
 
 
 @pytest.fixture
@@ -40,15 +39,15 @@ def at(settings: Settings, local: str) -> Settings:
     return settings.changed({"clock": noon.isoformat()})
 
 
-def trainings(settings: Settings) -> list[dict[str, Any]]:
+def trainings(settings: Settings) -> list[Line]:
     lines = Store(settings.operations).audit_log(problem.NAME)
-    return [line for line in lines if line.text.startswith("train: gate")]
+    return [line for line in lines if isinstance(line.action, TrainingJudged)]
 
 
 def trained_as_of(settings: Settings, local: str) -> None:
     """What a training writes down when it ends."""
     when = pd.Timestamp(local).tz_localize(problem.TIMEZONE).tz_convert("UTC")
-    change = Change("tester", TrainingJudged(when.isoformat(), status="fail"), "", when)
+    change = Change("tester", TrainingJudged(as_of=when.isoformat(), status="fail"), "", when)
     Store(settings.operations).record(problem.NAME, change)
 
 
@@ -77,12 +76,8 @@ def test_a_month_that_was_trained_is_not_new_whatever_the_gate_said(seeded: Sett
 
 
 def test_a_training_that_was_stopped_by_bad_data_does_not_count(seeded: Settings) -> None:
-    change = Change(
-        "tester",
-        TrainingStopped("2013-04-05T04:00:00+00:00"),
-        "a column is missing",
-        pd.Timestamp("2013-04-05", tz="UTC"),
-    )
+    stopped = TrainingStopped(as_of="2013-04-05T04:00:00+00:00")
+    change = Change("tester", stopped, "a column is missing", pd.Timestamp("2013-04-05", tz="UTC"))
     Store(seeded.operations).record(problem.NAME, change)
     assert new_data.new_month(at(seeded, "2013-04-05")) == "2013-03"
 
@@ -139,4 +134,4 @@ def test_the_schedule_trains_as_of_today_on_the_clock(seeded: Settings, tmp_path
     evidence = trainings(seeded)[0].evidence
     assert evidence["trigger"] == "schedule"
     assert evidence["as_of"] == pd.Timestamp("2013-03-01", tz=problem.TIMEZONE).tz_convert("UTC").isoformat()
-    assert Registry(seeded).route().champion == "2"
+    assert Registry(seeded).route().champion == "1"
