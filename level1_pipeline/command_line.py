@@ -4,13 +4,18 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
+from typing import Annotated
 
 import typer
 from pydantic import ValidationError
+from rich.console import Console
 
+from level1_pipeline import problem
 from level1_pipeline.errors import MLOpsError, SettingRefused
 from level1_pipeline.settings import Settings
 
+console = Console(highlight=False, soft_wrap=True)
+Reason = Annotated[str, typer.Option(help="Why, for the audit log.")]
 REFUSED, USAGE = 1, 2  # exit codes: the project's own errors, and a command line that nobody understands
 
 
@@ -23,6 +28,11 @@ def new_app(description: str) -> typer.Typer:
         pretty_exceptions_enable=False,
         context_settings={"help_option_names": ["-h", "--help"]},
     )
+
+
+def print_result(subject: str, message: str) -> None:
+    """The last line of a command: what came out."""
+    console.print(f"{subject} | {problem.NAME} | {message}", markup=False)
 
 
 def open_settings() -> Settings:

@@ -17,9 +17,9 @@ from pydantic_core import to_json
 from rich.console import Console
 
 from level1_pipeline import problem
-from level1_pipeline.cli import went_back
 from level1_pipeline.command_line import new_app, open_settings, run
 from level1_pipeline.registry import Registry
+from level1_pipeline.route_cli import went_back
 from level1_pipeline.store import clock
 from level1_pipeline.store.database import Store
 from level2_cicd.control_loop import operate as control_loop

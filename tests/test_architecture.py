@@ -28,6 +28,7 @@ ROWS = {
     "level1_pipeline": [
         "__main__",
         "cli",
+        "route_cli",
         "orchestration",
         "steps",
         "evaluation registry",
