@@ -44,7 +44,7 @@ def violations(rows: pd.DataFrame | Columns) -> list[Violation]:
 
     The Record is the only rule: what comes out is what pydantic says about each row. Ordinary bounds of numbers are
     compared all at once, any other field asks pydantic about each different value, and a Record with validators of its
-    own is asked row by row. NaN means missing, and an infinite number is always refused.
+    own is asked row by row. NaN means missing.
 
     Args:
         rows: a table, which may have more columns, or the inputs as arrays. An array of objects is taken as it is, so
@@ -66,14 +66,25 @@ def violations(rows: pd.DataFrame | Columns) -> list[Violation]:
 
 def column_violations(name: str, values: pd.Series | np.ndarray | Texts) -> list[Violation]:
     """What the Record says against values of one field, whatever stands in the others."""
-    values, field = _plain(values), problem.Record.model_fields[name]
-    ordinary = field.annotation in (float, float | None) and {type(rule) for rule in field.metadata} <= set(BOUNDS)
-    if ordinary and not isinstance(values, Texts) and values.dtype.kind == "f":
-        return list(_number_violations(name, values))
-    different, places = _distinct(values)
+    values = _plain(values)
+    doubtful = _doubtful(name, values)
+    different, places = _distinct(values.take(doubtful))
     rules = np.array([_objection(name, value) for value in different], object)
-    rows = {rule: np.flatnonzero((rules == rule)[places]) for rule in dict.fromkeys(rules) if rule}
+    rows = {rule: doubtful[(rules == rule)[places]] for rule in dict.fromkeys(rules) if rule}
     return [Violation(name, rule, rows[rule]) for rule in rows if len(rows[rule])]
+
+
+def _doubtful(name: str, values: np.ndarray | Texts) -> np.ndarray:
+    """The places of the rows that pydantic must be asked about: all, but numbers that lie within ordinary bounds."""
+    field = problem.Record.model_fields[name]
+    ordinary = field.annotation in (float, float | None) and {type(rule) for rule in field.metadata} <= set(BOUNDS)
+    if not ordinary or isinstance(values, Texts) or values.dtype.kind != "f":
+        return np.arange(len(values))
+    good = np.isfinite(values)
+    for bound in field.metadata:
+        compare, attribute = BOUNDS[type(bound)]
+        good &= compare(values, getattr(bound, attribute))
+    return np.flatnonzero(~(good | np.isnan(values)) if field.annotation is not float else ~good)
 
 
 def reasons(broken: Iterable[Violation]) -> dict[int, str]:
@@ -83,21 +94,6 @@ def reasons(broken: Iterable[Violation]) -> dict[int, str]:
         for place in violation.rows.tolist():
             lines.setdefault(place, []).append(str(violation))
     return {place: "; ".join(lines[place]) for place in sorted(lines)}
-
-
-def _number_violations(name: str, values: np.ndarray) -> Iterator[Violation]:
-    missing, left = np.isnan(values), np.ones(len(values), bool)
-    field = problem.Record.model_fields[name]
-    good = [~missing] if field.annotation is float else []
-    good.append(~np.isinf(values))
-    for bound in field.metadata:
-        compare, attribute = BOUNDS[type(bound)]
-        good.append(missing | compare(values, getattr(bound, attribute)))
-    for mask in good:
-        rows = np.flatnonzero(left & ~mask)
-        if len(rows):
-            left[rows] = False
-            yield Violation(name, _objection(name, float(values[rows[0]])) or "Input should be a finite number", rows)
 
 
 def _row_objections(rows: pd.DataFrame | Columns) -> Iterator[tuple[str, str, int]]:
@@ -112,8 +108,6 @@ def _row_objections(rows: pd.DataFrame | Columns) -> Iterator[tuple[str, str, in
             for detail in error.errors():
                 column = detail["loc"][0] if detail["loc"] else "record"
                 yield column if column in given else "record", detail["msg"], place
-            continue
-        yield from ((name, "Input should be a finite number", place) for name in record if _infinite(record[name]))
 
 
 def _grouped(objections: Iterable[tuple[str, str, int]]) -> list[Violation]:
@@ -127,16 +121,11 @@ def _grouped(objections: Iterable[tuple[str, str, int]]) -> list[Violation]:
 
 def _objection(name: str, value: Any) -> str:
     """What pydantic says against a value of one field; empty if nothing."""
-    given = _as_given(name, value)
     try:
-        _alone(name).model_validate({name: given})
+        _alone(name).model_validate({name: _as_given(name, value)})
     except ValidationError as error:
         return "; ".join(detail["msg"] for detail in error.errors())
-    return "Input should be a finite number" if _infinite(given) else ""
-
-
-def _infinite(value: Any) -> bool:
-    return isinstance(value, float) and value in (np.inf, -np.inf)
+    return ""
 
 
 @cache

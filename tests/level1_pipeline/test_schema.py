@@ -78,7 +78,7 @@ def test_each_violation_names_its_column_its_rule_and_its_rows(rows: pd.DataFram
     some.loc[[3, 5], column.name] = column.high + 1  # type: ignore[operator]
     some.loc[[7], column.name] = np.nan
     places = {violation.rule: violation.rows.tolist() for violation in schema.violations(some)}
-    assert list(places.values()) == [[7], [3, 5]]
+    assert sorted(places.values()) == [[3, 5], [7]]
     assert schema.violations(some.drop(columns=column.name))[0].rows.tolist() == list(range(100))
 
 
