@@ -8,7 +8,7 @@ its `evidence`, for people to read.
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field
 from datetime import datetime
 from typing import Any, ClassVar
 from uuid import uuid4
@@ -31,41 +31,38 @@ class Order:
         return asdict(self)
 
 
+ACTIONS: dict[str, type[Action]] = {}  # every kind by its text
+
+
 @dataclass(frozen=True)
 class Action:
     """What was done. `text` is how the log names it; a field in braces is part of the text, not of the evidence."""
 
     text: ClassVar[str] = ""
 
-
-@dataclass(frozen=True)
-class Unrecognised(Action):
-    """An action that this release does not know."""
-
-    text: ClassVar[str] = "{name}"
-    name: str = ""
+    def __init_subclass__(cls, text: str = "") -> None:
+        """Enter the kind into ACTIONS, unless it only has what several kinds share."""
+        cls.text = text
+        if text:
+            ACTIONS[text] = cls
 
 
 @dataclass(frozen=True)
-class Promoted(Action):
+class Promoted(Action, text="promote to {alias}"):
     """A version was made champion, or named challenger."""
 
-    text: ClassVar[str] = "promote to {alias}"
     alias: str = ""
 
 
 @dataclass(frozen=True)
-class RolledBack(Action):
+class RolledBack(Action, text="roll back"):
     """An earlier champion serves again."""
-
-    text: ClassVar[str] = "roll back"
 
 
 @dataclass(frozen=True)
-class RouteSet(Action):
+class RouteSet(Action, text="route: {mode}"):
     """A person gave a challenger traffic, or took it back."""
 
-    text: ClassVar[str] = "route: {mode}"
     mode: str = ""
 
 
@@ -79,49 +76,40 @@ class Training(Action):
 
 
 @dataclass(frozen=True)
-class TrainingJudged(Training):
+class TrainingJudged(Training, text="train: gate {status}"):
     """It made a model, and the gate gave its verdict."""
 
-    text: ClassVar[str] = "train: gate {status}"
     status: str = ""
     run_id: str | None = None
 
 
 @dataclass(frozen=True)
-class TrainingStopped(Training):
+class TrainingStopped(Training, text="train: stopped"):
     """The data were not good enough to make a model."""
 
-    text: ClassVar[str] = "train: stopped"
-
 
 @dataclass(frozen=True)
-class TrainingCrashed(Training):
+class TrainingCrashed(Training, text="train: crashed"):
     """The process ended without a verdict."""
 
-    text: ClassVar[str] = "train: crashed"
-
 
 @dataclass(frozen=True)
-class TrainingAllowed(Action):
+class TrainingAllowed(Action, text="retraining budget: allowed"):
     """The retraining budget (or a person, who is not bound by it) allows an order."""
 
-    text: ClassVar[str] = "retraining budget: allowed"
     order: Order | None = None
 
 
 @dataclass(frozen=True)
-class TrainingRefused(Action):
+class TrainingRefused(Action, text="retraining budget: refused"):
     """The retraining budget refuses an order."""
 
-    text: ClassVar[str] = "retraining budget: refused"
     order: Order | None = None
 
 
 @dataclass(frozen=True)
-class BudgetReset(Action):
+class BudgetReset(Action, text="retraining budget: reset"):
     """A person has looked: trainings and rollouts may start again by themselves."""
-
-    text: ClassVar[str] = "retraining budget: reset"
 
 
 @dataclass(frozen=True)
@@ -132,115 +120,85 @@ class Rollout(Action):
 
 
 @dataclass(frozen=True)
-class RolloutStarted(Rollout):
+class RolloutStarted(Rollout, text="rollout: start"):
     """It begins."""
 
-    text: ClassVar[str] = "rollout: start"
     automatic: bool = False  # else a person began it
 
 
 @dataclass(frozen=True)
-class RolloutMoved(Rollout):
+class RolloutMoved(Rollout, text="rollout: {step}"):
     """It goes to another step; `champion` and `rolled back` are the last ones."""
 
-    text: ClassVar[str] = "rollout: {step}"
     step: str = ""
 
 
 @dataclass(frozen=True)
-class RolloutWaits(Rollout):
+class RolloutWaits(Rollout, text="rollout: waits for a person"):
     """The next step needs a person."""
 
-    text: ClassVar[str] = "rollout: waits for a person"
-
 
 @dataclass(frozen=True)
-class RolloutApproved(Rollout):
+class RolloutApproved(Rollout, text="rollout: approved"):
     """A person agrees to the step that waits."""
 
-    text: ClassVar[str] = "rollout: approved"
     step: str = ""
 
 
 @dataclass(frozen=True)
-class RolloutStopped(Rollout):
+class RolloutStopped(Rollout, text="rollout: stop"):
     """A person keeps it in its step."""
 
-    text: ClassVar[str] = "rollout: stop"
-
 
 @dataclass(frozen=True)
-class RolloutRejected(Rollout):
+class RolloutRejected(Rollout, text="rollout: rejected"):
     """A person ends it."""
 
-    text: ClassVar[str] = "rollout: rejected"
-
 
 @dataclass(frozen=True)
-class RolloutEndedByHand(Rollout):
+class RolloutEndedByHand(Rollout, text="rollout: ended by hand"):
     """A person changed the route, which ends it."""
 
-    text: ClassVar[str] = "rollout: ended by hand"
-
 
 @dataclass(frozen=True)
-class DataQuarantined(Action):
+class DataQuarantined(Action, text="control loop: quarantine"):
     """The control loop sets apart rows with a data fault."""
 
-    text: ClassVar[str] = "control loop: quarantine"
-
 
 @dataclass(frozen=True)
-class FindingNoted(Action):
+class FindingNoted(Action, text="control loop: note"):
     """The control loop takes note of a finding that needs nothing else."""
 
-    text: ClassVar[str] = "control loop: note"
-
 
 @dataclass(frozen=True)
-class StepRefused(Action):
+class StepRefused(Action, text="control loop: refused"):
     """The control loop could not take a step, and leaves it to a person."""
 
-    text: ClassVar[str] = "control loop: refused"
     candidate: str | None = None  # whose rollout could not start
 
 
 @dataclass(frozen=True)
-class QuarantineLifted(Action):
+class QuarantineLifted(Action, text="lift quarantine"):
     """A person found no fault in rows that had been set apart."""
-
-    text: ClassVar[str] = "lift quarantine"
 
 
 @dataclass(frozen=True)
-class EntityForgotten(Action):
+class EntityForgotten(Action, text="forget"):
     """Everything about one entity was deleted."""
 
-    text: ClassVar[str] = "forget"
     entity_sha256: str = ""
 
 
 @dataclass(frozen=True)
-class OldRowsDeleted(Action):
+class OldRowsDeleted(Action, text="retain"):
     """Predictions and outcomes beyond their retention were deleted."""
 
-    text: ClassVar[str] = "retain"
 
+@dataclass(frozen=True)
+class Unrecognised(Action, text="{name}"):
+    """An action that this release does not know. It fits every text, so it is the last entry of ACTIONS."""
 
-ACTIONS: dict[str, type[Action]] = {
-    kind.text: kind
-    for kind in (
-        *(Promoted, RolledBack, RouteSet),
-        *(TrainingJudged, TrainingStopped, TrainingCrashed),
-        *(TrainingAllowed, TrainingRefused, BudgetReset),
-        *(RolloutStarted, RolloutMoved, RolloutWaits, RolloutApproved),
-        *(RolloutStopped, RolloutRejected, RolloutEndedByHand),
-        *(DataQuarantined, FindingNoted, StepRefused),
-        *(QuarantineLifted, EntityForgotten, OldRowsDeleted),
-        Unrecognised,  # the last: it fits every text
-    )
-}
-FORMER = {"governor: ": "retraining budget: ", "operate: ": "control loop: "}  # beginnings of texts in earlier releases
+    name: str = ""
 
 
 @dataclass(frozen=True)
@@ -273,40 +231,3 @@ class Line:
     def route(self) -> Route | None:
         """What was served from here on; None if the line is not about the route."""
         return Route(**self.evidence["route_after"]) if "route_after" in self.evidence else None
-
-
-def parse(text: str, evidence: dict[str, Any]) -> Action:
-    """The action of a stored line. A field that an older line does not have keeps its default."""
-    kind, inside = _kind(text)
-    values = evidence | inside
-    if isinstance(values.get("order"), dict):
-        values["order"] = Order(**values["order"])
-    return kind(**{part.name: values[part.name] for part in fields(kind) if part.name in values})
-
-
-def read_line(problem: str, action: str, evidence: dict[str, Any], **columns: Any) -> Line:
-    """A line from its columns in the store."""
-    return Line(action=parse(action, evidence), text=action, evidence=evidence, **columns)
-
-
-def _kind(text: str) -> tuple[type[Action], dict[str, str]]:
-    """The kind of an action, and the field whose value is a part of the text."""
-    for former, prefix in FORMER.items():
-        if text.startswith(former):
-            text = prefix + text.removeprefix(former)
-    if text in ACTIONS:
-        return ACTIONS[text], {}
-    for kind in ACTIONS.values():
-        prefix, brace, name = kind.text.rstrip("}").partition("{")
-        if brace and text.startswith(prefix):
-            break
-    return kind, {name: text.removeprefix(prefix)}
-
-
-def columns(change: Change) -> dict[str, Any]:
-    """A change as it is stored: the inverse of `parse`."""
-    values = asdict(change.action)
-    text = change.action.text.format(**values)
-    inside = {name: value for name, value in values.items() if f"{{{name}}}" not in change.action.text}
-    evidence = change.evidence | {name: value for name, value in inside.items() if value is not None}
-    return {"actor": change.actor, "action": text, "reason": change.reason, "at": change.at, "evidence": evidence}

@@ -21,7 +21,8 @@ from pydantic_core import to_json
 
 from level1_pipeline.errors import LeaseLost, NotFound
 from level1_pipeline.store import schema
-from level1_pipeline.store.audit import Change, Line, columns, read_line
+from level1_pipeline.store.audit import Change, Line
+from level1_pipeline.store.audit_columns import columns, read_line
 from level1_pipeline.store.routes import Route
 from level1_pipeline.store.tables import audit, leases, replay, rollouts, routes
 

@@ -6,7 +6,8 @@ from dataclasses import asdict
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from level1_pipeline.store.audit import Action, Change, Line, columns, parse
+from level1_pipeline.store.audit import Action, Change, Line
+from level1_pipeline.store.audit_columns import columns, parse
 from level1_pipeline.store.routes import Route
 
 START = datetime(2013, 4, 1, tzinfo=UTC)

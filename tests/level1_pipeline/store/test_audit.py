@@ -9,7 +9,7 @@ import pytest
 
 from level1_pipeline import problem
 from level1_pipeline.settings import Settings
-from level1_pipeline.store import audit, audit_queries
+from level1_pipeline.store import audit, audit_columns, audit_queries
 from level1_pipeline.store.audit import Action, Change, Order, RolloutMoved, TrainingJudged
 from level1_pipeline.store.database import Store
 from tests.support.audit_lines import START, a_line, a_log
@@ -40,7 +40,7 @@ def test_no_two_actions_have_the_same_text() -> None:
     kinds = [kind for kind in vars(audit).values() if isinstance(kind, type) and issubclass(kind, Action) and kind.text]
     assert set(audit.ACTIONS.values()) == set(kinds)
     for kind in kinds:
-        assert audit.parse(kind.text.format(**asdict(_filled(kind))), {}).text == kind.text
+        assert audit_columns.parse(kind.text.format(**asdict(_filled(kind))), {}).text == kind.text
 
 
 @pytest.mark.parametrize(
@@ -59,7 +59,7 @@ def test_no_two_actions_have_the_same_text() -> None:
     ],
 )
 def test_lines_of_earlier_releases_are_the_same_actions(text: str, evidence: dict[str, object], action: Action) -> None:
-    assert audit.parse(text, evidence) == action
+    assert audit_columns.parse(text, evidence) == action
 
 
 def test_trainings_of_a_period_are_those_that_ended_after_its_start_until_its_end() -> None:

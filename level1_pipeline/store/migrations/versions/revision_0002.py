@@ -1,6 +1,6 @@
 """The standard words: monitoring runs, the causes of a diagnosis, `message` and `status`.
 
-The lines of the audit log stay as they are: `audit.parse` reads both vocabularies.
+The lines of the audit log stay as they are: `audit_columns.parse` reads both vocabularies.
 """
 
 from __future__ import annotations
