@@ -11,7 +11,7 @@ import json
 import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from datetime import datetime, timedelta
+from datetime import date, datetime, timedelta
 from functools import cached_property
 from typing import Any
 
@@ -97,6 +97,14 @@ class Log:
     window: Window
     sums: Aggregates  # of the requests (champion and canary), by day, and by day and slice
     answers: dict[tuple[str, str], Answers]
+    broken_rules: dict[tuple[str, str], set[date]] = field(default_factory=dict)  # by column and rule of the Record
+
+    def add(self, chunk: pd.DataFrame) -> None:
+        """Count the requests of a chunk, and note on which days they break a rule of the Record."""
+        self.sums.add(chunk)
+        for violation in schema.violations(chunk):
+            days = set(chunk["day"].to_numpy()[violation.rows])
+            self.broken_rules.setdefault((violation.column, violation.rule), set()).update(days)
 
     @property
     def rows(self) -> pd.DataFrame:
@@ -151,7 +159,7 @@ def read(store: Store, window: Window, now: datetime, hidden: tuple[Quarantined,
         # Requests on which the champion failed count: their inputs may be why. Where a canary failed, the champion
         # answered, and its row counts.
         counted = scored & (chunk["arm"] != SHADOW) | (chunk["arm"] == CHAMPION)
-        log.sums.add(chunk[counted & ~covered])
+        log.add(chunk[counted & ~covered])
     return log
 
 
@@ -164,7 +172,7 @@ def of_rows(rows: pd.DataFrame, window: Window, version: str = "") -> Log:
     fixed = {"score": np.nan, "latency_ms": np.nan, "open": False, "hash": 0, "arm": CHAMPION, "version": version}
     table = table.assign(id=table[problem.ID], **fixed)
     log, answers = Log(window, Aggregates(), {}), Answers(version, CHAMPION)
-    log.sums.add(table)
+    log.add(table)
     if len(table):
         answers.add(table.sample(min(SAMPLE_MAX_ROWS, len(table)), random_state=0).sort_index())
         log.answers = {(version, CHAMPION): answers}

@@ -6,14 +6,13 @@ because one stormy day stretches any single figure; docs/monitoring.md says how 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from datetime import date, timedelta
 
 import numpy as np
 import pandas as pd
 
-from level1_pipeline import schema
 from level1_pipeline.store.quarantine import Quarantined
 from monitoring.data.aggregates import ALL
 from monitoring.data.prediction_window import Log, can_be_reference
@@ -51,7 +50,13 @@ def find(
         quarantined: the spans that were left out of both: their rows are set apart, and not gone.
         lifted: the spans that a person found to be no fault; they are none here.
     """
-    faults, judged = [*_out_of_bounds(current), *_out_of_list(current)], Judged()
+    faults, judged = (
+        [
+            Fault(rule, column, ALL, tuple(sorted(days)), BROKEN_RULE_SIZE)
+            for (column, rule), days in current.broken_rules.items()
+        ],
+        Judged(),
+    )
     if len(current.rows) and can_be_reference(reference):
         faults += _by_days(check_all(reference, current, tuple(quarantined), judged))
     faults, shares = _on_enough_days(faults), _shares(current)
@@ -76,33 +81,6 @@ def spans(faults: list[Fault], window: Window) -> tuple[Span, ...]:
         )
         for (first, last, where), reasons in messages.items()
     )
-
-
-def _out_of_bounds(current: Log) -> Iterator[Fault]:
-    table = current.sums.by_slice()
-    for column in schema.columns():
-        if column.text or table.empty:
-            continue
-        by_day = table.xs(column.name, level="column").xs(ALL, level="slice")
-        low, high = (-np.inf if column.low is None else column.low), (np.inf if column.high is None else column.high)
-        broken = by_day[(by_day["low"] < low) | (by_day["high"] > high)]
-        if len(broken):
-            yield Fault(f"outside {low:g} to {high:g}", column.name, ALL, tuple(broken.index), BROKEN_RULE_SIZE)
-
-
-def _out_of_list(current: Log) -> Iterator[Fault]:
-    rows = current.rows
-    for column in schema.columns():
-        if not column.text or not len(rows):
-            continue
-        values, allowed = rows[column.name].astype(str), pd.Series(True, rows.index)
-        if column.allowed:
-            allowed = values.isin(column.allowed)
-        elif column.pattern:
-            allowed = values.str.contains(column.pattern)
-        days = tuple(sorted(set(rows["day"][~allowed])))
-        if days:
-            yield Fault("values that the Record forbids", column.name, ALL, days, BROKEN_RULE_SIZE)
 
 
 def _by_days(hits: list[Hit]) -> list[Fault]:
