@@ -56,6 +56,13 @@ ALIASES = {"set_registered_model_alias", "delete_registered_model_alias", "get_m
 ALIAS_OWNER = "level1_pipeline/registry.py"
 # Bounds. The aim is 200 and 30 lines; these are what nothing exceeds.
 MODULE_LINES, FUNCTION_LINES, FOLDER_MODULES, DOCSTRING_LINES = 250, 60, 12, 5
+LONGER = {  # modules that may be longer, and by how much; a number here may only shrink
+    "level1_pipeline/cli.py": 365,
+    "level1_pipeline/flights.py": 281,
+    "level1_pipeline/registry.py": 270,
+    "level1_pipeline/settings.py": 360,
+    "level1_pipeline/store/audit.py": 315,
+}
 
 
 def row_of(room: str) -> int | None:
@@ -168,7 +175,7 @@ def untidy(root: Path) -> list[str]:
             broken.append(f"{name} has {count} modules")
     for path in modules:
         text, name = path.read_text(), path.relative_to(root)
-        if len(text.splitlines()) > MODULE_LINES:
+        if len(text.splitlines()) > LONGER.get(str(name), MODULE_LINES):
             broken.append(f"{name} has {len(text.splitlines())} lines")
         for node in ast.walk(ast.parse(text)):
             if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
@@ -184,6 +191,10 @@ def test_the_arrows_point_one_way() -> None:
 
 def test_there_are_no_circles() -> None:
     assert circles(ROOT) == []
+
+
+def test_every_folder_says_what_belongs_there_and_nothing_is_too_long() -> None:
+    assert untidy(ROOT) == []
 
 
 def test_something_is_checked() -> None:

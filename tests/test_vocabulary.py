@@ -29,14 +29,11 @@ REPLACED = {
     r"real clock|simulated year": "wall clock, simulated summer",
 }
 PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md")])
-NAMES_THE_OLD_WORDS = {"CHANGELOG.md"}  # it says what was renamed
-
-
-CLEAN = ("level0_notebooks", "level2_cicd")  # grows until it is FOLDERS
+NAMES_THE_OLD_WORDS = {"CHANGELOG.md", "audit.py"}  # one says what was renamed, the other reads lines of before
 
 
 def sources(root: Path) -> list[Path]:
-    paths = sorted(path for folder in (CLEAN if root == ROOT else FOLDERS) for path in (root / folder).rglob("*.py"))
+    paths = sorted(path for folder in FOLDERS for path in (root / folder).rglob("*.py"))
     return [path for path in paths if "migrations" not in path.parts]  # these name what was renamed
 
 
@@ -83,7 +80,11 @@ def test_no_name_says_nothing() -> None:
 
 
 def test_no_replaced_word_stands_in_the_source() -> None:
-    wrong = {str(path.relative_to(ROOT)): replaced_words(path.read_text()) for path in sources(ROOT)}
+    wrong = {
+        str(path.relative_to(ROOT)): replaced_words(path.read_text())
+        for path in sources(ROOT)
+        if path.name not in NAMES_THE_OLD_WORDS
+    }
     assert {path: wrong_words for path, wrong_words in wrong.items() if wrong_words} == {}
 
 

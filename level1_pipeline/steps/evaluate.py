@@ -63,17 +63,17 @@ def _against_champion(
     if version is None:
         return [gate.no_slice_harmed(holdout, p, constant, "a constant")], None
     try:
-        rival, name = run.registry.load(version), f"champion {version}"
-        unseen = _unseen(holdout, rival)
+        opponent, name = run.registry.load(version), f"champion {version}"
+        unseen = _unseen(holdout, opponent)
         if len(np.unique(days(holdout[unseen]))) < gate.COMPARISON_MIN_DAYS and (
-            earlier := run.registry.evaluation_model(rival)
+            earlier := run.registry.evaluation_model(opponent)
         ):
-            rival, name = earlier, f"the evaluation model of champion {version} (which has seen these days itself)"
-            unseen = _unseen(holdout, rival)
+            opponent, name = earlier, f"the evaluation model of champion {version} (which has seen these days itself)"
+            unseen = _unseen(holdout, opponent)
     except BundleRefused as error:
         return [Check("better than champion", "error", str(error))], None
     fresh = holdout[unseen]
-    theirs = predict(rival.pipeline, fresh) if len(fresh) else np.empty(0)
+    theirs = predict(opponent.pipeline, fresh) if len(fresh) else np.empty(0)
     return gate.better_than_champion(fresh, theirs, p[unseen.to_numpy()], name)
 
 

@@ -76,6 +76,7 @@ def test_no_rows_one_row_and_one_class_have_no_intervals_and_no_nan() -> None:
         assert all(one.value is None or np.isfinite(one.value) for one in found.values())
 
 
+@pytest.mark.integration  # draws many windows
 def test_the_estimate_covers_at_the_nominal_rate_when_nothing_moved() -> None:
     """200 windows of 7 days after 28 reference days, every day with its own luck: 95 % of the intervals, ± 2 standard errors."""
     hits = {"log_loss": 0, "brier": 0, "rate": 0}
@@ -103,6 +104,7 @@ def test_the_estimate_says_what_it_cannot_see_and_needs_reference_days_for_an_in
     assert performance.estimate(rows.head(10), rows) is None
 
 
+@pytest.mark.integration  # draws many windows
 @pytest.mark.flights
 def test_the_estimate_covers_on_real_days_of_one_quarter(rows: pd.DataFrame) -> None:
     from tests.benchmarks.drift_power import prepare, unmoved
@@ -129,6 +131,7 @@ def with_slices(rows: pd.DataFrame) -> pd.DataFrame:
     return rows.assign(**dict.fromkeys(problem.SLICES, values))
 
 
+@pytest.mark.integration  # draws many windows
 def test_days_with_luck_are_no_change_more_often_than_stated() -> None:
     """Two tests, one of them in two directions, at 0.5 % each."""
     signals = sum(
