@@ -38,9 +38,13 @@ def sources(root: Path) -> list[Path]:
 
 
 def names(tree: ast.AST) -> Iterator[tuple[str, int]]:
-    """Every variable, attribute, parameter, field and keyword argument of a module, with its line."""
+    """Every variable, attribute, parameter, field and keyword argument of a module, with its line; methods that are
+    called are none of these (a query of SQLAlchemy has `one()`)."""
+    called = {id(node.func) for node in ast.walk(tree) if isinstance(node, ast.Call)}
     for node in ast.walk(tree):
         match node:
+            case ast.Attribute() if id(node) in called:
+                continue
             case ast.Name(id=name, ctx=ast.Store()) | ast.Attribute(attr=name):
                 yield name, node.lineno
             case ast.arg(arg=name):
