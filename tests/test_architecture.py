@@ -34,7 +34,7 @@ ROWS = {
         "evaluation registry",
         "store bundle command_line processes",
         "schema settings",
-        "problem",
+        "problem policies",
         "flights",
         "errors",
     ],

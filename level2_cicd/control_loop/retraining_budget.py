@@ -14,7 +14,8 @@ from typing import Any
 import numpy as np
 
 from level1_pipeline import problem
-from level1_pipeline.settings import RetrainingPolicy, Settings
+from level1_pipeline.policies import RetrainingPolicy
+from level1_pipeline.settings import Settings
 from level1_pipeline.store import clock, leases
 from level1_pipeline.store.audit import BudgetReset, Change, Line, Order, TrainingAllowed, TrainingRefused
 from level1_pipeline.store.audit_queries import allowed_trainings, between, last_training, rejected_in_a_row, trainings

@@ -7,7 +7,8 @@ from datetime import timedelta
 
 from level1_pipeline.orchestration.new_data import new_month
 from level1_pipeline.orchestration.run import today
-from level1_pipeline.settings import TRIGGERS, Settings
+from level1_pipeline.policies import TRIGGERS
+from level1_pipeline.settings import Settings
 from level1_pipeline.store import clock
 from level1_pipeline.store.audit import Order
 from level1_pipeline.store.audit_queries import last_training, was_ordered

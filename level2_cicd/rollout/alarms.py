@@ -13,7 +13,7 @@ from level1_pipeline import problem
 from level1_pipeline.bundle.load import Bundle, load_bundle
 from level1_pipeline.evaluation import gate
 from level1_pipeline.evaluation.gate import Check
-from level1_pipeline.settings import RolloutPolicy
+from level1_pipeline.policies import RolloutPolicy
 from level1_pipeline.store.database import Store
 from level2_cicd.rollout import queries
 from level2_cicd.rollout.queries import Arm, Counts, matured

@@ -6,8 +6,8 @@ import logging
 from datetime import datetime
 
 from level1_pipeline.evaluation.gate import Check
+from level1_pipeline.policies import RolloutPolicy
 from level1_pipeline.registry import Registry
-from level1_pipeline.settings import RolloutPolicy
 from level1_pipeline.store.database import Store
 from level1_pipeline.store.routes import CANARY, CHAMPION, SHADOW
 from level2_cicd.rollout import alarms, quality, queries

@@ -14,7 +14,7 @@ from datetime import datetime, timedelta
 from typing import Any, Literal
 
 from level1_pipeline.evaluation.gate import SEVERITY, Check, Status
-from level1_pipeline.settings import RolloutPolicy
+from level1_pipeline.policies import RolloutPolicy
 from level2_cicd.rollout.states import BAKE, BLESSED, CANARY, REGISTERED, ROLLED_BACK, SHADOW, Step, following
 
 Kind = Literal["advance", "stay", "wait", "roll back"]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from level1_pipeline.settings import RolloutPolicy
+from level1_pipeline.policies import RolloutPolicy
 from level1_pipeline.store.routes import CANARY, CHAMPION, SHADOW
 
 REGISTERED, BLESSED, BAKE, ROLLED_BACK = "registered", "blessed", "bake", "rolled back"

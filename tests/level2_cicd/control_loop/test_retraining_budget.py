@@ -12,7 +12,8 @@ import sqlalchemy as sa
 
 from level1_pipeline import problem
 from level1_pipeline.errors import LeaseHeld, PromotionRefused
-from level1_pipeline.settings import RetrainingPolicy, Settings
+from level1_pipeline.policies import RetrainingPolicy
+from level1_pipeline.settings import Settings
 from level1_pipeline.store.audit import (
     Action,
     BudgetReset,

@@ -14,7 +14,8 @@ import pytest
 
 from level1_pipeline import problem, schema
 from level1_pipeline.evaluation import gate
-from level1_pipeline.settings import RolloutPolicy, Settings
+from level1_pipeline.policies import RolloutPolicy
+from level1_pipeline.settings import Settings
 from level1_pipeline.store.database import Store
 from level1_pipeline.store.outcomes import Reported, keep
 from level1_pipeline.store.routes import Route

@@ -8,7 +8,8 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from level1_pipeline.evaluation.gate import Check, Status
-from level1_pipeline.settings import RolloutPolicy, Settings
+from level1_pipeline.policies import RolloutPolicy
+from level1_pipeline.settings import Settings
 from level2_cicd.rollout.state_machine import ALARMS, STOPPED, Decision, Evidence, Rollout, next_state
 from level2_cicd.rollout.states import (
     BAKE,

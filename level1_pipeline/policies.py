@@ -1,0 +1,131 @@
+"""The groups of settings: each is the policy of its part, and is handed to it whole."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from pydantic import BaseModel, ConfigDict, Field, field_validator
+from pydantic_settings import NoDecode
+
+TRIGGERS = ("monitoring", "new data", "schedule")  # that start trainings at Level 2 without a person
+APPROVALS = ("shadow", "canary", "bake", "champion", "all")  # steps of a rollout that can wait for a person
+
+
+def _choices(text: object, possible: tuple[str, ...]) -> object:
+    """The set that a comma-separated text names. Raises ValueError for a name that is not possible."""
+    if not isinstance(text, str):
+        return text
+    chosen = set(filter(None, (name.strip() for name in text.split(","))))
+    if unknown := sorted(chosen - set(possible)):
+        raise ValueError(f"'{unknown[0]}' is not known; possible are {', '.join(possible)} (several: comma-separated)")
+    return chosen
+
+
+class Group(BaseModel):
+    """Settings that belong together. Each is one environment variable, `MLOPS_` and the name of the field."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True, validate_default=True)
+
+
+class RolloutPolicy(Group):
+    """What a rollout demands: shares, minimum samples, alarms, and who must agree (docs/rollout.md says why)."""
+
+    canary_shares: Annotated[tuple[float, ...], NoDecode] = Field(
+        (0.05, 0.25, 0.5), description="of the traffic, step by step; less traffic, fewer steps: 0.25,0.5"
+    )
+    canary_hours: float = Field(
+        24.0, gt=0, description="each canary step lasts at least this long, and so does the bake"
+    )
+    canary_max_days: float = Field(
+        7.0, gt=0, description="a canary step or bake that stays inconclusive this long is rolled back as not proved"
+    )
+    shadow_days: int = Field(3, ge=2, description="days with outcomes that a shadow is judged on, at least")
+    shadow_max_days: float = Field(
+        14.0, gt=0, description="a shadow that stays inconclusive this long is rolled back as not proved"
+    )
+    min_requests: int = Field(
+        500, gt=0, description="answers of each arm, over all canary steps, before a version becomes champion"
+    )
+    step_requests: int = Field(100, gt=0, description="answers of the candidate in each canary step, at least")
+    min_outcomes: int = Field(
+        100, gt=0, description="canary answers with a matured outcome before a version becomes champion"
+    )
+    max_error_rate: float = Field(
+        0.001,
+        ge=0,
+        lt=1,
+        description="share of its answers that a candidate may fail (raise, or say NaN) where the champion does not",
+    )
+    max_slowdown: float = Field(
+        3.0, gt=1, description="a candidate that takes this many times the champion's time for a row (and 1 ms) fails"
+    )
+    max_shift: float = Field(
+        1.0,
+        gt=0,
+        description="mean score of the candidate against the champion's, in standard deviations; beyond: fail",
+    )
+    approvals: Annotated[frozenset[str], NoDecode] = Field(
+        frozenset(), description="steps that wait for a person: any of `shadow,canary,bake,champion`, or `all`"
+    )
+    max_rollbacks: int = Field(
+        3, gt=0, description="after so many rollbacks in a row a person must start the next rollout, or say `reset`"
+    )
+
+    @field_validator("canary_shares", mode="before")
+    @classmethod
+    def _growing_shares(cls, given: object) -> object:
+        """Shares of the traffic that grow and lie between 0 and 1."""
+        try:
+            shares = tuple(map(float, given.split(","))) if isinstance(given, str) else tuple(given)  # type: ignore[arg-type]
+        except ValueError:
+            shares = ()
+        if not shares or list(shares) != sorted({share for share in shares if 0 < share < 1}):
+            raise ValueError(f"'{given}' are not shares that grow and lie between 0 and 1; write for example 0.25,0.5")
+        return shares
+
+    @field_validator("approvals", mode="before")
+    @classmethod
+    def _known_steps(cls, given: object) -> object:
+        steps = _choices(given, APPROVALS)
+        return set(APPROVALS) - {"all"} if isinstance(steps, set | frozenset) and "all" in steps else steps
+
+
+class RetrainingPolicy(Group):
+    """When a training may start by itself: budgets and prices."""
+
+    cooldown_days: float = Field(6.5, ge=0, description="from one automatic training to the next")
+    min_new_outcomes: int = Field(
+        2000,
+        ge=0,
+        description="outcomes that must have matured since the last training that was judged, before the next",
+    )
+    period_days: float = Field(28.0, gt=0, description="the period of the three budgets below")
+    max_trainings: int = Field(4, gt=0, description="automatic trainings in a period")
+    max_compute_seconds: float = Field(1800.0, gt=0, description="of all trainings in a period")
+    max_rejected: int = Field(
+        3, gt=0, description="rejected candidates or stopped trainings in a row, in a period, before giving up (ticket)"
+    )
+    training_seconds: float = Field(60.0, gt=0, description="what a training that was not measured is taken to need")
+    training_dollars_per_hour: float = Field(3.0, ge=0, description="price of compute while a training runs")
+    training_dollars: float = Field(
+        50.0, ge=0, description="price of a training beside its compute: the rollout, and the person who looks at it"
+    )
+
+
+class LoopPolicy(Group):
+    """How often the control loop looks, and what starts trainings."""
+
+    monitor_every_days: float = Field(
+        1.0, gt=0, description="the control loop looks at the newest week this often, on the clock"
+    )
+    operate_seconds: float = Field(60.0, gt=0, description="pause between two cycles of the control loop")
+    triggers: Annotated[frozenset[str], NoDecode] = Field(
+        frozenset({"monitoring"}),
+        description="what starts trainings at Level 2: any of `monitoring,new data,schedule`; empty: only a person",
+    )
+    schedule_days: float = Field(28.0, gt=0, description="with the trigger `schedule`: days between two trainings")
+
+    @field_validator("triggers", mode="before")
+    @classmethod
+    def _known_triggers(cls, given: object) -> object:
+        return _choices(given, TRIGGERS)
