@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 from pathlib import Path
 from typing import Any
@@ -52,6 +53,22 @@ def test_a_challenger_goes_through_shadow_and_canary_and_out_again(
     ]
     after = lines[1].evidence["route_after"]
     assert (after["challenger"], after["mode"], after["share"]) == ("2", "canary", 0.25)
+
+
+def test_scripts_get_json(at_home: Settings, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["route", "--mode", "shadow", "--challenger", "2", "--reason", "look at it", "--json"]) == 0
+    assert Route(**json.loads(capsys.readouterr().out)) == route_of(at_home) == Route("1", "2", "shadow", 0.0)
+
+
+def test_the_help_of_each_command_teaches_with_an_example(capsys: pytest.CaptureFixture[str]) -> None:
+    for command in ("run", "key", "route", "score", "batch"):
+        assert main([command, "--help"]) == 0
+        assert f"Example: python -m serving {command}" in capsys.readouterr().out
+
+
+def test_a_command_line_that_nobody_understands_has_the_exit_code_2(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["route", "--mode", "sideways", "--reason", "a try"]) == 2
+    assert "sideways" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

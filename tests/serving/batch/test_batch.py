@@ -279,6 +279,9 @@ def test_done_is_done(some: pd.DataFrame, tmp_path: Path, capsys: pytest.Capture
     source = saved(some, tmp_path / "in.parquet")
     assert run(source, tmp_path / "out") == 0
     before = files(tmp_path / "out")
+    assert run(source, tmp_path / "out", "--json") == 0
+    facts = json.loads(capsys.readouterr().out.splitlines()[-1])
+    assert (facts["rows"], facts["bad"], facts["computed"], facts["version"]) == (200, 0, 0, "1")
     assert run(source, tmp_path / "out") == 0
     assert "200 rows, 0 bad | version 1 | all there already" in capsys.readouterr().out.splitlines()[-1]
     assert files(tmp_path / "out") == before
