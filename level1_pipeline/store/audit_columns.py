@@ -13,10 +13,11 @@ FORMER = {"governor: ": "retraining budget: ", "operate: ": "control loop: "}  #
 def parse(text: str, evidence: dict[str, Any]) -> Action:
     """The action of a stored line. A field that an older line does not have keeps its default."""
     kind, inside = _kind(text)
-    values = evidence | inside
-    if isinstance(values.get("order"), dict):
+    stored = evidence | inside
+    values = {part.name: stored[part.name] for part in fields(kind) if part.name in stored}
+    if isinstance(values.get("order"), dict):  # the evidence of another action may have its own `order`
         values["order"] = Order(**values["order"])
-    return kind(**{part.name: values[part.name] for part in fields(kind) if part.name in values})
+    return kind(**values)
 
 
 def read_line(problem: str, action: str, evidence: dict[str, Any], **columns: Any) -> Line:

@@ -110,9 +110,10 @@ def test_one_line_of_the_history_is_shown_whole_with_its_evidence(home: Settings
     seen = {
         "order": {"trigger": "a drop", "as_of": "2013-05-01"},
         "checks": [{"name": "scores", "message": "[x] " * 99}],
+        "candidate": "2",
     }
     registry = Registry(home)
-    change = Change("tester", RolloutMoved(step="rolled back"), "it was worse", datetime(2013, 5, 2, tzinfo=UTC), seen)
+    change = Change("tester", RolloutMoved("2", "rolled back"), "it was worse", datetime(2013, 5, 2, tzinfo=UTC), seen)
     registry.store.record("another problem", change)
     registry.store.record(problem.NAME, change, "1", "2")
     (line,) = registry.store.audit_log(problem.NAME)
