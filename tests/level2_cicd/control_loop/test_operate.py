@@ -28,6 +28,7 @@ from level1_pipeline.store.audit import (
     DataQuarantined,
     FindingNoted,
     Order,
+    RolloutMoved,
     RolloutStarted,
     StepRefused,
     TrainingAllowed,
@@ -274,8 +275,13 @@ def test_only_one_loop_acts(days: Days, operated: Any) -> None:
     assert len(actions(days)) == 1
 
 
+def rolled_back_before(days: Days) -> None:
+    days.store.record(problem.NAME, Change("t", RolloutMoved("9", "rolled back"), "", days.now))
+
+
 def test_too_many_rollbacks_are_said_once_and_wait_for_a_person(days: Days, operated: Any) -> None:
-    operator = operated(CHANGE, max_rollbacks=0)
+    rolled_back_before(days)
+    operator = operated(CHANGE, max_rollbacks=1)
     for _ in range(3):
         operator.cycle()
     assert actions(days).count(StepRefused.text) == 1
@@ -289,7 +295,8 @@ def test_too_many_rollbacks_are_said_once_and_wait_for_a_person(days: Days, oper
 def test_after_a_person_has_looked_a_refused_candidate_is_tried_again(
     days: Days, operated: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    operated(CHANGE, max_rollbacks=0).cycle()
+    rolled_back_before(days)
+    operated(CHANGE, max_rollbacks=1).cycle()
     monkeypatch.setenv("MLOPS_HOME", str(days.settings.home))
     assert main(["reset", "--reason", "the candidate is fine"]) == 0
     operated(CHANGE).cycle()
@@ -474,7 +481,8 @@ def test_a_month_of_new_outcomes_asks_when_it_is_told_to(days: Days, operated: A
 @pytest.mark.parametrize("trigger", triggers.BY_HAND)
 def test_what_a_person_orders_is_trained_whatever_the_budget_says(days: Days, operated: Any, trigger: str) -> None:
     trainer = Trainer()
-    operator = operated(NOTHING, trainer, max_trainings=0, cooldown_days=99.0)
+    days.store.record(problem.NAME, Change("t", TrainingJudged(status="pass"), "", days.now))
+    operator = operated(NOTHING, trainer, max_trainings=1, cooldown_days=99.0)
     retraining_budget.overrule(operator.settings, triggers.by_hand(operator.settings, trigger, "I want it"))
     operator.cycle()
     assert [(order.trigger, order.reason) for order in trainer.orders] == [(trigger, "I want it")]
