@@ -165,7 +165,7 @@ def operated(days: Days, monkeypatch: pytest.MonkeyPatch, quiet: None) -> Callab
     def make(said: Diagnosis, trainer: Trainer | None = None, **changes: Any) -> Operator:
         settings = days.settings.changed({"clock": "replay", "min_new_outcomes": 0, "lease_seconds": 0.5, **changes})
         days.store.set_replay_time(days.now)
-        monkeypatch.setattr(operate, "run_monitoring", lambda settings, now, days: plant(days.store, said, now))
+        monkeypatch.setattr(operate, "run_monitoring", lambda settings, now, length: plant(days.store, said, now))
         monkeypatch.setattr(operate.after_run.html_report, "write", lambda *_: None)
         return Operator(settings, trainer or Trainer())
 
