@@ -16,6 +16,7 @@ from pydantic import TypeAdapter, ValidationError
 from sqlalchemy.exc import SQLAlchemyError
 
 from level1_pipeline import problem
+from level1_pipeline.errors import StoreRefused
 from serving.api.security import PAGE_FILES
 from serving.errors import Refusal, RefusalBody, not_valid
 from serving.schemas import (
@@ -116,7 +117,7 @@ def outcomes(service: Asks, body: Annotated[single_or_list(OutcomeRequest), Body
     prediction has are kept and reported."""
     try:
         return Ingested(**asdict(service.ingest(body if isinstance(body, list) else [body])))
-    except (SQLAlchemyError, OSError) as error:
+    except (SQLAlchemyError, StoreRefused, OSError) as error:
         logger.exception("outcomes cannot be kept")
         message = "the store cannot be written now; nothing was kept, send it again"
         raise Refusal(503, message, headers={"Retry-After": "5"}) from error

@@ -343,11 +343,11 @@ def test_what_is_no_number_is_not_explained(
 ) -> None:
     body = {"record": models.records[0], "changes": {NUMBER.name: NUMBER.high}}
     with serve(served.changed({"watch_seconds": 3600.0})) as client, caplog.at_level(logging.ERROR):
-        watcher = client.app.service.hot_swap  # type: ignore[attr-defined]
-        silent = dataclasses.replace(watcher.serving.champion, bundle=Silent(after=after))
-        watcher.serving = dataclasses.replace(watcher.serving, champion=silent)
+        hot_swap = client.app.service.hot_swap  # type: ignore[attr-defined]
+        silent = dataclasses.replace(hot_swap.serving.champion, bundle=Silent(after=after))
+        hot_swap.serving = dataclasses.replace(hot_swap.serving, champion=silent)
         assert "the model gave no number" in refused(client.post("/explain", json=body), 500)["error"]
-    assert "version 1 said [" in caplog.text
+    assert "version 1 gave [" in caplog.text
 
 
 @pytest.mark.parametrize(
