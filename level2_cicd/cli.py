@@ -99,11 +99,13 @@ def _day_option(name: str, meaning: str) -> Any:
 
 @app.command()
 def simulate(
-    trained: Annotated[str, _day_option("--trained", "As of which the first champion is made; default: --from.")] = "",
+    trained: Annotated[
+        str | None, _day_option("--trained", "When the first champion was made; default: --from.")
+    ] = None,
     first: Annotated[str, _day_option("--from", "The first day.")] = "2013-04-29",
     last: Annotated[str, _day_option("--until", "The last day.")] = "2013-07-26",
-    fault: Annotated[str, typer.Option(metavar="COLUMN", help="What callers send in another unit.")] = "",
-    fault_from: Annotated[str, _day_option("--fault-from", "When that begins; default: --from.")] = "",
+    fault: Annotated[str | None, typer.Option(metavar="COLUMN", help="What callers send in another unit.")] = None,
+    fault_from: Annotated[str | None, _day_option("--fault-from", "When that begins; default: --from.")] = None,
     fault_days: Annotated[int, typer.Option(metavar="N", help="How long that lasts.")] = 3,
 ) -> int:
     """Simulate a summer: the whole loop on past days, in a home of its own, told as a story.

@@ -21,7 +21,7 @@ from tests.support.serving import set_route
 
 
 @pytest.fixture
-def typed(days: Days, monkeypatch: pytest.MonkeyPatch) -> Days:
+def typed(days: Days, monkeypatch: pytest.MonkeyPatch, quiet: None) -> Days:
     days.settings = days.settings.changed({"clock": "replay"})
     days.store.set_replay_time(days.now)
     for name in ("home", "tracking_uri", "clock"):

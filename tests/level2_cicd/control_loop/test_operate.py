@@ -153,12 +153,6 @@ class Trainer:
 
 
 @pytest.fixture
-def quiet(monkeypatch: pytest.MonkeyPatch) -> None:
-    """MLflow's aliases are somebody else's test."""
-    monkeypatch.setattr(Registry, "_mirror", lambda self, route: True)
-
-
-@pytest.fixture
 def operated(days: Days, monkeypatch: pytest.MonkeyPatch, quiet: None) -> Callable[..., Operator]:
     """An operator whose monitoring finds what the test says, and whose budget sees enough new outcomes."""
 
