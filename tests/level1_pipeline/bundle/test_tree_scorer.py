@@ -32,8 +32,7 @@ from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import OneHotEncoder, OrdinalEncoder, StandardScaler
 
 from level1_pipeline import problem, schema
-from level1_pipeline.bundle import equivalence, load, tree_compiler, tree_scorer, write
-from level1_pipeline.bundle import predict as predict_module
+from level1_pipeline.bundle import write
 from level1_pipeline.bundle.equivalence import TOLERANCE, prove
 from level1_pipeline.bundle.load import COMPILED, MANIFEST, load_bundle, sha256
 from level1_pipeline.bundle.predict import predict
@@ -558,8 +557,9 @@ def regression(monkeypatch: pytest.MonkeyPatch) -> Iterator[ModuleType]:
     other = importlib.util.module_from_spec(spec)
     monkeypatch.setitem(sys.modules, "friedman", other)
     spec.loader.exec_module(other)
-    for module in (load, predict_module, tree_compiler, tree_scorer, equivalence, schema):
-        monkeypatch.setattr(module, "problem", other)
+    for name, module in list(sys.modules.items()):
+        if name.startswith("level1_pipeline.") and getattr(module, "problem", None) is problem:
+            monkeypatch.setattr(module, "problem", other)
     schema.columns.cache_clear()
     yield other
     schema.columns.cache_clear()
