@@ -202,8 +202,8 @@ def stage(home: Settings, rows: pd.DataFrame, bundles: Callable[[str, str], Path
     running: list[Any] = []
 
     def prepare(fault: str) -> Stage:
-        settings = home.model_copy(
-            update={
+        settings = home.changed(
+            {
                 "clock": "replay",
                 "watch_seconds": 0.1,
                 "flush_seconds": 0.1,
@@ -269,7 +269,7 @@ def test_a_bad_candidate_is_rolled_back_by_itself_and_never_serves_more_than_the
 ) -> None:
     scene = stage(fault)
     decisions = scene.roll_out()
-    assert decisions[-1].step.state == ROLLED_BACK
+    assert decisions[-1].step.state == ROLLED_BACK, [decision.reason for decision in decisions]
     assert reason in decisions[-1].reason
     assert scene.store.route(problem.NAME) == Route("1")
     assert scene.violations() == []
