@@ -43,7 +43,7 @@ class Planted(ClassifierMixin, BaseEstimator):
         if self.fault == "nan on sunday":
             p = np.where(sunday & at_ten, np.nan, p)
         if self.fault == "slow":
-            time.sleep(9 * max(time.perf_counter() - started, 0.01))
+            time.sleep(9 * max(time.perf_counter() - started, 0.03))  # slow enough on a busy machine, too
         if self.fault == "biased":
             p = np.clip(p + 0.1, 1e-6, 1 - 1e-6)
         if self.fault == "one airport":
