@@ -12,6 +12,7 @@ import pandas as pd
 import pytest
 
 from level1_pipeline.cli import main
+from level1_pipeline.command_line import console
 from level1_pipeline.orchestration.prefect_server import prefect_server, wait_until_ready
 from level1_pipeline.registry import Registry
 from level1_pipeline.settings import QUIET, Settings
@@ -66,8 +67,9 @@ def level1(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) 
 
     def run(home: Path, *arguments: str, **variables: str) -> Done:
         with monkeypatch.context() as patch:
-            for name, value in {"MLOPS_HOME": str(home), "COLUMNS": "200", **variables}.items():
+            for name, value in {"MLOPS_HOME": str(home), **variables}.items():
                 patch.setenv(name, value)
+            patch.setattr(console, "width", 200)
             capsys.readouterr()
             code = main(arguments)
         written = capsys.readouterr()
