@@ -14,8 +14,9 @@ from level1_pipeline import problem
 from level1_pipeline.settings import Settings
 from level1_pipeline.store import quarantine
 from level1_pipeline.store.database import Store
-from monitoring import history, run
-from monitoring.detectors.concept_drift import NOTHING as NO_CHANGE
+from monitoring import history
+from monitoring.detectors import measure
+from monitoring.detectors.concept_drift import UNTESTED
 from monitoring.results import AffectedSlice, Diagnosis, Span, Window
 from tests.serving.conftest import both
 from tests.support.monitoring_runs import END, FAULT, NOTHING, SPAN, WEEK, a_pass, later
@@ -138,12 +139,13 @@ def test_a_pass_again_after_lifting_says_no_data_fault_and_hides_nothing(healed:
 
 def test_labels_that_a_person_found_right_are_no_fault_of_their_slice_in_this_window() -> None:
     window = Window(END - WEEK, END)
-    apart = tuple(AffectedSlice(name, 0.3, 0.5, 0.15) for name in ("origin=JFK", "origin=LGA"))
+    outliers = tuple(AffectedSlice(name, 0.3, 0.5, 0.15) for name in ("origin=JFK", "origin=LGA"))
     span = quarantine.Quarantined(window.start, window.end, "origin=JFK", "its labels")
 
     def left(*lifted: quarantine.Quarantined) -> list[str]:
-        view: Any = SimpleNamespace(current=SimpleNamespace(window=window), lifted=lifted)
-        return [one.slice for one in run._cleared(view, replace(NO_CHANGE, apart=apart)).apart]
+        collected: Any = SimpleNamespace(current=SimpleNamespace(window=window), lifted=lifted)
+        relation = replace(UNTESTED, outlier_slices=outliers)
+        return [part.slice for part in measure._without_lifted_slices(collected, relation).outlier_slices]
 
     assert left(span) == ["origin=LGA"]
     assert left(span._replace(slice="")) == []

@@ -23,7 +23,7 @@ from level1_pipeline.settings import Settings
 from level1_pipeline.steps.extract import Extracted
 from level1_pipeline.steps.split import split
 from level1_pipeline.steps.step import Run
-from level1_pipeline.store import quarantine
+from level1_pipeline.store import clock, quarantine
 from level1_pipeline.store.tables import monitoring_runs, outcomes
 from level1_pipeline.store.tables import quarantine as spans
 from monitoring import history
@@ -51,7 +51,7 @@ def test_the_first_pass_after_a_fresh_start_waits_for_predictions(home: Settings
     assert (found.diagnosis.cause, found.diagnosis.action) == ("inconclusive", "wait")
     assert "predictions in the window" in found.diagnosis.missing
     assert (found.champion, found.performances, found.reference) == (None, (), found.reference)
-    assert home.changed({"clock": NOW.isoformat()}).now() == NOW
+    assert clock.now(home.changed({"clock": NOW.isoformat()})) == NOW
 
 
 def test_a_pass_without_a_time_asks_the_clock(home: Settings) -> None:

@@ -171,7 +171,7 @@ def test_a_person_lets_it_try_again(home: Settings) -> None:
     for days in (3, 2, 1):
         change = Change("tester", TrainingJudged(status="fail"), "worse", NOW - timedelta(days=7 * days))
         store.record(problem.NAME, change)
-    assert retraining_budget.ask(home, NEED, NOW).ticket
+    assert retraining_budget.ask(home, NEED, NOW).needs_a_person
     retraining_budget.reset(home.changed({"clock": NOW.isoformat()}), "the fault was in the feed")
     assert retraining_budget.ask(home, NEED, NOW).allowed
 

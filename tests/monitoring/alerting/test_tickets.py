@@ -181,19 +181,17 @@ def test_the_commands_of_a_ticket_are_understood_by_the_command_line(store: Stor
 
     import typer
 
-    from level1_pipeline.cli import app
-    from monitoring.__main__ import parser as monitoring
+    from level1_pipeline.cli import app as level1_app
+    from monitoring.cli import app as monitoring_app
     from monitoring.reporting.text import commands
 
-    level1 = typer.main.get_group(app)
+    apps = {"level1_pipeline": level1_app, "monitoring": monitoring_app}
 
     for said in (FAULT, CHANGE, RELEASE, RETURN, UNSURE):
         for line in commands(a_pass(said)):
             _, _, module, *arguments = shlex.split(line)
-            if module == "monitoring":
-                monitoring().parse_args(arguments)
-            else:
-                level1.commands[arguments[0]].make_context(arguments[0], list(arguments[1:]))
+            group = typer.main.get_group(apps[module])
+            group.commands[arguments[0]].make_context(arguments[0], list(arguments[1:]))
 
 
 def test_a_ticket_that_does_not_exist_is_said(store: Store) -> None:

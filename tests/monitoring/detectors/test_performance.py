@@ -159,7 +159,7 @@ def test_a_change_of_one_slice_is_named_and_not_everywhere() -> None:
     poisoned = rows.assign(**{problem.TARGET: rows[problem.TARGET].mask(hit, 1 - rows[problem.TARGET])})
     found = concept_drift.check(poisoned, rows["score"].to_numpy())
     assert not found.everywhere
-    assert found.apart[0].slice.endswith("=b")
+    assert found.outlier_slices[0].slice.endswith("=b")
 
 
 def test_too_few_days_or_rows_are_no_answer() -> None:
