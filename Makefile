@@ -92,10 +92,10 @@ rollback: setup  ## serve the previous champion again, in seconds (REASON=…)
 trace: setup  ## from one served prediction (PREDICTION=id) back to model, run, code and data
 	@$(PY) -m level2_cicd trace "$(PREDICTION)"
 
-test: setup  ## the tests (under 6 minutes on two cores)
+test: setup  ## the tests, but for the long proofs
 	@OMP_NUM_THREADS=1 $(PY) -m pytest -m "not slow" -n 2 --dist loadfile
 
-test-fast: setup  ## the tests without databases, servers and processes (under a minute): for those who edit
+test-fast: setup  ## the tests without databases, servers and processes: for those who edit
 	@OMP_NUM_THREADS=1 $(PY) -m pytest -m "not slow and not integration" -n 2 --dist loadfile
 
 test-slow: setup  ## the long proofs
