@@ -429,7 +429,7 @@ def is_whole(seen: dict[str, Any]) -> bool:
     action, known = seen["audit"][-1]
     after = known["route_after"]
     steps = [str(Step(*state)) for state in seen["states"]]
-    said = {"promote": [], "rollout: start": ["registered"], "roll back": [CHAMPION]}
+    said = {"promote to champion": [], "rollout: start": ["registered"], "roll back": [CHAMPION]}
     return seen["route"] == [after[name] for name in ("champion", "challenger", "mode", "share", "previous")] and (
         steps == said.get(action, [action.removeprefix("rollout: ")])
     )
@@ -453,7 +453,7 @@ def test_killed_before_any_write_from_registered_to_champion_and_back_it_leaves_
     up = [*path, "canary 25 %", "canary 50 %", "bake 50 %", "champion"]
     actions = [action for action, *_ in days.audit()]
     assert actions == [
-        "promote",
+        "promote to champion",
         *(f"rollout: {step}" for step in up),
         "roll back",
         *(f"rollout: {step}" for step in [*path, "rolled back"]),
