@@ -135,7 +135,7 @@ def test_other_formats_and_missing_columns_are_refused(home: Settings, tmp_path:
         take(home, csv(tmp_path, "id,value", name="outcomes.xlsx"))
     with pytest.raises(OutcomeFileRefused, match="no column id and no column value"):
         take(home, csv(tmp_path, "flight,late"))
-    with pytest.raises(FileNotFoundError):
+    with pytest.raises(OutcomeFileRefused, match="there is no file"):
         take(home, tmp_path / "nowhere.csv")
 
 
