@@ -16,13 +16,13 @@ BIN = Path(sys.executable).parent
 
 
 def test_the_workflows_follow_their_schema() -> None:
-    command = [BIN / "check-jsonschema", "--builtin-schema", "vendor.github-workflows", *WORKFLOWS]
+    command = [str(BIN / "check-jsonschema"), "--builtin-schema", "vendor.github-workflows", *map(str, WORKFLOWS)]
     checked = subprocess.run(command, capture_output=True, text=True)
     assert checked.returncode == 0, checked.stdout + checked.stderr
 
 
 def test_zizmor_finds_nothing_in_the_workflows() -> None:
-    command = [BIN / "zizmor", "--offline", "--no-progress", "--persona", "pedantic", *WORKFLOWS]
+    command = [str(BIN / "zizmor"), "--offline", "--no-progress", "--persona", "pedantic", *map(str, WORKFLOWS)]
     checked = subprocess.run(command, capture_output=True, text=True)
     assert checked.returncode == 0, checked.stdout + checked.stderr
 
@@ -31,7 +31,7 @@ def test_zizmor_finds_an_action_that_is_not_pinned(tmp_path: Path) -> None:
     workflow = tmp_path / ".github/workflows/ci.yml"
     workflow.parent.mkdir(parents=True)
     workflow.write_text(re.sub(r"@[0-9a-f]{40} # v", "@v", WORKFLOWS[0].read_text()))
-    command = [BIN / "zizmor", "--offline", "--no-progress", workflow]
+    command = [str(BIN / "zizmor"), "--offline", "--no-progress", str(workflow)]
     assert subprocess.run(command, capture_output=True).returncode != 0
 
 

@@ -230,7 +230,7 @@ def draw(gate: float, evidently: float, share: float, seen: dict[str, dict[int, 
     import matplotlib as mpl
     from matplotlib.figure import Figure
 
-    with mpl.rc_context(plots.STYLE):
+    with mpl.rc_context(plots.STYLE):  # type: ignore[arg-type]
         figure = Figure(figsize=(10, 4), layout="constrained")
         left, right = figure.subplots(1, 2)
         names = ["drift test:\nalarms", "Evidently:\nalarms", "Evidently:\ncolumns flagged"]

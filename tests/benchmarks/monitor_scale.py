@@ -101,7 +101,7 @@ def whole(settings: Settings, end: datetime) -> str:
     """What `make monitor` does, snapshot and report included."""
     from monitoring import cli
 
-    cli.open_settings = lambda: settings.changed({"clock": end.isoformat()})  # type: ignore[assignment]
+    setattr(cli, "open_settings", lambda: settings.changed({"clock": end.isoformat()}))  # noqa: B010
     return f"exit code {cli.main(['run'])}"
 
 

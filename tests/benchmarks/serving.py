@@ -143,7 +143,10 @@ V2 = "/v2/models/peer/infer"
 
 def peers() -> list[Peer]:
     """Us first. The last four show what is the server's and what is the engine's."""
-    records = {"body": lambda some: json.dumps({"dataframe_records": some}).encode(), "scores": mlflow_scores}
+    records: dict[str, Any] = {
+        "body": lambda some: json.dumps({"dataframe_records": some}).encode(),
+        "scores": mlflow_scores,
+    }
     return [
         Peer("ours", lambda *_: [str(OURS), "-c", SERVE], "/predict", our_body, one_or_more),
         Peer("mlflow models serve", mlflow, "/invocations", **records),
@@ -305,7 +308,7 @@ def drained(peer: Peer, world: World) -> None:
     while True:
         with engine.connect().execution_options(reads_only=True) as connection:
             logged = connection.scalar(count)
-        if logged >= peer.answered:
+        if (logged or 0) >= peer.answered:
             return
         if time.monotonic() > deadline:
             raise SystemExit(f"our prediction log holds {logged:,} of {peer.answered:,} answered rows")

@@ -173,8 +173,6 @@ def test_without_an_older_champion_a_rollback_still_stops_what_is_being_tried(
 
 
 def begin_rollout(registry: Registry, version: str) -> None:
-    from level1_pipeline.store.database import Change
-
     with registry.promotion() as lease:
         change = Change("tester", RouteSet("shadow"), "begins", clock.now(registry.settings))
         registry.store.change_route(problem.NAME, lease, change, challenger=version, mode="shadow")
@@ -365,15 +363,21 @@ def test_aliases_that_agree_are_read_once_and_left_alone(
     three: tuple[Models, list[str]], monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     made, (one, *_) = three
-    registry, asked = made.registry, []
+    registry = made.registry
+    reads: list[str] = []
     registry.promote(one, CHAMPION, "first")
     read = registry.client.get_registered_model
-    monkeypatch.setattr(registry.client, "get_registered_model", lambda name: asked.append(name) or read(name))
+
+    def counted(name: str) -> Any:
+        reads.append(name)
+        return read(name)
+
+    monkeypatch.setattr(registry.client, "get_registered_model", counted)
     for writes in ("set_registered_model_alias", "delete_registered_model_alias"):
         monkeypatch.setattr(registry.client, writes, lambda *_: pytest.fail("there is nothing to write"))
     caplog.clear()
     assert registry.reconcile()
-    assert (asked, caplog.records) == ([problem.NAME], [])
+    assert (reads, caplog.records) == ([problem.NAME], [])
 
 
 def test_before_the_first_promotion_mlflow_is_not_even_asked(home: Settings) -> None:

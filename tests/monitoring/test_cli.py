@@ -9,6 +9,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 import urllib.request
 from datetime import timedelta
 from pathlib import Path
@@ -24,10 +25,11 @@ from level1_pipeline.settings import Settings
 from level1_pipeline.store import quarantine
 from level1_pipeline.store.database import Store
 from level1_pipeline.store.tables import monitoring_runs, predictions, tickets
-from monitoring import after_run, cli, history
-from monitoring.alerting import webhook
+from monitoring import cli, history
+from monitoring.alerting import tickets as incidents
+from monitoring.data import retention
 from monitoring.data.prediction_window import last_days
-from monitoring.reporting import dashboards
+from monitoring.reporting import dashboards, evidently_snapshot
 from monitoring.reporting.dashboards import Dashboard
 from monitoring.results import Cause, MonitoringRun, Window
 from monitoring.thresholds import WINDOW_DAYS
@@ -125,7 +127,7 @@ def test_a_pass_opens_its_ticket_tells_the_webhook_and_the_ticket_can_be_read(
 def test_a_webhook_that_fails_does_not_stop_the_pass(
     home: Settings, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr(webhook.time, "sleep", lambda _: None)
+    monkeypatch.setattr(time, "sleep", lambda _: None)
     with listener(fail=99) as (url, _), caplog.at_level(logging.ERROR):
         assert run(home.changed({"webhook": url}), monkeypatch, a_pass(CHANGE)) == cli.ACT
     assert "did not take ticket 1" in caplog.text
@@ -138,7 +140,7 @@ def test_an_evidently_that_fails_does_not_hide_what_the_pass_found(
         raise RuntimeError("planted")
 
     monkeypatch.setattr(cli, "run_monitoring", lambda *_, **__: a_pass(CHANGE))
-    monkeypatch.setattr(cli.evidently_snapshot, "write", fails)
+    monkeypatch.setattr(evidently_snapshot, "write", fails)
     monkeypatch.setattr(cli, "open_settings", lambda: home)
     assert cli.main(["run"]) == cli.ACT
     assert "the snapshot failed" in caplog.text
@@ -189,7 +191,8 @@ def _write_and_die(settings: Settings, found: MonitoringRun) -> None:
         history.record(Store(settings.operations), found)
         os.kill(os.getpid(), signal.SIGKILL)
 
-    cli.run_monitoring, cli.open_settings = record_and_die, lambda: settings  # type: ignore[assignment]
+    setattr(cli, "run_monitoring", record_and_die)  # noqa: B010
+    setattr(cli, "open_settings", lambda: settings)  # noqa: B010
     cli.main(["run", "--no-snapshot"])
 
 
@@ -213,7 +216,7 @@ def test_the_webhook_is_told_before_a_retention_can_fail(home: Settings, monkeyp
     def locked(*_: Any) -> None:
         raise TimeoutError("planted")
 
-    monkeypatch.setattr(after_run.retention, "retain", locked)
+    monkeypatch.setattr(retention, "retain", locked)
     with listener() as (url, got), pytest.raises(TimeoutError):
         run(home.changed({"webhook": url}), monkeypatch, a_pass(FAULT))
     assert [one["event"] for one in got] == ["opened"]
@@ -250,7 +253,7 @@ def test_a_look_over_another_length_leaves_its_page_and_nothing_else(
             history.record(store, look)
             run(settings, monkeypatch, look)
     assert (figures.read_text(), history.newest(store), quarantine.spans(store), len(got)) == before
-    assert [row["seen"] for row in cli.incidents.open_tickets(store)] == [1]
+    assert [row["seen"] for row in incidents.open_tickets(store)] == [1]
     pages = {page.name for page in (home.home / "reports" / "monitor" / problem.NAME).iterdir()}
     assert pages == {"2013-07-08.html", "2013-07-08-from-2013-07-05.html"}
 

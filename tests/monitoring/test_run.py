@@ -167,7 +167,7 @@ def _look_and_die(settings: Settings, at: str) -> None:
             os.kill(os.getpid(), signal.SIGKILL)
 
     if at == "before":
-        history.record = die
+        history.record = die  # type: ignore[assignment]
     else:
         sa.event.listen(sa.Engine, "after_cursor_execute", die)
     run_monitoring(settings, NOW)

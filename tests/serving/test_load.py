@@ -9,6 +9,7 @@ import time
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from typing import Any
 
 import httpx2
@@ -92,6 +93,10 @@ def workers_on(url: str, version: str) -> int:
     return int(sum(float(line.split()[-1]) for line in page.splitlines() if line.startswith(wanted)))
 
 
+def both_workers_on(url: str, version: str) -> bool:
+    return workers_on(url, version) == 2
+
+
 def test_twenty_swaps_under_load_with_two_workers(start: Any, home: Settings, models: Models) -> None:
     versions = [str(number) for number in range(1, 22)]
     for version in versions:
@@ -104,7 +109,7 @@ def test_twenty_swaps_under_load_with_two_workers(start: Any, home: Settings, mo
         for version in versions[1:]:
             set_route(home, champion=version)
             changed = time.monotonic()
-            eventually(lambda version=version: workers_on(service.url, version) == 2, 30)
+            eventually(partial(both_workers_on, service.url, version), 30)
             took.append(time.monotonic() - changed)
             assert workers_on(service.url, str(int(version) - 1)) == 0
     assert load.failures == []

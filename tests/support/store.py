@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import multiprocessing
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any
@@ -18,7 +18,7 @@ def old_store(dialect: str) -> str:
     return (OLD_HOME / f"{dialect}_schema.sql").read_text() + (OLD_HOME / "rows.sql").read_text()
 
 
-def start_processes(target: Callable[..., None], count: int, *arguments: Any) -> list[BaseProcess]:
+def start_processes(target: Callable[..., None], count: int, *arguments: Any) -> Sequence[BaseProcess]:
     """Start `count` real processes that run `target(*arguments)`; what it needs is imported once for all of them."""
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(["level1_pipeline.store.database", "alembic.command"])
@@ -28,7 +28,7 @@ def start_processes(target: Callable[..., None], count: int, *arguments: Any) ->
     return children
 
 
-def exit_codes(children: list[BaseProcess]) -> list[int | None]:
+def exit_codes(children: Sequence[BaseProcess]) -> list[int | None]:
     """Wait for processes, and say how they ended."""
     for child in children:
         child.join(120)

@@ -380,7 +380,7 @@ def test_an_altered_compiled_model_with_a_fitting_manifest_fails_its_golden_pred
 # ---- whatever a cloner brings is served
 
 
-class Doubled(BaseEstimator, TransformerMixin):  # type: ignore[misc]
+class Doubled(BaseEstimator, TransformerMixin):
     """A step that only its author knows."""
 
     def fit(self, rows: Any, target: Any = None) -> Doubled:

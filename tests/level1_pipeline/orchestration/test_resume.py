@@ -38,14 +38,23 @@ def wait_for(what: str, condition: Callable[[], bool], seconds: float = 300) -> 
 
 
 def start_and_kill_while_training(
-    home: Path, log: Path, before: Callable[[int], None] = lambda pid: None, **more: str
+    home: Path,
+    log: Path,
+    before: Callable[[int], None] = lambda pid: None,
+    lease_seconds: int = 1,
+    more: dict[str, str] | None = None,
 ) -> float:
     """Kill -9 of the whole process group in the train step. Returns when that was."""
     home.mkdir(parents=True, exist_ok=True)
     command = [sys.executable, "-m", "level1_pipeline", "train", "--as-of", AS_OF]
     with log.open("wb") as output:
         process = subprocess.Popen(
-            command, cwd=home, env=environment(home, **more), stdout=output, stderr=output, start_new_session=True
+            command,
+            cwd=home,
+            env=environment(home, MLOPS_LEASE_SECONDS=str(lease_seconds), **(more or {})),
+            stdout=output,
+            stderr=output,
+            start_new_session=True,
         )
     try:
         wait_for("the split", lambda: "done split" in log.read_text() or process.poll() is not None)
@@ -79,7 +88,7 @@ def test_a_run_that_was_killed_while_training_repeats_exactly_that_step(
     seeded: Path, tmp_path: Path, prefect: dict[str, str]
 ) -> None:
     settings = Settings(home=seeded, actor="tester", lease_seconds=3)
-    killed_at = start_and_kill_while_training(seeded, tmp_path / "log", MLOPS_LEASE_SECONDS="3", **prefect)
+    killed_at = start_and_kill_while_training(seeded, tmp_path / "log", lease_seconds=3, more=prefect)
     folder = next((seeded / "runs" / problem.NAME).iterdir())
     written = {file.name: file.stat().st_mtime_ns for file in folder.glob("*.parquet")}
     assert set(written) == {"rows.parquet", "train.parquet", "holdout.parquet"}
@@ -140,7 +149,7 @@ def test_a_killed_run_leaves_no_server_behind_and_resumes_with_another_one(seede
         children = psutil.Process(pid).children(recursive=True)
         servers.extend(child for child in children if "level1_pipeline.orchestration.prefect_server" in child.cmdline())
 
-    killed_at = start_and_kill_while_training(seeded, tmp_path / "log", remember, MLOPS_LEASE_SECONDS="1")
+    killed_at = start_and_kill_while_training(seeded, tmp_path / "log", remember)
     assert len(servers) == 1
     gone, alive = psutil.wait_procs(servers, timeout=60)
     assert (len(gone), alive) == (1, [])

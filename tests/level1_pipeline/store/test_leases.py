@@ -185,7 +185,8 @@ def test_of_two_processes_that_race_for_a_lease_exactly_one_wins(store: Store, h
 
 
 def test_the_heartbeat_survives_a_store_that_fails_for_a_moment(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
-    renew, failures = leases.renew, []
+    renew = leases.renew
+    failures: list[Lease] = []
 
     def fails_once(store: Store, lease: Lease, seconds: float) -> bool:
         if not failures:

@@ -111,9 +111,11 @@ def test_a_migrated_store_has_the_schema_of_a_new_one(store: Store, tmp_path: Pa
     assert set(migrated.get_table_names()) == set(fresh.get_table_names())
     for name in fresh.get_table_names():
         described = [
-            [(column["name"], str(column["type"]), column["nullable"]) for column in inspector.get_columns(name)]
-            + [index["name"] for index in inspector.get_indexes(name)]
-            + inspector.get_pk_constraint(name)["constrained_columns"]
+            (
+                [(column["name"], str(column["type"]), column["nullable"]) for column in inspector.get_columns(name)],
+                [index["name"] for index in inspector.get_indexes(name)],
+                inspector.get_pk_constraint(name)["constrained_columns"],
+            )
             for inspector in (migrated, fresh)
         ]
         assert described[0] == described[1], name

@@ -47,6 +47,7 @@ from level2_cicd.control_loop.triggers import order_for
 from level2_cicd.rollout import advance, by_hand
 from monitoring import history
 from monitoring.alerting import tickets
+from monitoring.reporting import html_report
 from monitoring.results import Diagnosis, MonitoringRun, Window
 from tests.support import ROOT, monitoring_runs
 from tests.support.audit_lines import a_line, a_log
@@ -160,7 +161,7 @@ def operated(days: Days, monkeypatch: pytest.MonkeyPatch, quiet: None) -> Callab
         settings = days.settings.changed({"clock": "replay", "min_new_outcomes": 0, "lease_seconds": 0.5, **changes})
         days.store.set_replay_time(days.now)
         monkeypatch.setattr(operate, "run_monitoring", lambda settings, now, length: plant(days.store, said, now))
-        monkeypatch.setattr(operate.after_run.html_report, "write", lambda *_: None)
+        monkeypatch.setattr(html_report, "write", lambda *_: None)
         return Operator(settings, trainer or Trainer())
 
     return make
@@ -438,7 +439,7 @@ def test_the_ticket_of_a_pass_that_was_killed_before_it_is_opened_by_the_next_cy
 ) -> None:
     operator = operated(FAULT)
     with monkeypatch.context() as patch:
-        patch.setattr(operate.tickets, "follow", broken)
+        patch.setattr(tickets, "follow", broken)
         operator.cycle()
     operator.cycle()
     operator.cycle()
@@ -504,7 +505,7 @@ from tests.level2_cicd.control_loop.test_operate import DIAGNOSES, Trainer, plan
 
 home, spare, now, said = Path(sys.argv[1]), Path(sys.argv[2]), sys.argv[3], DIAGNOSES[sys.argv[4]]
 operate.run_monitoring = lambda settings, now, days: plant(Store(settings.operations), said, now)
-operate.after_run.html_report.write = lambda *_: None
+html_report.write = lambda *_: None
 
 def cycle(limit):
     writes = 0

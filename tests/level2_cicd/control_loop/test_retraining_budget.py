@@ -203,7 +203,7 @@ def asked(days: Days, order: Order) -> Need:
     return expected_gain.need(days.settings, days.store, order)
 
 
-def changed(days: Days, **figures: float) -> Order:
+def changed(days: Days, **figures: float | None) -> Order:
     """What the monitoring asks for after a concept drift with these figures."""
     return order_for(days.settings, replace(monitoring_runs.a_pass(monitoring_runs.CHANGE), figures=figures))
 

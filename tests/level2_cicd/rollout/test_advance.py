@@ -24,7 +24,7 @@ from level1_pipeline.store import leases
 from level1_pipeline.store.audit import RolloutRejected
 from level1_pipeline.store.routes import Route
 from level1_pipeline.store.tables import rollouts
-from level2_cicd.rollout import advance, by_hand
+from level2_cicd.rollout import advance, by_hand, evidence
 from level2_cicd.rollout.state_machine import Decision, Evidence
 from level2_cicd.rollout.states import CANARY, CHAMPION, ROLLED_BACK, SHADOW, Step
 from tests.support import ROOT
@@ -306,7 +306,8 @@ def test_a_look_begins_again_when_what_it_judged_changed_meanwhile(days: Days, m
     days.start()
     days.until(CANARY)
     days.pass_day()
-    looks, real = [], advance.gather
+    looks: list[Evidence] = []
+    real = evidence.gather
 
     def meanwhile(*arguments: Any) -> Evidence:
         seen = real(*arguments)

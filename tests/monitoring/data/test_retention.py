@@ -52,7 +52,7 @@ def log(store: Store, entities: dict[str, int], at: datetime = END - WEEK / 2, r
     ]
     with store.engine.begin() as connection:
         connection.execute(predictions.insert(), rows)
-    ids = sorted({row["id"] for row in rows})
+    ids = sorted({str(row["id"]) for row in rows})
     keep(store, [Reported(name, 1, at) for name in ids], NOW)
     return ids
 
@@ -102,7 +102,7 @@ def test_a_forgotten_entity_is_in_no_file_any_more_and_the_others_are_complete(h
         assert holding(home.home, message) == [], message
     assert counts(store) == (61 + 61, 120)
     with store.engine.begin() as connection:
-        figures = connection.scalar(sa.select(monitoring_runs.c.figures))
+        figures = connection.scalars(sa.select(monitoring_runs.c.figures)).one()
     assert figures["skew"]["examples"] == ["(forgotten): temp 40 became 4"]
     store.close()
 
@@ -177,7 +177,7 @@ def test_a_name_inside_another_name_and_a_short_one_are_left_alone(home: Setting
     retention.forget(home, store, "UA154")
     retention.forget(home, store, "7")
     with store.engine.begin() as connection:
-        figures = connection.scalar(sa.select(monitoring_runs.c.figures))
+        figures = connection.scalars(sa.select(monitoring_runs.c.figures)).one()
     assert figures == {
         **found.as_dict(),
         "skew": {**found.skew.as_dict(), "examples": ["UA1545", "7 days", "of (forgotten)."]},

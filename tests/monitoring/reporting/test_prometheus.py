@@ -80,10 +80,10 @@ def test_a_reader_never_sees_half_a_file(home: Settings) -> None:
 
 @needs_promtool
 def test_promtool_finds_nothing_wrong_with_the_rules_or_the_page() -> None:
-    checked = subprocess.run([PROMTOOL, "check", "rules", str(RULES)], capture_output=True, text=True)
+    checked = subprocess.run([str(PROMTOOL), "check", "rules", str(RULES)], capture_output=True, text=True)
     assert checked.returncode == 0, checked.stderr
     page = generate_latest(prometheus.registry(a_pass(FAULT), 1, WALL))
-    linted = subprocess.run([PROMTOOL, "check", "metrics"], input=page, capture_output=True)
+    linted = subprocess.run([str(PROMTOOL), "check", "metrics"], input=page, capture_output=True)
     assert (linted.returncode, linted.stderr) == (0, b"")
 
 
@@ -100,7 +100,7 @@ def ringing(folder: Path, found: MonitoringRun, alert: str, hours: int) -> bool:
     test = {"interval": "1h", "input_series": series(found, hours + 1), "alert_rule_test": [silent]}
     file = folder / "test.yml"
     file.write_text(json.dumps({"rule_files": [str(RULES)], "evaluation_interval": "1h", "tests": [test]}))
-    done = subprocess.run([PROMTOOL, "test", "rules", str(file)], capture_output=True, text=True)
+    done = subprocess.run([str(PROMTOOL), "test", "rules", str(file)], capture_output=True, text=True)
     assert done.returncode == 0 or f"alertname: {alert}" in done.stderr + done.stdout, done.stderr + done.stdout
     return done.returncode != 0
 

@@ -124,7 +124,7 @@ def spoilt(record: dict[str, Any], **changes: Any) -> dict[str, Any]:
     return {"record": {**record, **changes}}
 
 
-NUMBERS = [
+NUMBERS: list[tuple[Any, str, str | None]] = [
     (float("nan"), "finite number", "nan"),
     (float("inf"), "finite number", "inf"),
     (float("-inf"), "finite number", "-inf"),
@@ -162,7 +162,7 @@ def test_a_missing_and_an_unknown_field_are_both_named(shared: httpx2.Client, mo
 
 def test_in_a_list_the_bad_row_is_named_and_none_is_predicted(shared: httpx2.Client, models: Models) -> None:
     good = {"id": "not-logged", "record": models.records[0]}
-    details = refused(shared.post("/predict", json=[good, good, spoilt(good["record"], x=1)]), 422)["details"]
+    details = refused(shared.post("/predict", json=[good, good, spoilt(models.records[0], x=1)]), 422)["details"]
     assert [one["field"] for one in details] == ["[2].record.x"]
     shared.post("/predict", json={"id": "logged", "record": models.records[0]})
     ids = eventually(lambda: {row["id"] for row in logged(shared.settings)} & {"logged", "not-logged"})  # type: ignore[attr-defined]
@@ -512,12 +512,12 @@ def test_schemathesis_finds_no_request_that_breaks_the_contract(served: Settings
     with serve(served.changed(keys)) as client:
         api = schemathesis.openapi.from_url(str(client.base_url.join("/openapi.json")))
         for result in api.get_all_operations():
-            operation = result.ok()
+            operation = result.ok()  # type: ignore[union-attr]
             good, bad = (operation.as_strategy(generation_mode=mode) for mode in schemathesis.GenerationMode)
 
             @given(case=good | bad)
             @examples(max_examples=40, deadline=None, database=None, suppress_health_check=list(HealthCheck))
-            def ask(case: schemathesis.Case) -> None:
+            def ask(case: schemathesis.Case[Any]) -> None:
                 answer = case.call_and_validate(headers=headers)
                 asked.setdefault(case.path, set()).add(answer.status_code)
 

@@ -122,7 +122,7 @@ def test_without_a_key_the_server_binds_to_this_machine_only_and_says_so(start: 
     assert service.url.startswith("http://127.0.0.1:")
     assert "no API key is configured, so only this machine may ask" in service.errors.read_text()
     port = int(service.url.rpartition(":")[2])
-    addresses = {one[4][0] for one in socket.getaddrinfo(socket.gethostname(), None, socket.AF_INET)}
+    addresses = {str(info[4][0]) for info in socket.getaddrinfo(socket.gethostname(), None, socket.AF_INET)}
     for address in addresses - {"127.0.0.1"}:
         with pytest.raises(OSError):
             socket.create_connection((address, port), timeout=1).close()

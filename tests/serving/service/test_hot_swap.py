@@ -266,7 +266,8 @@ def test_a_canary_that_the_route_ended_ends_even_if_the_new_champion_is_refused(
     flip_a_bit(folder(served, "3"))
     set_route(served, champion="3", previous="1", challenger=None, mode=None, share=0.0)
     one.look()
-    assert (one.serving.champion.version, one.serving.canary) == ("1", None)
+    serving = one.serving
+    assert (serving.champion.version, serving.canary) == ("1", None)
 
 
 def spoil_store(settings: Settings) -> bytes:
