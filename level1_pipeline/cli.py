@@ -101,11 +101,11 @@ def _train(settings: Settings, request: Request) -> int:
     with console.status("starting Prefect and loading the libraries") as status:
 
         def done(result: StepResult) -> None:
-            console.print(f"  [green]done[/] {result.step:<9} {result.seconds:6.2f}s  {result.message}")
+            console.print(f"  done {result.step:<9} {result.seconds:6.2f}s  {result.message}")
             status.update(f"after {result.step}")
 
         result = run_training(settings, request, done)
-    console.print(result.line, markup=False)
+    console.print(result.line)
     return result.code
 
 

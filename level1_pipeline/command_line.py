@@ -2,21 +2,48 @@
 
 from __future__ import annotations
 
+import io
+import re
 import sys
 from collections.abc import Sequence
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 from pydantic import ValidationError
 from rich.console import Console
+from rich.text import Text
 
 from level1_pipeline import problem
 from level1_pipeline.errors import MLOpsError, SettingRefused
 from level1_pipeline.settings import Settings
 
-console = Console(highlight=False, soft_wrap=True)
-Reason = Annotated[str, typer.Option(help="Why, for the audit log.")]
 REFUSED, USAGE = 1, 2  # exit codes: the project's own errors, and a command line that nobody understands
+# Characters that a terminal obeys instead of showing them, those that turn the direction of a text, and halves of
+# characters. A line break and a tab are harmless.
+UNPRINTABLE = re.compile("[\0-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
+
+
+def printable(text: str) -> str:
+    """A text of which a terminal shows each character: what it would obey is written as an escape, as in \\x1b."""
+    return UNPRINTABLE.sub(lambda match: match[0].encode("unicode_escape").decode(), text)
+
+
+class LiteralConsole(Console):
+    """Prints texts and cells of tables as they are. What people and data say is no markup, no emoji and no command."""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(markup=False, emoji=False, highlight=False, **options)
+
+    def render_str(self, text: str, **options: Any) -> Text:
+        """The one place through which rich sends each plain text."""
+        return super().render_str(printable(text), **options)
+
+
+console = LiteralConsole(soft_wrap=True)
+# A shell may hand over bytes that are no text; no database would take them.
+Reason = Annotated[
+    str, typer.Option(help="Why, for the audit log.", callback=lambda reason: reason and printable(reason))
+]
 
 
 def new_app(description: str) -> typer.Typer:
@@ -32,7 +59,7 @@ def new_app(description: str) -> typer.Typer:
 
 def print_result(subject: str, message: str) -> None:
     """The last line of a command: what came out."""
-    console.print(f"{subject} | {problem.NAME} | {message}", markup=False)
+    console.print(f"{subject} | {problem.NAME} | {message}".replace("\n", "\\n"))
 
 
 def open_settings() -> Settings:
@@ -57,12 +84,15 @@ def run(app: typer.Typer, program: str, arguments: Sequence[str] | None = None) 
         program: how a person starts it, for the help, as `python -m serving`.
         arguments: by default those of the process.
     """
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # what a terminal's encoding lacks must not end a command
+            stream.reconfigure(errors="backslashreplace")
     try:
         code = app(arguments, prog_name=program, standalone_mode=False)
     except MLOpsError as error:
-        print(f"{type(error).__name__}: {error}", file=sys.stderr)
+        print(printable(f"{type(error).__name__}: {error}"), file=sys.stderr)
         return REFUSED
     except typer.TyperException as error:  # the command line is wrong: say where, as Typer itself would
-        print(f"{program}: {error.format_message()} (try --help)", file=sys.stderr)
+        print(printable(f"{program}: {error.format_message()} (try --help)"), file=sys.stderr)
         return USAGE
     return code if isinstance(code, int) else 0

@@ -95,7 +95,7 @@ def _print_line(line: Line) -> None:
     values = _as_dict(line)
     values["evidence"] = json.dumps(line.evidence, indent=2)
     for name, value in values.items():
-        console.print(f"{name:<12} {value}", markup=False)
+        console.print(f"{name:<12} {value}")
     print_result("history", f"line {line.id}")
 
 

@@ -14,10 +14,9 @@ from zoneinfo import ZoneInfo
 
 import typer
 from pydantic_core import to_json
-from rich.console import Console
 
 from level1_pipeline import problem
-from level1_pipeline.command_line import new_app, open_settings, run
+from level1_pipeline.command_line import Reason, console, new_app, open_settings, print_result, run
 from level1_pipeline.registry import Registry
 from level1_pipeline.route_cli import went_back
 from level1_pipeline.store import clock
@@ -25,7 +24,7 @@ from level1_pipeline.store.database import Store
 from level2_cicd.control_loop import operate as control_loop
 from level2_cicd.control_loop import retraining_budget, triggers
 from level2_cicd.rollout import record
-from level2_cicd.rollout.cli import NOT_PASSED, AsJson, Reason
+from level2_cicd.rollout.cli import NOT_PASSED, AsJson
 from level2_cicd.rollout.cli import commands as rollout_commands
 from level2_cicd.rollout.states import ROLLED_BACK
 from monitoring.alerting import tickets
@@ -37,17 +36,11 @@ app = new_app(
     "Begin with: python -m level2_cicd simulate"
 )
 app.add_typer(rollout_commands, name="rollout")
-console = Console(highlight=False, soft_wrap=True)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; returns the exit code."""
     return run(app, "python -m level2_cicd", arguments)
-
-
-def _print(subject: str, message: str) -> None:
-    """The last line of a command: what came out."""
-    console.print(f"{subject} | {problem.NAME} | {message}", markup=False)
 
 
 @app.command()
@@ -66,14 +59,14 @@ def operate(
             control_loop.run(settings, _print_cycle)
     route = Registry(settings).route()
     rolling = f"version {route.challenger} in {route.mode}" if route.mode else "no rollout"
-    _print("operate", f"champion {route.champion} | {rolling} | details: make history")
+    print_result("operate", f"champion {route.champion} | {rolling} | details: make history")
     return 0
 
 
 def _print_cycle(now: datetime, messages: list[str]) -> None:
     local = now.astimezone(ZoneInfo(problem.TIMEZONE))
     for message in messages or ["nothing to do"]:
-        console.print(f"  {local:%Y-%m-%d %H:%M} {message}", markup=False)
+        console.print(f"  {local:%Y-%m-%d %H:%M} {message}")
 
 
 @app.command()
@@ -84,7 +77,7 @@ def trigger(kind: Literal["on demand", "release"], reason: Reason) -> int:
     """
     settings = open_settings()
     retraining_budget.overrule(settings, triggers.by_hand(settings, kind, reason))
-    _print("trigger", f"{kind} | ordered; the control loop trains: make operate")
+    print_result("trigger", f"{kind} | ordered; the control loop trains: make operate")
     return 0
 
 
@@ -135,8 +128,8 @@ def trace(prediction: Annotated[str, typer.Argument(help="Its id.")], as_json: A
         print(to_json(answers).decode())
         return 0 if served.reproduced else NOT_PASSED
     for name, value in (line for answer in answers for line in answer.lines):
-        console.print(f"  {name:<16} {value}", markup=False)
-    _print("trace", f"{served.id} | version {served.version} | {served.check}")
+        console.print(f"  {name:<16} {value}")
+    print_result("trace", f"{served.id} | version {served.version} | {served.check}")
     return 0 if served.reproduced else NOT_PASSED
 
 
@@ -154,7 +147,7 @@ def rollback(
     after = registry.rollback(reason, to)
     seconds = time.perf_counter() - started
     ended = f" | the rollout of {running.version} is {ROLLED_BACK}" if running else ""
-    _print("rollback", f"{went_back(before, after)} in {seconds:.1f}s{ended}")
+    print_result("rollback", f"{went_back(before, after)} in {seconds:.1f}s{ended}")
     registry.reconcile()
     return 0
 
@@ -168,5 +161,5 @@ def reset(reason: Reason) -> int:
     settings = open_settings()
     retraining_budget.reset(settings, reason)
     tickets.person_answered(Store(settings.operations), reason, clock.now(settings))
-    _print("retraining budget", f"rejections and rollbacks are forgotten: {reason}")
+    print_result("retraining budget", f"rejections and rollbacks are forgotten: {reason}")
     return 0

@@ -13,12 +13,10 @@ from typing import Annotated
 
 import typer
 from pydantic_core import to_json
-from rich.console import Console
-from rich.markdown import Markdown
 from rich.table import Table
 
 from level1_pipeline import problem
-from level1_pipeline.command_line import new_app, open_settings
+from level1_pipeline.command_line import Reason, console, new_app, open_settings, print_result
 from level1_pipeline.command_line import run as run_command
 from level1_pipeline.settings import Settings
 from level1_pipeline.store import clock
@@ -47,7 +45,6 @@ app = new_app(
     "What is going on with the served model, how sure are we, and what should be done?\n\n"
     "Begin with: python -m monitoring run"
 )
-console = Console(highlight=False, soft_wrap=True)
 logger = logging.getLogger(__name__)
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON, for a script.")]
@@ -56,11 +53,6 @@ AsJson = Annotated[bool, typer.Option("--json", help="Print JSON, for a script."
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; returns the exit code."""
     return run_command(app, "python -m monitoring", arguments)
-
-
-def _print(subject: str, message: str) -> None:
-    """The last line of a command: what came out."""
-    console.print(f"{subject} | {problem.NAME} | {message}", markup=False)
 
 
 @app.command()
@@ -93,7 +85,7 @@ def run(
     else:
         _show(result, events)
         window = f"window {text.day(result.window.start)} to {text.day(result.window.end)}"
-        _print("monitor", f"{window} | verdict {text.verdict(result)} | report {os.path.relpath(page)}")
+        print_result("monitor", f"{window} | verdict {text.verdict(result)} | report {os.path.relpath(page)}")
     return CODES[result.diagnosis.cause]
 
 
@@ -125,7 +117,7 @@ def _show(result: MonitoringRun, events: list[incidents.Event]) -> None:
     lines += [f"missing: {need}" for need in diagnosis.missing]
     lines += [f"ticket {event.number} {event.event}: {event.incident}" for event in events]
     for line in lines:
-        console.print(f"  {line}", markup=False)
+        console.print(f"  {line}")
 
 
 @app.command()
@@ -139,12 +131,12 @@ def outcomes(
     settings = open_settings()
     report = outcome_files.ingest(Store(settings.operations), file, clock.now(settings))
     for reason, count in report.bad.most_common():
-        console.print(f"  not kept, {count:,} rows: {reason}", markup=False)
+        console.print(f"  not kept, {count:,} rows: {reason}")
     for example in report.examples:
-        console.print(f"    {example}", markup=False)
+        console.print(f"    {example}")
     kept = f"{report.new:,} new, {report.unchanged:,} unchanged, {report.corrected:,} corrected"
     bad = report.bad.total()
-    _print("outcomes", f"{report.rows:,} rows | {kept}, {report.unknown:,} of no logged prediction | {bad:,} bad")
+    print_result("outcomes", f"{report.rows:,} rows | {kept}, {report.unknown:,} of no logged prediction | {bad:,} bad")
     return DATA_FAULT if bad else FINE
 
 
@@ -163,14 +155,14 @@ def tickets(
         print(to_json(rows, indent=2).decode())
         return FINE
     if number is not None:
-        console.print(Markdown(rows[0]["body"]))
+        console.print(rows[0]["body"])
         return FINE
     table = Table("number", "incident", "opened", "last seen", "runs")
     for row in rows:
         opened, updated = f"{row['opened_at']:%Y-%m-%d}", f"{row['updated_at']:%Y-%m-%d}"
         table.add_row(str(row["number"]), row["title"], opened, updated, str(row["seen"]))
     console.print(table)
-    _print("tickets", f"{len(rows)} open")
+    print_result("tickets", f"{len(rows)} open")
     return FINE
 
 
@@ -179,7 +171,7 @@ def quarantine(
     lift: Annotated[
         int | None, typer.Option(min=1, metavar="NUMBER", help="Of the span whose rows shall count again.")
     ] = None,
-    reason: Annotated[str, typer.Option(help="Why it was no fault; it is kept in the audit log.")] = "",
+    reason: Reason = "",
 ) -> int:
     """List the rows that data faults set apart, or let those of one span count again.
 
@@ -192,15 +184,15 @@ def quarantine(
     if lift is not None:
         span = quarantined_spans.lift(store, lift, settings.who, reason, clock.now(settings))
         rows = f"{span.slice or 'all rows'} from {text.local(span.start)} to {text.local(span.end)}"
-        _print("quarantine", f"lifted | {rows}: {span.reason}")
+        print_result("quarantine", f"lifted | {rows}: {span.reason}")
         return FINE
     spans = quarantined_spans.listed(store)
     for number, span in enumerate(spans, 1):
         rows = f"{span.slice or 'all rows'} from {text.local(span.start)} to {text.local(span.end)}"
         lifted = f", lifted on {text.day(span.lifted_at)}" if span.lifted_at else ""
-        console.print(f"  {number}  {rows}{lifted}: {span.reason}", markup=False)
+        console.print(f"  {number}  {rows}{lifted}: {span.reason}")
     in_force = sum(span.lifted_at is None for span in spans)
-    _print("quarantine", f"{in_force} in force, {len(spans) - in_force} lifted")
+    print_result("quarantine", f"{in_force} in force, {len(spans) - in_force} lifted")
     return FINE
 
 
@@ -213,7 +205,7 @@ def forget(entity: Annotated[str, typer.Option(help=f"Its {problem.ENTITY}, as i
     settings = open_settings()
     deleted = retention.forget(settings, Store(settings.operations), entity)
     rows = f"{deleted.predictions:,} predictions, {deleted.outcomes:,} outcomes"
-    _print(
+    print_result(
         "forget",
         f"{rows}, {deleted.struck} texts, {len(deleted.files)} files | in the audit log as {deleted.digest[:12]}",
     )
@@ -228,7 +220,9 @@ def retain() -> int:
     """
     settings = open_settings()
     rows, lost = retention.retain(settings, Store(settings.operations), clock.now(settings))
-    _print("retain", f"{rows:,} predictions and {lost:,} outcomes older than {settings.retention_days:g} days deleted")
+    print_result(
+        "retain", f"{rows:,} predictions and {lost:,} outcomes older than {settings.retention_days:g} days deleted"
+    )
     return FINE
 
 
@@ -238,4 +232,4 @@ def ui() -> int:
 
     Example: python -m monitoring ui
     """
-    return dashboards.run(open_settings(), lambda message: console.print(message, markup=False))
+    return dashboards.run(open_settings(), console.print)

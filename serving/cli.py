@@ -17,7 +17,7 @@ import typer
 
 from level1_pipeline import problem, schema
 from level1_pipeline.bundle.load import verify_bundle
-from level1_pipeline.command_line import new_app, open_settings
+from level1_pipeline.command_line import Reason, new_app, open_settings, print_result
 from level1_pipeline.errors import NoAnswer, NotFound, RouteRefused
 from level1_pipeline.settings import Settings
 from level1_pipeline.store import clock, leases
@@ -64,7 +64,7 @@ def key() -> None:
 @app.command()
 def route(
     mode: Annotated[Mode, typer.Option(help="shadow: copies of all requests; canary: a share of them.")],
-    reason: Annotated[str, typer.Option(help="Why, for the audit log.")],
+    reason: Reason,
     challenger: Annotated[
         str | None, typer.Option(metavar="VERSION", help="A published version (default: the named challenger).")
     ] = None,
@@ -84,8 +84,10 @@ def route(
         values = {name: getattr(wanted, name) for name in ("challenger", "mode", "share")}
         route = store.change_route(problem.NAME, lease, change, **values)
     message = f"challenger {route.challenger}, mode {route.mode or 'none'}, share {route.share:g}"
-    line = f"route | {problem.NAME} | champion {route.champion}, {message}"
-    print(json.dumps(asdict(route)) if as_json else line)
+    if as_json:
+        print(json.dumps(asdict(route)))
+    else:
+        print_result("route", f"champion {route.champion}, {message}")
 
 
 def _next_route(settings: Settings, route: Route, mode: Mode, challenger: str | None, share: float | None) -> Route:
@@ -124,7 +126,10 @@ def score(
         with server.temporary(settings) as address:
             prediction = _post(address, request, secret)
     message = "{score:.6f} -> {decision} | version {version} ({arm})".format_map(prediction)
-    print(json.dumps(prediction) if as_json else f"score over HTTP | {problem.NAME} | {row_id} | {message}")
+    if as_json:
+        print(json.dumps(prediction))
+    else:
+        print_result("score over HTTP", f"{row_id} | {message}")
 
 
 @app.command()
@@ -156,7 +161,10 @@ def batch(
     )
     message = f"{result.rows:,} rows, {result.bad:,} bad | version {version} | {speed} | {output}"
     facts = {**result._asdict(), "version": version, "output": str(output)}
-    print(json.dumps(facts) if as_json else f"score | {problem.NAME} | {message}")
+    if as_json:
+        print(json.dumps(facts))
+    else:
+        print_result("score", message)
 
 
 def _predict_request(settings: Settings, row_id: str) -> dict[str, Any]:

@@ -46,6 +46,7 @@ def checks_page(path: Path, broken: list[Finding], checked: int, rows: int, drif
 
 def plots(folder: Path, holdout: pd.DataFrame, predictions: pd.DataFrame, pipeline: Any) -> list[Path]:
     """How good, for whom and why, each as one PNG. `predictions`: a column for each model."""
+    import matplotlib as mpl
     from matplotlib.figure import Figure
     from sklearn.metrics import PredictionErrorDisplay, RocCurveDisplay
 
@@ -64,10 +65,11 @@ def plots(folder: Path, holdout: pd.DataFrame, predictions: pd.DataFrame, pipeli
     drawings["importance"] = lambda axes: _importance(axes, holdout, pipeline)
     paths = []
     for name, draw in drawings.items():
-        figure = Figure(figsize=(7, 5), layout="constrained")
-        draw(figure.subplots())
-        paths.append(folder / f"{name}.png")
-        figure.savefig(paths[-1], dpi=100)
+        with mpl.rc_context({"text.parse_math": False}):  # a value with dollars is no formula
+            figure = Figure(figsize=(7, 5), layout="constrained")
+            draw(figure.subplots())
+            paths.append(folder / f"{name}.png")
+            figure.savefig(paths[-1], dpi=100)
     return paths
 
 

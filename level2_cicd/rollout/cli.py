@@ -6,11 +6,9 @@ from typing import Annotated
 
 import typer
 from pydantic_core import to_json
-from rich.console import Console
 from rich.table import Table
 
-from level1_pipeline import problem
-from level1_pipeline.command_line import new_app, open_settings
+from level1_pipeline.command_line import Reason, console, new_app, open_settings, print_result
 from level1_pipeline.registry import Registry
 from level1_pipeline.settings import Settings
 from level1_pipeline.store.database import Store
@@ -25,14 +23,12 @@ commands = new_app(
     "Bring a published version into service: shadow, canary, bake, champion.\n\n"
     'Example: python -m level2_cicd rollout start 4 --reason "trained on July"'
 )
-console = Console(highlight=False, soft_wrap=True)
-Reason = Annotated[str, typer.Option(help="Why; it is kept in the audit log.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON, for a script.")]
 
 
 def _print(message: str) -> None:
     """The last line of a command: what came out."""
-    console.print(f"rollout | {problem.NAME} | {message}", markup=False)
+    print_result("rollout", message)
 
 
 @commands.command("start")
@@ -98,7 +94,7 @@ def _print_decision(settings: Settings, decision: Decision | None) -> int:
         table.add_row(check.name, check.status, check.message)
     console.print(table)
     for line in (*decision.notes, f"{decision.kind}: {decision.reason}"):
-        console.print(f"  {line}", markup=False)
+        console.print(f"  {line}")
     served = f"champion {route.champion}, challenger {route.challenger}, share {route.share:g}"
     _print(f"{decision.kind}: {decision.step} | {decision.verdict.upper()} | {served}")
     if decision.step.state in (CHAMPION, ROLLED_BACK) and decision.kind != "wait":
@@ -115,7 +111,7 @@ def _print_status(settings: Settings, as_json: bool = False) -> int:
         _print_decision(settings, None)
     else:
         for check in rollout.decision.checks if rollout.decision else ():
-            console.print(f"  {check.status:<12} {check.name}: {check.message}", markup=False)
+            console.print(f"  {check.status:<12} {check.name}: {check.message}")
         person = f" | waits for a person: {rollout.waiting} (make approve, make reject)" if waits else ""
         since = f"since {rollout.since:%Y-%m-%d %H:%M} UTC"
         _print(f"version {rollout.version} in {rollout.step} {since}, champion {rollout.champion}{person}")

@@ -18,6 +18,7 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
 from level1_pipeline import problem
+from level1_pipeline.command_line import LiteralConsole
 from level1_pipeline.errors import TrainingStopped
 from level1_pipeline.orchestration.run import day
 from level1_pipeline.processes import environment
@@ -156,9 +157,9 @@ def tell(story: Story, console: Console) -> None:
         version = getattr(line.action, "candidate", None) or line.to_version or ""
         when = line.at.astimezone(ZoneInfo(problem.TIMEZONE))
         table.add_row(f"{when:%Y-%m-%d}", line.text, version, line.reason)
-    Console(file=console.file, width=max(console.width, WIDTH)).print(table)
+    LiteralConsole(file=console.file, width=max(console.width, WIDTH)).print(table)
     if story.traffic.reasons:
-        console.print(f"  what failed first (the service's log: {story.home / 'service.log'}):", markup=False)
+        console.print(f"  what failed first (the service's log: {story.home / 'service.log'}):")
     for reason in story.traffic.reasons[:MOST_REASONS]:
-        console.print(f"  {reason}", markup=False)
-    console.print(f"level 2 | {problem.NAME} | {story.summary}", markup=False)
+        console.print(f"  {reason}")
+    console.print(f"level 2 | {problem.NAME} | {story.summary}")

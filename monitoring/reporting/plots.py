@@ -16,7 +16,13 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 BLUE, ORANGE, GREY, RED = "#2b6cb0", "#c05621", "#a0aec0", "#b3261e"
-STYLE: dict[str, Any] = {"svg.fonttype": "none", "font.size": 10, "axes.spines.top": False, "axes.spines.right": False}
+STYLE: dict[str, Any] = {
+    "svg.fonttype": "none",
+    "font.size": 10,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "text.parse_math": False,  # a value with dollars is no formula
+}
 CLASSIFY = problem.TASK == "classification"
 BARS_SHOWN = 14  # that people can read
 

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import io
+import os
 import subprocess
 import sys
 
 import pytest
 import typer
+from rich.table import Table
 
-from level1_pipeline.command_line import new_app, open_settings, run
+from level1_pipeline.command_line import LiteralConsole, Reason, new_app, open_settings, print_result, run
 from level1_pipeline.errors import NotFound
 from level1_pipeline.settings import Settings
 from tests.support import ROOT
@@ -32,6 +35,11 @@ def app() -> typer.Typer:
     def show() -> None:
         """Say nothing."""
         open_settings()
+
+    @app.command()
+    def tell(reason: Reason) -> None:
+        """Give words back."""
+        print_result("test", reason)
 
     return app
 
@@ -91,3 +99,61 @@ def test_the_help_of_level_1_waits_for_no_large_library() -> None:
     done = subprocess.run([sys.executable, "-c", look], cwd=ROOT, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert "Example: python -m level1_pipeline train" in done.stdout
+
+
+WORDS = [
+    "see [hotfix] and [/predict]",
+    "[bold]x[/bold] [/]",
+    ":warning: :name:",
+    "$5 \"no\" & 'yes' <b>",
+    "→ é 漢 🚀",
+    "100 % \\",
+]
+
+
+@pytest.mark.parametrize("words", WORDS)
+def test_what_people_say_is_printed_as_it_is(words: str, app: typer.Typer, capsys: pytest.CaptureFixture[str]) -> None:
+    file = io.StringIO()
+    table = Table(words, title=words)
+    table.add_row(words)
+    console = LiteralConsole(file=file, width=200)
+    console.print(table)
+    console.print(words)
+    assert file.getvalue().count(words) == 4
+    assert run(app, "test", ["tell", "--reason", words]) == 0
+    assert capsys.readouterr().out.endswith(f" | {words}\n")
+
+
+@pytest.mark.parametrize(
+    ("words", "shown"),
+    [
+        ("\x1b[2J\x07", "\\x1b[2J\\x07"),
+        ("a\u202eb\r\x9b", "a\\u202eb\\r\\x9b"),
+        ("\udcff", "\\udcff"),
+        ("a\nb", "a\\nb"),
+    ],
+)
+def test_what_a_terminal_would_obey_is_shown_instead(
+    words: str, shown: str, app: typer.Typer, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(app, "test", ["tell", "--reason", words]) == 0
+    assert capsys.readouterr().out.endswith(f" | {shown}\n")
+
+
+@pytest.mark.integration
+@pytest.mark.parametrize("encoding", ["cp1252", "ascii", "cp437", "utf-16"])
+def test_no_encoding_of_the_terminal_ends_a_command(encoding: str) -> None:
+    code = (
+        "import sys; from level1_pipeline import command_line as c; from rich.table import Table\n"
+        "app = c.new_app('Words.')\n"
+        "@app.command()\n"
+        "def tell(reason: c.Reason):\n"
+        "    table = Table('→', title='漢 🚀'); table.add_row(reason); c.console.print(table); print(reason)\n"
+        "    with c.console.status('…'): raise c.MLOpsError(reason)\n"
+        "sys.exit(c.run(app, 'test'))"
+    )
+    command = [sys.executable, "-c", code, "--reason", "→ ✓ 漢 🚀"]
+    environment = {**os.environ, "PYTHONIOENCODING": encoding}
+    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, check=False)
+    assert done.returncode == 1, done.stderr
+    assert "MLOpsError: " in done.stderr.decode(encoding)

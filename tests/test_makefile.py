@@ -1,0 +1,68 @@
+"""What a person types after `make` arrives in the command as it was typed."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.support import ROOT
+
+SHOW_ARGUMENTS = f"{sys.executable} -c 'import json, sys; print(json.dumps(sys.argv[1:]))'"
+HOSTILE = [
+    'said "no" & cost $5',
+    "it's `id` $(shell touch made) $$x ${HOME}",
+    "see [hotfix] #7, 100% \\ done; exit 1",
+    "two\nlines",
+    "--help",
+    "",
+]
+TARGETS = {
+    "approve": ("REASON", "--reason={}"),
+    "reject": ("REASON", "--reason={}"),
+    "rollback": ("REASON", "--reason={}"),
+    "history": ("SHOW", "--show={}"),
+    "trace": ("PREDICTION", "{}"),
+    "level1": ("AS_OF", "--as-of={}"),
+    "serve": ("WORKERS", "--workers={}"),
+}
+
+
+def arguments(folder: Path, target: str, *typed: str, **environment: str) -> list[str]:
+    command = ["make", "-f", str(ROOT / "Makefile"), "-o", "setup", target, f"PY={SHOW_ARGUMENTS}", *typed]
+    variables = {name: value for name, value in os.environ.items() if not name.startswith(("MAKE", "MFLAGS"))}
+    done = subprocess.run(command, cwd=folder, env=variables | environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert list(folder.iterdir()) == []
+    shown: list[str] = json.loads(done.stdout)
+    return shown
+
+
+@pytest.mark.parametrize("text", HOSTILE[:-1])
+@pytest.mark.parametrize("target", TARGETS)
+def test_what_is_typed_arrives_unharmed(tmp_path: Path, target: str, text: str) -> None:
+    variable, form = TARGETS[target]
+    assert arguments(tmp_path, target, f"{variable}={text}")[-1] == form.format(text)
+
+
+@pytest.mark.parametrize("text", HOSTILE)
+def test_what_stands_in_the_environment_arrives_unharmed(tmp_path: Path, text: str) -> None:
+    assert arguments(tmp_path, "rollback", REASON=text)[-1] == f"--reason={text}"
+
+
+@pytest.mark.parametrize("text", HOSTILE)
+def test_paths_arrive_unharmed(tmp_path: Path, text: str) -> None:
+    shown = arguments(tmp_path, "score", f"INPUT={text}", f"OUTPUT=out {text}")
+    assert shown[-2:] == [f"--input={text}", f"--output=out {text}"]
+
+
+def test_without_a_word_the_defaults_hold(tmp_path: Path) -> None:
+    assert arguments(tmp_path, "reject")[-1] == "--reason=by hand"
+    assert arguments(tmp_path, "history")[-1] == "history"
+    assert arguments(tmp_path, "serve")[-1] == "--workers=1"
+    assert arguments(tmp_path, "level1")[-1] == "--as-of=2013-04-01"
+    assert "--fault-from" in arguments(tmp_path, "level2")
