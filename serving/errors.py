@@ -53,12 +53,16 @@ def not_valid(errors: Iterable[Mapping[str, Any]]) -> Refusal:
     """A refusal (422, or 400 for what is not JSON) from pydantic's errors."""
     errors = list(errors)
     if errors and errors[0]["type"] == "json_invalid":
-        place = shown(errors[0]["input"])
-        reason = errors[0].get("ctx", {}).get("error", "not JSON")
-        return Refusal(400, "the body is not JSON", [Detail(field="body", rule=f"JSON ({reason})", value=place)])
+        return not_json(errors[0].get("ctx", {}).get("error", "not JSON"), errors[0]["input"])
     details = [Detail(field=_field(error["loc"]), rule=error["msg"], value=shown(error["input"])) for error in errors]
     what = f"{len(details)} broken rule{'s' * (len(details) > 1)}"
     return Refusal(422, f"the request is not valid: {what}; the details name each field and its rule", details)
+
+
+def not_json(reason: str, body: object) -> Refusal:
+    """A refusal (400) of what is no JSON."""
+    text = body.decode(errors="replace") if isinstance(body, bytes) else body
+    return Refusal(400, "the body is not JSON", [Detail(field="body", rule=f"JSON ({reason})", value=shown(text))])
 
 
 def _field(place: tuple[int | str, ...]) -> str:

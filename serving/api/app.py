@@ -41,6 +41,7 @@ def create_app(settings: Settings) -> Middleware:
         lifespan=lifespan,
         docs_url=None,
         redoc_url=None,
+        redirect_slashes=False,  # an address has one form
     )
     app.state.service = service
     app.include_router(routes.router)

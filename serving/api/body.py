@@ -1,18 +1,25 @@
-"""The whole body of a request, bounded in size and in time."""
+"""The whole body of a request, bounded in size, in time and in its shape, and read alike at every address."""
 
 from __future__ import annotations
 
 import asyncio
 import types
-from collections.abc import Generator
+from collections.abc import Generator, Mapping
 from typing import Any
 
+from pydantic_core import from_json
 from starlette.requests import ClientDisconnect
 from starlette.types import Receive
 
-from serving.errors import Refusal
+from level1_pipeline import problem
+from serving.errors import Refusal, not_json
 
 BODY_SECONDS = 20.0  # for a whole body to arrive
+BOM = b"\xef\xbb\xbf"  # what some programs write before UTF-8 (RFC 8259: it may be ignored)
+# Pydantic writes down every unknown field: a megabyte of them takes it a second and 230 MB. So a body in which that
+# many could be is looked at first; a smaller one (of some forty rows) cannot do harm.
+SMALL = 16_000
+MAX_FIELDS = 100 + 2 * len(problem.Record.model_fields)  # of one object
 Steps = Generator[Any, Any, bytes]
 
 
@@ -58,3 +65,40 @@ async def _read(receive: Receive, limit: int) -> bytes:
     if size > limit:
         raise Refusal(413, f"the body is larger than {limit:,} bytes; send fewer rows in one request")
     return b"".join(parts)
+
+
+def check_kind(headers: Mapping[bytes, bytes]) -> None:
+    """Refuse (415) what is not plain JSON."""
+    kind = headers.get(b"content-type", b"").decode("latin-1").partition(";")[0].strip().lower()
+    if kind != "application/json":
+        raise Refusal(415, f"the body must be sent as application/json, not as '{kind[:80] or 'nothing'}'")
+    encoding = headers.get(b"content-encoding", b"identity").decode("latin-1").strip().lower()
+    if encoding != "identity":
+        message = f"the body must be sent as it is, not encoded as '{encoding[:80]}'"
+        raise Refusal(415, message, headers={"Accept-Encoding": "identity"})
+
+
+def check_shape(body: bytes, parsed_later: bool = False) -> bytes:
+    """The JSON of a body, after a look at how much of it there is.
+
+    Args:
+        body: as it came.
+        parsed_later: pydantic will parse the bytes itself, so that a small body need not be parsed here.
+
+    Raises:
+        Refusal: it is no JSON in UTF-8 (400), or an object in it has too many fields (422).
+    """
+    body = body.removeprefix(BOM)
+    if parsed_later and len(body) <= SMALL:
+        return body
+    try:
+        content = from_json(body)
+    except ValueError as error:
+        raise not_json(str(error), body) from error
+    items = content if isinstance(content, list) else [content]
+    objects = [item for item in items if isinstance(item, dict)]
+    objects += [value for item in objects if len(item) <= MAX_FIELDS for value in item.values() if type(value) is dict]
+    most = max(map(len, objects), default=0)
+    if most > MAX_FIELDS:
+        raise Refusal(422, f"{most:,} fields in one object; at most {MAX_FIELDS} are read")
+    return body

@@ -11,9 +11,9 @@ from collections.abc import Mapping
 from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from serving.api.body import read_body
+from serving.api.body import check_kind, check_shape, read_body
 from serving.api.routes import answer
-from serving.api.security import OPEN, SCOPES, Caller, RateLimit, Security
+from serving.api.security import ADDRESSES, Caller, RateLimit, Security, check_method
 from serving.errors import Refusal
 from serving.service.service import Service, new_id
 from serving.telemetry.access_log import Answer
@@ -24,10 +24,12 @@ logger = logging.getLogger(__name__)
 SAFE_ID = re.compile(r"[\w.:-]{1,64}", re.ASCII)
 HEADERS = [(b"x-content-type-options", b"nosniff"), (b"cache-control", b"no-store")]
 JSON = (b"content-type", b"application/json")
-PREDICT = ("/predict", "POST")
+PREDICT, READY = ("/predict", "POST"), "/readyz"
 FAILED = Refusal(500, "something went wrong inside the service; its log tells more under this request id")
 HUNG_UP = 499  # what logs and metrics show for a caller who was gone before the whole request had come
 METHODS = ("GET", "POST", "HEAD", "PUT", "DELETE", "PATCH", "OPTIONS")
+# Two of these would be read by one program in one way and by the next in another.
+SINGLE = (b"host", b"authorization", b"content-type", b"content-encoding")
 
 
 class Middleware:
@@ -40,7 +42,9 @@ class Middleware:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Handle one connection of the server."""
         if scope["type"] != "http":
-            return await self.app(scope, receive, send)
+            if scope["type"] == "lifespan":  # there is no websocket here, and so none that could pass unchecked
+                await self.app(scope, receive, send)
+            return None
         started, status, complete = time.perf_counter(), 0, False
         headers = dict(scope["headers"])
         given = headers.get(b"x-request-id", b"").decode("latin-1")
@@ -62,7 +66,9 @@ class Middleware:
                 await tagged({"type": "http.response.start", "status": 200, "headers": [JSON, _length(content)]})
                 await tagged({"type": "http.response.body", "body": content})
             else:
-                await self.app(scope, _given(body, receive), tagged)
+                # The router knows GET; for HEAD the server leaves out the body.
+                method = "GET" if scope["method"] == "HEAD" else scope["method"]
+                await self.app({**scope, "method": method}, _given(body, receive), tagged)
         except ClientDisconnect:
             status = status or HUNG_UP  # nobody is there to be answered, and half a request is none
         except Refusal as refusal:
@@ -79,15 +85,19 @@ class Middleware:
 
     async def _admit(self, scope: Scope, headers: Mapping[bytes, bytes], receive: Receive) -> bytes:
         """Check the request; returns its body."""
-        if scope["path"] not in OPEN:
-            address = scope["client"][0] if scope.get("client") else ""
-            host, shown = (headers.get(name, b"").decode("latin-1") for name in (b"host", b"authorization"))
-            self._check_access(scope["path"], Caller(address, host, shown))
+        path, address = scope["path"], scope["client"][0] if scope.get("client") else ""
+        host, shown = (headers.get(name, b"").decode("latin-1") for name in (b"host", b"authorization"))
+        caller = Caller(address, host, shown)
+        self._check_access(path, caller)
+        check_method(path, scope["method"])
+        if len(headers) < len(scope["headers"]):
+            _check_single([name for name, _ in scope["headers"]])
+        if path == READY:
+            scope.setdefault("state", {})["trusted"] = self.access.trusts(caller)
         body = await read_body(receive, self.service.settings.max_body_bytes)
-        kind = headers.get(b"content-type", b"").decode("latin-1").partition(";")[0].strip().lower()
-        if body and kind != "application/json":
-            message = f"the body must be sent as application/json, not as '{kind[:80] or 'nothing'}'"
-            raise Refusal(415, message)
+        if body:
+            check_kind(headers)
+            body = check_shape(body, parsed_later=path == PREDICT[0])
         return body
 
     def _check_access(self, path: str, caller: Caller) -> None:
@@ -97,14 +107,23 @@ class Middleware:
         except Refusal:
             self.rate.take(caller.address)
             raise
-        self.rate.take(who)
+        if ADDRESSES[path].scope:
+            self.rate.take(who)
 
     def _log(self, scope: Scope, request_id: str, status: int, seconds: float) -> None:
-        path = scope["path"] if scope["path"] in SCOPES or scope["path"] in OPEN else "other"
+        path = scope["path"] if scope["path"] in ADDRESSES else "other"
         method = scope["method"] if scope["method"] in METHODS else "other"
         self.service.access_log.answered(
-            Answer(time.time(), request_id, method, path, status, seconds, path not in OPEN)
+            Answer(
+                time.time(), request_id, method, path, status, seconds, path == "other" or bool(ADDRESSES[path].scope)
+            )
         )
+
+
+def _check_single(names: list[bytes]) -> None:
+    twice = next((name for name in SINGLE if names.count(name) > 1), None)
+    if twice:
+        raise Refusal(400, f"the header {twice.decode()} came more than once; send it once")
 
 
 def _length(body: bytes) -> tuple[bytes, bytes]:

@@ -138,8 +138,11 @@ async def livez() -> dict[str, str]:
 @probes.get("/readyz", tags=["probes"], summary="Can it answer?", responses={503: {"model": Health}})
 async def readyz(request: Request, response: Response) -> Health:
     """200 when a model is loaded whose checksums and golden predictions are right and which is warmed up.
-    A degraded service still answers, with the last good model."""
+    A degraded service still answers, with the last good model. The reasons name files, so they are told in full only
+    to whoever holds a key or, without keys, asks from this machine."""
     health = _service(request).health()
+    if not getattr(request.state, "trusted", False):
+        health.reasons = ["ask with a key, or read the log of the service"] if health.reasons else []
     response.status_code = 503 if health.state == "not ready" else 200
     return health
 

@@ -1,4 +1,8 @@
-"""Who may ask for what, and how often. Keys are configured as hashes; without any, only this machine may ask."""
+"""Who may ask for what, and how often: the one place that decides, before anything is routed.
+
+An address that is not in the table below does not exist, whatever the router would make of it. Keys are configured as
+hashes; without any, only this machine may ask.
+"""
 
 from __future__ import annotations
 
@@ -17,18 +21,28 @@ from level1_pipeline.settings import Settings
 from serving.errors import Refusal
 
 PREDICT, ADMIN = "predict", "admin"
-SCOPES = {"/predict": PREDICT, "/explain": PREDICT, "/model": PREDICT, "/outcomes": ADMIN, "/metrics": ADMIN}
 PAGE_FILES = tuple(f"/docs/{name}" for name in ("swagger-ui.css", "swagger-ui-bundle.js", "favicon.png"))
-OPEN = (
-    "/livez",
-    "/readyz",
-    "/docs",
-    *PAGE_FILES,
-    "/openapi.json",
-)  # neither a key nor a limit: they tell nothing secret
+
+
+class Address(NamedTuple):
+    """What an address takes, and the scope of the keys that open it; None: open to all, because it tells no secret."""
+
+    methods: tuple[str, ...]
+    scope: str | None
+
+
+READ = ("GET", "HEAD")
+ADDRESSES = {
+    "/predict": Address(("POST",), PREDICT),
+    "/explain": Address(("POST",), PREDICT),
+    "/model": Address(READ, PREDICT),
+    "/outcomes": Address(("POST",), ADMIN),
+    "/metrics": Address(READ, ADMIN),
+    **dict.fromkeys(("/livez", "/readyz", "/docs", *PAGE_FILES, "/openapi.json"), Address(READ, None)),
+}
 MAX_CLIENTS = 10_000
 SCHEME = re.compile("^bearer ", re.IGNORECASE)  # RFC 9110: the name of a scheme may be written in any case
-LOCAL_NAMES = ("127.0.0.1", "localhost", "[::1]")
+HOST = re.compile(r"(\[[0-9a-f:.]+\]|[^:/@\[\]]+?)\.?(?::[0-9]*)?", re.IGNORECASE)  # a name and perhaps a port
 
 
 def new_key() -> tuple[str, str]:
@@ -52,9 +66,10 @@ def has_keys(settings: Settings) -> bool:
 def is_local(host: str) -> bool:
     """Whether an address is this machine itself."""
     try:
-        return ipaddress.ip_address(host).is_loopback
+        address = ipaddress.ip_address(host.strip("[]"))
     except ValueError:
-        return host == "localhost"
+        return host.lower() == "localhost"
+    return (getattr(address, "ipv4_mapped", None) or address).is_loopback
 
 
 class Caller(NamedTuple):
@@ -76,19 +91,46 @@ class Security:
         """Who this is, for the rate limit: the hash of its key, or its address.
 
         Raises:
-            Refusal: 401 without a valid key, 403 for a key of the other scope or a caller from elsewhere.
+            Refusal: 401 without a valid key, 403 for a key of the other scope or a caller from elsewhere, 404 for an
+                address that does not exist.
         """
-        scope = SCOPES.get(path)
+        address = ADDRESSES.get(path)
+        if address and address.scope is None:
+            return caller.address
         if not self.locked:
-            return _only_this_machine(caller)
-        shown = digest(SCHEME.sub("", caller.authorization).strip())
-        held = [name for name, keys in self.keys.items() if _among(shown, keys)]
-        if scope and not held:
+            _only_this_machine(caller)
+        if not address:
+            raise Refusal(404, "there is no such address; see /docs")
+        return self._holder(path, address.scope, caller) if self.locked else caller.address
+
+    def trusts(self, caller: Caller) -> bool:
+        """Whether an address that is open to all may tell this caller more: it holds a key, or is this machine."""
+        return bool(self._scopes(caller)) if self.locked else _is_this_machine(caller)
+
+    def _holder(self, path: str, scope: str | None, caller: Caller) -> str:
+        held = self._scopes(caller)
+        if not held:
             message = "send a key as the header 'Authorization: Bearer KEY'"
             raise Refusal(401, message, headers={"WWW-Authenticate": "Bearer"})
-        if scope and scope not in held:
+        if scope not in held:
             raise Refusal(403, f"this key may not do that; {path} needs a key of the scope '{scope}'")
-        return shown if held else caller.address
+        return _shown(caller)
+
+    def _scopes(self, caller: Caller) -> list[str]:
+        shown = _shown(caller)
+        return [name for name, keys in self.keys.items() if _among(shown, keys)]
+
+
+def check_method(path: str, method: str) -> None:
+    """Refuse (405) a method that an address of the table does not take."""
+    methods = ADDRESSES[path].methods
+    if method not in methods:
+        message = f"this address takes {' and '.join(methods)}, not this method; see /docs"
+        raise Refusal(405, message, headers={"Allow": ", ".join(methods)})
+
+
+def _shown(caller: Caller) -> str:
+    return digest(SCHEME.sub("", caller.authorization).strip())
 
 
 def _hashes(setting: str) -> list[str]:
@@ -100,12 +142,16 @@ def _among(shown: str, keys: list[str]) -> bool:
     return any(hmac.compare_digest(shown, key) for key in keys)
 
 
-def _only_this_machine(caller: Caller) -> str:
-    name = caller.host if caller.host.endswith("]") else caller.host.rpartition(":")[0] or caller.host
-    if not is_local(caller.address) or name not in LOCAL_NAMES:
+def _only_this_machine(caller: Caller) -> None:
+    if not _is_this_machine(caller):
         message = "without a configured key only this machine may ask; make one with: python -m serving key"
         raise Refusal(403, message)
-    return caller.address
+
+
+def _is_this_machine(caller: Caller) -> bool:
+    """By its address, and by the name that it asked for: a page in a browser may bend its own name to this machine."""
+    name = HOST.fullmatch(caller.host)
+    return is_local(caller.address) and name is not None and is_local(name[1])
 
 
 class RateLimit:
