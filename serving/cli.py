@@ -17,7 +17,7 @@ import typer
 
 from level1_pipeline import problem, schema
 from level1_pipeline.bundle.load import verify_bundle
-from level1_pipeline.command_line import Reason, new_app, open_settings, print_result
+from level1_pipeline.command_line import Reason, new_app, open_settings, print_result, printable
 from level1_pipeline.errors import NoAnswer, NotFound, RouteRefused
 from level1_pipeline.settings import Settings
 from level1_pipeline.store import clock, leases
@@ -31,6 +31,7 @@ from serving.models import loaded_model
 app = new_app("The prediction service: serve the champion over HTTP, score one row, or score whole files.")
 Json = Annotated[bool, typer.Option("--json", help="Print the result as one JSON object, for scripts.")]
 Mode = Literal["shadow", "canary", "none"]
+ALL_BAD = 4  # exit code: not one row of a file could be scored
 
 
 @app.command()
@@ -141,8 +142,8 @@ def batch(
     ] = None,
     threads: Annotated[int | None, typer.Option(metavar="N", help="That score (default: one for each core).")] = None,
     as_json: Json = False,
-) -> None:
-    """Score files. The same command goes on where a killed one stopped.
+) -> int:
+    """Score files. The same command goes on where a killed one stopped. Ends with 4 if all rows were bad.
 
     Example: python -m serving batch --input flights.csv --output scores
     """
@@ -153,9 +154,12 @@ def batch(
     version = version or Store(settings.operations).route(problem.NAME).champion
     if version is None:
         raise RouteRefused("there is no champion yet to score with; train one (make level1) or name a --version")
-    started = time.perf_counter()
+    started, rows = time.perf_counter(), Source(source)
+    if rows.aside:
+        names = ", ".join(str(file.relative_to(source)) for file in rows.aside)
+        print(printable(f"note: not read, because the name begins with . or _: {names}"), file=sys.stderr)
     model = loaded_model.load(settings, version).bundle
-    result = job.score(Source(source), output, model, version, threads)
+    result = job.score(rows, output, model, version, threads)
     speed = (
         f"{result.computed / (time.perf_counter() - started):,.0f} rows/s" if result.computed else "all there already"
     )
@@ -165,6 +169,7 @@ def batch(
         print(json.dumps(facts))
     else:
         print_result("score", message)
+    return ALL_BAD if result.rows and result.rows == result.bad else 0
 
 
 def _predict_request(settings: Settings, row_id: str) -> dict[str, Any]:

@@ -32,7 +32,7 @@ ROWS = {
         "orchestration",
         "steps",
         "evaluation registry",
-        "store bundle command_line processes",
+        "store bundle command_line csv_file processes",
         "schema settings",
         "problem policies",
         "flights",
@@ -41,7 +41,8 @@ ROWS = {
     "level0_notebooks": [],
 }
 SHARED = {
-    f"level1_pipeline.{room}" for room in ["command_line", "store", "bundle", "schema", "settings", "problem", "errors"]
+    f"level1_pipeline.{room}"
+    for room in ["command_line", "csv_file", "store", "bundle", "schema", "settings", "problem", "errors"]
 }
 OTHERS = {  # which rooms of other packages a package may import; a package stands for all its rooms
     "level2_cicd": {"monitoring", "serving", "level1_pipeline"},

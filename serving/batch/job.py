@@ -23,10 +23,11 @@ from rich.console import Console
 
 from level1_pipeline import problem, schema
 from level1_pipeline.bundle.load import Bundle, bundle_checksum
+from level1_pipeline.csv_file import ROW
 from level1_pipeline.errors import BatchRefused, InputFileRefused
 from serving.batch import chunk, reader
 from serving.batch.chunk import BAD, SCORES
-from serving.batch.reader import ROW, Source
+from serving.batch.reader import Source
 
 BEGUN, DONE = "begun.json", "scored.json"
 
@@ -43,7 +44,7 @@ def score(source: Source, output: Path, model: Bundle, version: str, threads: in
     """Score all rows of the source with a version's bundle, on so many threads (default: one for each core).
 
     Raises:
-        BatchRefused: the folder belongs to another run, or cannot be written.
+        BatchRefused: the folder belongs to another run, lies in the input, is damaged, or cannot be written.
         InputFileRefused: the input cannot be read, or changes while it is read.
     """
     about = {
@@ -55,6 +56,8 @@ def score(source: Source, output: Path, model: Bundle, version: str, threads: in
         "rows_in_a_part": reader.CHUNK,
         "input": source.identity(),
     }
+    if output.resolve().is_relative_to(source.path.resolve()):
+        raise BatchRefused(f"{output} lies in the input, and would be read as input next time; choose another OUTPUT")
     if done := _done(output, about):
         return Result(done["rows"], done["bad"], 0)
     try:
@@ -79,17 +82,29 @@ def _done(output: Path, about: dict[str, Any]) -> dict[str, Any] | None:
     """What a complete run wrote about itself; None if there is something to do in this folder."""
     for name in (DONE, BEGUN):
         if (output / name).exists():
-            before: dict[str, Any] = json.loads((output / name).read_text())
+            before = _read(output / name)
             changed = [
                 f"{key} was {before.get(key)}, is {about[key]}" for key in about if before.get(key) != about[key]
             ]
             if changed:
                 todo = "choose another OUTPUT or remove this one"
                 raise BatchRefused(f"{output} holds the scores of something else ({'; '.join(changed)}); {todo}")
+            if name == DONE and (rows := _count(output / SCORES) + _count(output / BAD)) != before["rows"]:
+                message = f"{output} holds {rows} of the {before['rows']} rows that {DONE} tells of"
+                raise BatchRefused(f"{message}; remove {DONE} to have the others scored, or choose another OUTPUT")
             return before if name == DONE else None
     if output.exists() and (not output.is_dir() or any(output.iterdir())):
         raise BatchRefused(f"{output} exists and holds no scores of ours; choose another OUTPUT")
     return None
+
+
+def _read(file: Path) -> dict[str, Any]:
+    try:
+        about: dict[str, Any] = json.loads(file.read_text())
+        about["input"]
+    except (ValueError, TypeError, KeyError, OSError) as error:
+        raise BatchRefused(f"{file} is damaged ({error}); remove its folder, or choose another OUTPUT") from error
+    return about
 
 
 def _score_missing(source: Source, output: Path, model: Bundle, threads: int) -> int:
@@ -104,8 +119,8 @@ def _score_missing(source: Source, output: Path, model: Bundle, threads: int) ->
             if len(waiting) > threads:  # more chunks ahead would only take memory
                 computed += waiting.popleft().result()
         computed += sum(part.result() for part in waiting)
-    if source.ragged:
-        rows, reasons = zip(*source.ragged, strict=True)
+    if source.unreadable:
+        rows, reasons = zip(*source.unreadable, strict=True)
         chunk.write_table(output / BAD / "unreadable.parquet", pa.table({ROW: rows, "reasons": reasons}))
     if not any((output / SCORES).glob("*.parquet")):  # no rows, no parts: a table all the same
         chunk.compute(output, model, 0, pa.table({name: [] for name in (*schema.names(), ROW)}))
@@ -113,4 +128,9 @@ def _score_missing(source: Source, output: Path, model: Bundle, threads: int) ->
 
 
 def _count(folder: Path) -> int:
-    return pyarrow.dataset.dataset(folder, format="parquet").count_rows()
+    try:
+        return pyarrow.dataset.dataset(folder, format="parquet").count_rows()
+    except pa.ArrowException as error:
+        raise BatchRefused(
+            f"{folder} is damaged ({error}); remove {folder.parent}, or choose another OUTPUT"
+        ) from error

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import csv
 import json
 import os
 import signal
 import subprocess
 import sys
 import time
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
@@ -74,7 +76,7 @@ def saved(table: pd.DataFrame | pa.Table, path: Path) -> Path:
         write = pyarrow.csv.write_csv if path.suffix == ".csv" else pyarrow.parquet.write_table
         write(table, path)
         return path
-    table.to_csv(path, index=False) if path.suffix == ".csv" else table.to_parquet(path)
+    table.to_csv(path, index=False) if ".csv" in path.suffixes else table.to_parquet(path)
     return path
 
 
@@ -187,26 +189,88 @@ def test_a_csv_cell_that_is_no_number_and_a_row_of_too_few_fields_cost_only_thei
     assert run(tmp_path / "in.csv", tmp_path / "out") == 0
     found = bad(tmp_path / "out").set_index("row").sort_index()["reasons"]
     assert list(found.index) == [40, 101, 180]
-    assert found[40] == f"2 fields where {width} are expected: a,b"
-    assert found[101].startswith(f"{BOUNDED.name}: Input should be a valid number")
+    assert found[40] == f"line 41: 2 fields where {width} are expected: a,b"
+    assert found[101] == f"{BOUNDED.name}: Input should be a valid number ({BOUNDED.name} is 'many')"
     kept = scores(tmp_path / "out")
     assert kept["row"].tolist() == [row for row in range(1, 201) if row not in (40, 101, 180)]
     assert kept["score"].tolist() == np.delete(models.scores[0], [39, 100, 179]).tolist()
 
 
 @pytest.mark.usefixtures("at_home")
-@pytest.mark.parametrize("cell", ["many", "+1", "1_000", "inf"])
+@pytest.mark.parametrize("cell", ["many", "+1", "1_000", "inf", "n/a", "nan(1)", " 1", "1,000", "1e400"])
 def test_a_number_is_the_same_to_the_last_bit_beside_a_strange_cell(
     some: pd.DataFrame, tmp_path: Path, models: Models, cell: str
 ) -> None:
     lines = saved(some, tmp_path / "in.csv").read_text().splitlines()
     place = lines[0].split(",").index(BOUNDED.name)
     cells = lines[7].split(",")
-    lines[7] = ",".join([*cells[:place], cell, *cells[place + 1 :]])
+    lines[7] = ",".join([*cells[:place], f'"{cell}"', *cells[place + 1 :]])
     (tmp_path / "in.csv").write_text("\n".join(lines))
     assert run(tmp_path / "in.csv", tmp_path / "out") == 0
     kept = scores(tmp_path / "out").set_index("row")["score"]
     assert kept.drop(7, errors="ignore").tolist() == np.delete(models.scores[0], 6).tolist()
+
+
+@pytest.mark.usefixtures("small", "at_home")
+def test_a_quote_that_is_never_closed_costs_its_own_row(some: pd.DataFrame, tmp_path: Path, models: Models) -> None:
+    lines = saved(some, tmp_path / "in.csv").read_text().splitlines()
+    lines[20], lines[150] = f'"{lines[20]}', f'{lines[150]}"'
+    lines[60] = lines[60].replace(",", '",', 1)
+    (tmp_path / "in.csv").write_text("\n".join(lines))
+    assert run(tmp_path / "in.csv", tmp_path / "out") == 0
+    rows = bad(tmp_path / "out").set_index("row").sort_index()["reasons"]
+    assert list(rows.index) == [20, 60, 150]
+    assert rows[20].startswith("line 21: a quote is opened and never closed: ")
+    assert scores(tmp_path / "out")["score"].tolist() == np.delete(models.scores[0], [19, 59, 149]).tolist()
+
+
+@pytest.mark.usefixtures("at_home")
+@pytest.mark.parametrize(
+    ("name", "options"),
+    [
+        ("in.csv", {"quoting": csv.QUOTE_ALL}),
+        ("in.csv", {"quoting": csv.QUOTE_NONNUMERIC, "lineterminator": "\r\n", "encoding": "utf-8-sig"}),
+        ("in.csv.gz", {}),
+        ("IN.CSV", {"lineterminator": "\r"}),
+    ],
+)
+def test_a_file_as_another_tool_writes_it_gives_the_same(
+    some: pd.DataFrame, tmp_path: Path, models: Models, name: str, options: dict[str, Any]
+) -> None:
+    some.to_csv(tmp_path / name, index=False, **options)
+    assert run(tmp_path / name, tmp_path / "out") == 0
+    assert scores(tmp_path / "out")["score"].tolist() == models.scores[0].tolist()
+    assert scores(tmp_path / "out")[problem.ID].tolist() == some[problem.ID].tolist()
+
+
+@pytest.mark.usefixtures("at_home")
+@pytest.mark.skipif(NULLABLE is None, reason="no input of this problem may be missing")
+@pytest.mark.parametrize("text", ["NA", "NULL", "nan", "None", "#N/A", "\\N"])
+def test_the_texts_that_stand_for_a_missing_number_give_the_scores_of_missing_ones(
+    some: pd.DataFrame, tmp_path: Path, text: str
+) -> None:
+    some.loc[::2, NULLABLE] = None
+    saved(some, tmp_path / "in.parquet")
+    some[NULLABLE] = some[NULLABLE].astype(object).where(some[NULLABLE].notna(), text)
+    saved(some, tmp_path / "in.csv")
+    for kind in ("csv", "parquet"):
+        assert run(tmp_path / f"in.{kind}", tmp_path / kind) == 0
+    assert files(tmp_path / "csv/scores") == files(tmp_path / "parquet/scores")
+
+
+@pytest.mark.usefixtures("at_home")
+def test_a_decimal_is_the_number_nearest_to_its_digits(some: pd.DataFrame, tmp_path: Path) -> None:
+    assert BOUNDED.low is not None
+    decimals = [f"{(BOUNDED.low or 0) + 1 + n / 7919:.9f}" for n in range(len(some))]
+    some[BOUNDED.name] = [float(text) for text in decimals]
+    saved(some, tmp_path / "in.parquet")
+    table = pa.Table.from_pandas(some)
+    place = table.schema.get_field_index(BOUNDED.name)
+    exact = pa.array([Decimal(text) for text in decimals], pa.decimal128(38, 12))
+    saved(table.set_column(place, BOUNDED.name, exact), tmp_path / "exact.parquet")
+    for name in ("in", "exact"):
+        assert run(tmp_path / f"{name}.parquet", tmp_path / name) == 0
+    assert files(tmp_path / "in/scores") == files(tmp_path / "exact/scores")
 
 
 @pytest.mark.usefixtures("at_home")
@@ -318,6 +382,92 @@ def test_a_folder_with_other_things_in_it_is_left_alone(
     assert files(output) == {"thesis.txt": b"mine"}
 
 
+@pytest.mark.usefixtures("at_home")
+def test_an_output_within_the_input_is_refused(
+    some: pd.DataFrame, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    saved(some, tmp_path / "in/a.parquet")
+    for output in ("in/out", "in", "other/../in/deep/out"):
+        assert run(tmp_path / "in", tmp_path / output) == 1
+        assert "lies in the input" in capsys.readouterr().err
+    assert list(files(tmp_path / "in")) == ["a.parquet"]
+
+
+@pytest.mark.usefixtures("at_home")
+@pytest.mark.parametrize("content", [b"", b"[]", b"{", b'{"version": "1"}', b"\xff"])
+def test_a_damaged_account_of_a_run_is_refused(
+    some: pd.DataFrame, tmp_path: Path, capsys: pytest.CaptureFixture[str], content: bytes
+) -> None:
+    source, output = saved(some, tmp_path / "in.parquet"), tmp_path / "out"
+    assert run(source, output) == 0
+    (output / job.DONE).write_bytes(content)
+    assert run(source, output) == 1
+    message = capsys.readouterr().err
+    assert "is damaged" in message or "something else" in message
+    assert "Traceback" not in message
+
+
+@pytest.mark.usefixtures("at_home", "small")
+@pytest.mark.parametrize("content", [None, b"no parquet"])
+def test_a_done_run_of_which_parts_are_gone_is_not_taken_for_done(
+    some: pd.DataFrame, tmp_path: Path, capsys: pytest.CaptureFixture[str], content: bytes | None
+) -> None:
+    source, output = saved(some, tmp_path / "in.parquet"), tmp_path / "out"
+    assert run(source, output) == 0
+    part = output / "scores/part-00002.parquet"
+    part.unlink() if content is None else part.write_bytes(content)
+    assert run(source, output) == 1
+    assert ("170 of the 200 rows" if content is None else "is damaged") in capsys.readouterr().err
+
+
+# ---- folders
+
+
+@pytest.mark.usefixtures("at_home")
+def test_columns_in_the_names_of_folders_are_read(some: pd.DataFrame, tmp_path: Path) -> None:
+    column = next(column.name for column in schema.columns() if column.text)
+    some = some.sort_values(column, kind="stable").reset_index(drop=True)
+    saved(some, tmp_path / "in.parquet")
+    pyarrow.parquet.write_to_dataset(pa.Table.from_pandas(some), tmp_path / "hive", partition_cols=[column])
+    for value, rows in some.groupby(column):
+        saved(rows.drop(columns=column), tmp_path / f"text/{column}={value}/a.csv")
+    for name in ("in.parquet", "hive", "text"):
+        assert run(tmp_path / name, tmp_path / f"out {name}") == 0
+    assert files(tmp_path / "out hive/scores") == files(tmp_path / "out in.parquet/scores")
+    assert files(tmp_path / "out text/scores") == files(tmp_path / "out in.parquet/scores")
+
+
+@pytest.mark.usefixtures("at_home")
+def test_a_file_of_a_folder_that_is_not_read_is_told(
+    some: pd.DataFrame, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    saved(some, tmp_path / "in/a.csv")
+    saved(some, tmp_path / "in/_late.csv")
+    (tmp_path / "in/_SUCCESS").touch()
+    assert run(tmp_path / "in", tmp_path / "out") == 0
+    assert "not read, because the name begins with . or _: _late.csv\n" in capsys.readouterr().err
+    (tmp_path / "in/notes.txt").touch()
+    (tmp_path / "link").symlink_to(tmp_path / "in")
+    (tmp_path / "links").mkdir()
+    (tmp_path / "links/in").symlink_to(tmp_path / "in")
+    assert run(tmp_path / "in", tmp_path / "new") == 1
+    assert "holds .csv, .txt;" in capsys.readouterr().err
+    assert run(tmp_path / "links", tmp_path / "new") == 1
+    assert "is a link to a folder" in capsys.readouterr().err
+
+
+@pytest.mark.usefixtures("at_home", "small")
+def test_bad_lines_of_several_files_have_their_numbers_in_all_of_them(some: pd.DataFrame, tmp_path: Path) -> None:
+    for name, rows in (("a", some.head(50)), ("b", some.iloc[50:])):
+        with saved(rows, tmp_path / f"in/{name}.csv").open("a") as file:
+            file.write("short\n")
+    assert run(tmp_path / "in", tmp_path / "out") == 0
+    rows = bad(tmp_path / "out").set_index("row").sort_index()["reasons"]
+    assert list(rows.index) == [51, 202]
+    assert [text.partition(":")[0] for text in rows] == ["a.csv, line 52", "b.csv, line 152"]
+    assert sorted([*rows.index, *scores(tmp_path / "out")["row"]]) == list(range(1, 203))
+
+
 # ---- what cannot be scored at all
 
 
@@ -328,6 +478,10 @@ def no_column(table: pd.DataFrame) -> pd.DataFrame:
 def column_twice(table: pd.DataFrame) -> pa.Table:
     whole = pa.Table.from_pandas(table)
     return whole.append_column(BOUNDED.name, whole[BOUNDED.name])
+
+
+def cut(whole: Path) -> bytes:
+    return whole.read_bytes()[:-100]
 
 
 def text_for_numbers(table: pd.DataFrame) -> pd.DataFrame:
@@ -341,20 +495,25 @@ def text_for_numbers(table: pd.DataFrame) -> pd.DataFrame:
         ("in.parquet", no_column, f"has no column {BOUNDED.name}"),
         ("in.csv", no_column, f"has no column {BOUNDED.name}"),
         ("in.parquet", column_twice, f"has more than one column {BOUNDED.name}"),
-        ("in.csv", column_twice, f"multiple columns named {BOUNDED.name}"),
+        ("in.csv", column_twice, f"has more than one column {BOUNDED.name}"),
         ("in.parquet", text_for_numbers, "but the model takes numbers"),
         ("in.parquet", b"no parquet at all", "cannot be read"),
-        ("in.csv", b"", "cannot be read (Could not open CSV input source"),
+        ("in.parquet", cut, "cannot be read"),
+        ("in.csv.gz", cut, "cannot be read"),
+        ("in.csv", b"", "cannot be read (it has no line with the names"),
+        ("in.csv", b"a;b\n1;2\n", "separated by ';'"),
         ("in.csv", b"\xff\xfe\x00\xff", "cannot be read"),
-        ("in.xlsx", b"", "a .parquet or .csv file is needed"),
-        ("in", None, "a .parquet or .csv file is needed"),
+        ("in.xlsx", b"", "a .parquet, .csv or .csv.gz file is needed"),
+        ("in", None, "there is no file or folder"),
     ],
 )
 def test_an_input_that_cannot_be_read_is_refused_and_the_message_says_why(
     some: pd.DataFrame, tmp_path: Path, capsys: pytest.CaptureFixture[str], name: str, content: Any, message: str
 ) -> None:
     source = tmp_path / name
-    if callable(content):
+    if content is cut:
+        source.write_bytes(cut(saved(some, source)))
+    elif callable(content):
         saved(content(some), source)
     elif content is not None:
         source.write_bytes(content)
@@ -363,6 +522,7 @@ def test_an_input_that_cannot_be_read_is_refused_and_the_message_says_why(
     assert message in said
     assert "Traceback" not in said
     assert not (tmp_path / "out" / job.DONE).exists()
+    assert run(saved(some, source.with_suffix(".parquet")), tmp_path / ("out" if content != cut else "new")) == 0
 
 
 @pytest.mark.usefixtures("at_home")
@@ -372,7 +532,13 @@ def test_files_of_a_folder_that_differ_in_their_columns_are_refused(
     saved(some, tmp_path / "in/a.csv")
     saved(some.drop(columns=problem.ID), tmp_path / "in/b.csv")
     assert run(tmp_path / "in", tmp_path / "out") == 1
-    assert "b.csv has other columns or types than" in capsys.readouterr().err
+    message = capsys.readouterr().err
+    assert "b.csv has other columns or types than" in message
+    assert f"{problem.ID} is missing, there string" in message
+    saved(some, tmp_path / "ids/a.parquet")
+    saved(some.assign(**{problem.ID: range(len(some))}), tmp_path / "ids/b.parquet")
+    assert run(tmp_path / "ids", tmp_path / "out") == 1
+    assert f"{problem.ID} is int64, there string" in capsys.readouterr().err
 
 
 @pytest.mark.usefixtures("at_home", "small")
@@ -405,7 +571,9 @@ def test_no_rows_are_no_trouble(
 @pytest.mark.usefixtures("at_home")
 def test_an_input_with_nothing_but_bad_rows_is_accounted_for(some: pd.DataFrame, tmp_path: Path) -> None:
     some[BOUNDED.name] = -1e9
-    assert run(saved(some, tmp_path / "in.csv"), tmp_path / "out") == 0
+    source = saved(some, tmp_path / "in.csv")
+    assert run(source, tmp_path / "out") == 4
+    assert run(source, tmp_path / "out") == 4  # nothing is left to do, and it is still no success
     assert (len(scores(tmp_path / "out")), len(bad(tmp_path / "out"))) == (0, 200)
 
 
