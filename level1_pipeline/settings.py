@@ -117,6 +117,11 @@ class Settings(BaseSettings):
     rate_limit: float = Field(
         500.0, ge=0, description="requests a second for each client and worker, twice that at once (429); 0: no limit"
     )
+    predict_seconds: float = Field(
+        2.0,
+        gt=0,
+        description="for one call of a model; then it counts as failed, and where a canary hangs the champion answers",
+    )
     watch_seconds: float = Field(1.0, gt=0, description="how often the service looks for a new route")
     flush_seconds: float = Field(
         0.5, gt=0, description="how often predictions are written; what kill -9 may lose at most"

@@ -6,6 +6,7 @@ import logging
 from dataclasses import asdict
 from typing import Annotated, Any
 
+from anyio import CapacityLimiter, to_thread
 from fastapi import APIRouter, Body, Depends, Request, Response
 from fastapi.concurrency import run_in_threadpool
 from fastapi.openapi.docs import get_swagger_ui_html
@@ -74,6 +75,7 @@ REQUEST: TypeAdapter[PredictRequest] = TypeAdapter(PredictRequest)
 REQUESTS: TypeAdapter[list[PredictRequest]] = TypeAdapter(list_of(PredictRequest))
 PREDICTION: TypeAdapter[Prediction] = TypeAdapter(Prediction)
 PREDICTIONS: TypeAdapter[list[Prediction]] = TypeAdapter(list[Prediction])
+SCRAPES = CapacityLimiter(2)  # pages of metrics at once
 ROWS_ON_THE_LOOP = 100  # are scored between two other requests; more go to a thread
 
 
@@ -85,7 +87,7 @@ async def answer(service: Service, raw: bytes) -> bytes:
         requests = REQUESTS.validate_json(raw) if several else [REQUEST.validate_json(raw)]
     except ValidationError as error:
         raise not_valid({**detail, "loc": ("body", *detail["loc"])} for detail in error.errors()) from error
-    here = service.is_quick() and len(requests) <= ROWS_ON_THE_LOOP
+    here = len(requests) <= ROWS_ON_THE_LOOP and service.is_quick(requests)
     predictions = service.predict(requests) if here else await run_in_threadpool(service.predict, requests)
     return PREDICTIONS.dump_json(predictions) if several else PREDICTION.dump_json(predictions[0])
 
@@ -124,9 +126,11 @@ def outcomes(service: Asks, body: Annotated[single_or_list(OutcomeRequest), Body
 
 
 @router.get("/metrics", tags=["admin"], summary="Numbers for Prometheus", response_class=Response)
-def metrics(service: Asks) -> Response:
+async def metrics(service: Asks) -> Response:
     """Requests, errors, latency, scores by version and arm, lost log rows, age of the model."""
-    return Response(service.metrics_page(), media_type=CONTENT_TYPE_LATEST)
+    # On threads of their own: while a model hangs, its requests hold those that all others share.
+    page = await to_thread.run_sync(service.metrics_page, limiter=SCRAPES)
+    return Response(page, media_type=CONTENT_TYPE_LATEST)
 
 
 @probes.get("/livez", tags=["probes"], summary="Is the process alive?")

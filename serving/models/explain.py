@@ -10,25 +10,28 @@ from pydantic import ValidationError
 
 from level1_pipeline import problem
 from serving.errors import Refusal, not_valid
+from serving.models.calls import Overdue
 from serving.models.loaded_model import Model, Record
+from serving.models.routing import PREDICT_SECONDS
 from serving.schemas import Contribution, ExplainRequest, Explanation, WhatIf
 
 logger = logging.getLogger(__name__)
 
 
-def explain(model: Model, request: ExplainRequest) -> Explanation:
+def explain(model: Model, request: ExplainRequest, seconds: float = PREDICT_SECONDS) -> Explanation:
     """The score, what each input contributes, and the score after the changes.
 
     An input contributes the difference that it makes against its typical value in training, all other
     inputs being as they are.
 
     Raises:
-        Refusal: the changed record is not valid (422), or the model gives no number for one of the records (500).
+        Refusal: the changed record is not valid (422), the model gives no number for one of the records (500) or
+            does not answer in time (503).
     """
     record, typical = request.record.model_dump(), model.typical
     variants = [{**record, name: typical[name]} for name in record]
     changed = _changed(record, request)
-    score, *others = _scores(model, [record, *variants, *([changed] if changed else [])])
+    score, *others = _scores(model, [record, *variants, *([changed] if changed else [])], seconds)
     contributions = [
         Contribution(input=name, value=value, typical=typical[name], score_if_typical=other, contribution=score - other)
         for (name, value), other in zip(record.items(), others, strict=False)
@@ -44,8 +47,11 @@ def explain(model: Model, request: ExplainRequest) -> Explanation:
     )
 
 
-def _scores(model: Model, records: list[Record]) -> list[float]:
-    scores: list[float] = model.bundle.predict(records).tolist()
+def _scores(model: Model, records: list[Record], seconds: float) -> list[float]:
+    try:
+        scores: list[float] = model.predict(records, seconds).tolist()
+    except Overdue as overdue:
+        raise Refusal(503, f"the model is not to be had: {overdue}", headers={"Retry-After": "5"}) from overdue
     if not all(map(math.isfinite, scores)):
         logger.error("version %s gave %s where a finite number is needed", model.version, scores)
         raise Refusal(500, "the model gave no number for the record or a change of it; the log of the service says why")

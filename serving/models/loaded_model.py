@@ -3,18 +3,25 @@
 from __future__ import annotations
 
 import json
-from collections import Counter
-from dataclasses import dataclass
+from collections import Counter, defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from statistics import median
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from level1_pipeline import schema
 from level1_pipeline.bundle.load import GOLDEN, Bundle, bundle_checksum, load_bundle
 from level1_pipeline.errors import BundleRefused
 from level1_pipeline.settings import Settings
+from serving.models.calls import Calls, Overdue
+
+if TYPE_CHECKING:
+    import numpy as np
 
 Record = dict[str, Any]
+LOAD_SECONDS = 60.0
+_loads: defaultdict[Path, Calls] = defaultdict(Calls)  # of each bundle
 
 
 @dataclass(frozen=True)
@@ -26,6 +33,17 @@ class Model:
     checksum: str
     typical: Record  # an ordinary value for each input
     categories: dict[str, frozenset[str]]  # values that training saw, for the inputs of which that is known
+    calls: Calls = field(default_factory=Calls, compare=False, repr=False)
+
+    def predict(self, records: Sequence[Mapping[str, Any]], seconds: float) -> np.ndarray:
+        """One number for each record. Compiled trees need a bounded time; anything else gets `seconds`.
+
+        Raises:
+            Overdue: it did not answer in time, or is not asked because earlier calls hang.
+        """
+        if self.bundle.scorer:
+            return self.bundle.predict(records)
+        return self.calls.run(lambda: self.bundle.predict(records), seconds)
 
     @property
     def manifest(self) -> dict[str, Any]:
@@ -49,9 +67,16 @@ def load(settings: Settings, version: str) -> Model:
     """Verify the checksums, load with the reviewed types, repeat the golden predictions, warm up.
 
     Raises:
-        BundleRefused: any of it failed; this version must not be served.
+        BundleRefused: any of it failed or did not end; this version must not be served.
     """
     place = folder(settings, version)
+    try:
+        return _loads[place].run(lambda: _load(place, version), LOAD_SECONDS)
+    except Overdue as overdue:
+        raise BundleRefused(f"version {version} could not be loaded: {overdue}") from overdue
+
+
+def _load(place: Path, version: str) -> Model:
     loaded = load_bundle(place)
     if loaded.manifest.get("verdict") != "pass":
         raise BundleRefused(f"version {version} has not passed the gate, so it is not served")

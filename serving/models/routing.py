@@ -12,9 +12,12 @@ from datetime import UTC, datetime
 from typing import Any, NamedTuple
 
 from level1_pipeline.store.routes import CANARY, CHAMPION, SHADOW, Route
+from serving.models.calls import Overdue
 from serving.models.loaded_model import Model
 
 logger = logging.getLogger(__name__)
+
+PREDICT_SECONDS = 2.0  # for one call of a model, if no setting says otherwise
 
 
 @dataclass(frozen=True)
@@ -78,13 +81,16 @@ def in_canary(route: Route, entity_id: str) -> bool:
     return int.from_bytes(digest[:8], "big") / 2**64 < route.share
 
 
-def score(model: Model, arm: str, cases: list[Case]) -> Scored:
-    """Score cases together; a model that raises or says NaN gives an error in place of scores."""
+def score(model: Model, arm: str, cases: list[Case], seconds: float = PREDICT_SECONDS) -> Scored:
+    """Score cases together; a model that raises, says NaN or says nothing in time gives an error in place of scores."""
     started = time.perf_counter()
     try:
-        numbers = model.bundle.predict([case.record for case in cases]).tolist()
+        numbers = model.predict([case.record for case in cases], seconds).tolist()
         scores = [number if math.isfinite(number) else None for number in numbers]
         error = "the score is not a finite number"
+    except Overdue as overdue:
+        logger.error("version %s on %d cases: %s", model.version, len(cases), overdue)
+        scores, error = [None] * len(cases), str(overdue)
     except Exception as failure:  # whatever a model does wrong, the service answers
         logger.exception("version %s failed on %d cases", model.version, len(cases))
         scores, error = [None] * len(cases), f"{type(failure).__name__}: {failure}"
@@ -92,12 +98,12 @@ def score(model: Model, arm: str, cases: list[Case]) -> Scored:
     return Scored(arm, model, cases, scores, error, milliseconds, now)
 
 
-def answer(serving: Serving, cases: list[Case]) -> list[Scored]:
-    """The scores of each arm for its cases. Where the canary fails, the champion scores the case, too."""
+def answer(serving: Serving, cases: list[Case], seconds: float = PREDICT_SECONDS) -> list[Scored]:
+    """The scores of each arm for its cases. Where the canary fails or says nothing, the champion scores the case, too."""
     if not serving.canary:
-        return [score(serving.champion, CHAMPION, cases)]
+        return [score(serving.champion, CHAMPION, cases, seconds)]
     share = [case for case in cases if in_canary(serving.route, case.entity_id)]
-    by_canary = [score(serving.canary, CANARY, share)] if share else []
+    by_canary = [score(serving.canary, CANARY, share, seconds)] if share else []
     done = {id(case) for scored in by_canary for case, number in scored if number is not None}
     rest = [case for case in cases if id(case) not in done]
-    return [*by_canary, score(serving.champion, CHAMPION, rest)] if rest else by_canary
+    return [*by_canary, score(serving.champion, CHAMPION, rest, seconds)] if rest else by_canary

@@ -9,6 +9,8 @@ from collections.abc import Callable
 
 logger = logging.getLogger(__name__)
 
+STOP_SECONDS = 5.0  # that a stop waits for an action; a thread that hangs ends with the process
+
 
 class BackgroundThread:
     """Calls `action` every `seconds` (counted from start to start)."""
@@ -23,11 +25,13 @@ class BackgroundThread:
         self._thread.start()
 
     def stop(self) -> None:
-        """End after the action that is going on."""
+        """End after the action that is going on, unless that hangs."""
         self._stopped.set()
         self._wake.set()
         if self._thread.is_alive():
-            self._thread.join()
+            self._thread.join(STOP_SECONDS)
+            if self._thread.is_alive():
+                logger.error("%s did not end within %g s; the stop goes on without it", self.name, STOP_SECONDS)
 
     def hurry(self) -> None:
         """Do not wait for the next time, but act now."""

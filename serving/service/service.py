@@ -7,6 +7,7 @@ import threading
 import time
 from datetime import datetime
 from itertools import count
+from typing import NoReturn
 
 from level1_pipeline import problem
 from level1_pipeline.settings import Settings
@@ -15,6 +16,7 @@ from level1_pipeline.store.database import Store
 from level1_pipeline.store.outcomes import EARLIEST, Reported, Result, keep, possible
 from serving.errors import Detail, Refusal
 from serving.models import routing
+from serving.models.calls import OVERDUE
 from serving.models.explain import explain
 from serving.models.routing import Case, Scored, Serving
 from serving.schemas import ExplainRequest, Explanation, Health, ModelCard, OutcomeRequest, Prediction, PredictRequest
@@ -49,7 +51,7 @@ class Service:
         self.access_log = AccessLog(self.metrics)
         self.hot_swap = HotSwap(settings, self.store, self.clock, self.metrics)
         self.log = PredictionLog(self.store, settings.log_rows, self.metrics)
-        self.shadow = Shadow(settings.shadow_rows, self.metrics, self._record)
+        self.shadow = Shadow(settings.shadow_rows, self.metrics, self._record, settings.predict_seconds)
         # Outcomes wait for the store; they must never occupy all the threads that predict.
         self._outcome_slots = threading.Semaphore(OUTCOME_REQUESTS_AT_ONCE)
         self._threads = (
@@ -84,21 +86,26 @@ class Service:
         """
         self._limit(len(requests))
         serving, cases = self.serving(), self._cases(requests)
-        scored = routing.answer(serving, cases)
+        scored = routing.answer(serving, cases, self.settings.predict_seconds)
         self._record(scored)
         if serving.shadow:
             self.shadow.add(serving.shadow, cases)
         self._count_unknown_categories(serving, cases)
         return _predictions(cases, scored)
 
-    def is_quick(self) -> bool:
-        """Whether every model that answers is a compiled one."""
+    def is_quick(self, requests: list[PredictRequest]) -> bool:
+        """Whether only compiled models answer these cases."""
         serving = self.hot_swap.serving
-        return serving is not None and all(model.bundle.scorer for model in (serving.champion, serving.canary) if model)
+        if serving is None or not serving.champion.bundle.scorer:
+            return False
+        if not serving.canary or serving.canary.bundle.scorer:
+            return True
+        entities = [request.entity_id or request.id for request in requests]
+        return not any(entity is None or routing.in_canary(serving.route, entity) for entity in entities)
 
     def explain(self, request: ExplainRequest) -> Explanation:
         """Why the champion gives its score, and what it would be after changes."""
-        return explain(self.serving().champion, request)
+        return explain(self.serving().champion, request, self.settings.predict_seconds)
 
     def ingest(self, requests: list[OutcomeRequest]) -> Result:
         """Keep outcomes. The value that became known last counts, so any order of arrival gives the same end.
@@ -139,10 +146,13 @@ class Service:
         """Whether this worker can answer, and what is wrong."""
         serving = self.hot_swap.serving
         reasons = [*self.hot_swap.trouble.values(), *filter(None, [self.log.trouble])]
+        models = [model for model in (serving.champion, serving.challenger) if model] if serving else []
+        reasons += [f"version {model.version} is not asked: its calls hang" for model in models if model.calls.hang]
         if not serving:
             reasons = reasons or ["there is no champion yet; train one: make level1"]
+        able = serving is not None and not serving.champion.calls.hang
         return Health(
-            state="not ready" if not serving else "degraded" if reasons else "ready",
+            state="not ready" if not able else "degraded" if reasons else "ready",
             version=serving.champion.version if serving else None,
             challenger=serving.challenger.version if serving and serving.challenger else None,
             reasons=reasons,
@@ -219,5 +229,12 @@ def _predictions(cases: list[Case], scored: list[Scored]) -> list[Prediction]:
     if len(predictions) < len(cases):
         missing = next((case for case in cases if id(case) not in predictions), None)
         if missing:
-            raise Refusal(500, f"the model gave no number for {missing.id}; the log of the service says why")
+            _refuse(missing, scored)
     return [predictions[id(case)] for case in cases]
+
+
+def _refuse(missing: Case, scored: list[Scored]) -> NoReturn:
+    overdue = [group.error for group in scored if group.error.startswith(OVERDUE) or group.model.calls.hang]
+    if overdue:
+        raise Refusal(503, f"the model gave no answer for {missing.id}: {overdue[-1]}", headers={"Retry-After": "5"})
+    raise Refusal(500, f"the model gave no number for {missing.id}; the log of the service says why")
