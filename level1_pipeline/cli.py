@@ -154,7 +154,8 @@ def schedule(
     settings = open_settings()
     log = settings.home / "prefect" / "server.log"
     os.environ["MLOPS_HOME"] = str(settings.home)  # the trainings are child processes, wherever they start
-    with prefect_server(log, complete=True) as api:
+    with prefect_server(log, settings.prefect_api_url, complete=True) as api:
+        os.environ["MLOPS_PREFECT_API_URL"] = api
         wait_until_ready(api, log)
         from level1_pipeline.orchestration.flow import serve_schedule
 

@@ -6,6 +6,7 @@ import io
 import re
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -69,11 +70,17 @@ def open_settings() -> Settings:
         SettingRefused: a value is not possible; the message names each variable.
     """
     try:
-        return Settings().prepare()
+        settings = Settings()
     except ValidationError as error:
         # A setting of a group has the variable that bears its own name: the last part of its place.
         lines = [f"MLOPS_{str(detail['loc'][-1]).upper()}: {detail['msg']}" for detail in error.errors()]
         raise SettingRefused(f"{'; '.join(lines)} (docs/settings.md lists all settings)") from error
+    except (OSError, UnicodeError) as error:
+        raise SettingRefused(f"the file .env in {Path.cwd()} cannot be read as text in UTF-8: {error}") from error
+    try:
+        return settings.prepare()
+    except OSError as error:
+        raise SettingRefused(f"MLOPS_HOME: the folder {settings.home} cannot be made: {error.strerror}") from error
 
 
 def run(app: typer.Typer, program: str, arguments: Sequence[str] | None = None) -> int:

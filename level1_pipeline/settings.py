@@ -5,15 +5,13 @@ Settings are built at entry points only and handed down; nothing reads the envir
 
 from __future__ import annotations
 
-import getpass
-import os
 import re
 from collections.abc import Mapping
 from datetime import datetime
 from pathlib import Path
 from typing import Annotated, Any
 
-from pydantic import Field, field_validator
+from pydantic import Field, ValidationInfo, field_validator
 from pydantic_settings import (
     BaseSettings,
     DotEnvSettingsSource,
@@ -23,32 +21,10 @@ from pydantic_settings import (
     SettingsConfigDict,
 )
 
-from level1_pipeline import problem
+from level1_pipeline import environment, problem
 from level1_pipeline.policies import Group, LoopPolicy, RetrainingPolicy, RolloutPolicy
 
-# Defaults of the tools' environment. Telemetry is off; nothing but the addresses in Settings is contacted.
-QUIET = {
-    "DO_NOT_TRACK": "true",
-    "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
-    "PREFECT_SERVER_UI_V2_ENABLED": "false",  # its new pages ask an analytics company at every visit, whatever is set
-    "MLFLOW_DISABLE_TELEMETRY": "true",
-    "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
-    # Aliases only mirror the route: a registry that is down must not hold up a rollback (its default: 4 minutes).
-    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1",
-    "MLFLOW_HTTP_REQUEST_TIMEOUT": "10",
-    "GX_ANALYTICS_ENABLED": "false",
-    "RAY_USAGE_STATS_ENABLED": "0",
-    # Our own commands say what happens.
-    "PREFECT_LOGGING_LEVEL": "CRITICAL",  # an error reaches the person as our message, without its traceback
-    "PREFECT_LOGGING_TO_API_ENABLED": "false",
-    "MLFLOW_LOGGING_LEVEL": "ERROR",
-    "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
-    # Threads that wait must not spin: beside any other busy process that makes a fit five times slower.
-    "OMP_WAIT_POLICY": "PASSIVE",
-    "OPENBLAS_NUM_THREADS": "1",  # OpenBLAS spins always, and our matrices are small
-}
-
-
+DATABASES = ("sqlite", "postgresql")
 GROUPS: dict[str, type[Group]] = {"rollout": RolloutPolicy, "retraining": RetrainingPolicy, "loop": LoopPolicy}
 
 
@@ -59,15 +35,27 @@ def _as_variable(value: object) -> str:
     return "" if value is None else str(value)
 
 
+def _given(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Without the empty ones: an empty variable is no value, but where the default is empty (no key, nobody)."""
+    fields = {name: field for kind in GROUPS.values() for name, field in kind.model_fields.items()}
+    fields |= Settings.model_fields
+    empty = {name for name, value in values.items() if isinstance(value, str) and not value.strip()}
+    means = {
+        name for name in empty & fields.keys() if isinstance(default := fields[name].default, frozenset) or not default
+    }
+    return {name: "" if name in means else value for name, value in values.items() if name not in empty - means}
+
+
 class _WithGroups:
-    """A source of settings that finds those of a group, too: their variables do not name the group."""
+    """A source of settings that leaves out empty variables, and finds those of a group, too: they do not name it."""
 
     def __init__(self, source: PydanticBaseSettingsSource, flat: PydanticBaseSettingsSource):
         self.source, self.flat = source, flat
 
     def __call__(self) -> dict[str, Any]:
         """The values that are set: those of a group in a dictionary under its name."""
-        values, settings = self.flat(), {name: value for name, value in self.source().items() if name not in GROUPS}
+        values = _given(self.flat())
+        settings = {name: value for name, value in _given(self.source()).items() if name not in GROUPS}
         for group, kind in GROUPS.items():
             if given := {name: values[name] for name in kind.model_fields if name in values}:
                 settings[group] = given
@@ -77,20 +65,30 @@ class _WithGroups:
 class _Flat(RolloutPolicy, RetrainingPolicy, LoopPolicy, BaseSettings):
     """All fields of the groups under the names that they have in the environment."""
 
-    model_config = SettingsConfigDict(env_prefix="MLOPS_", env_file=".env", extra="ignore")
+    model_config = SettingsConfigDict(
+        env_prefix="MLOPS_", env_file=".env", env_file_encoding="utf-8-sig", extra="ignore"
+    )
 
 
 class Settings(BaseSettings):
     """Where state lives and how decisions get their time. Frozen; see docs/settings.md."""
 
     model_config = SettingsConfigDict(
-        env_prefix="MLOPS_", env_file=".env", extra="ignore", frozen=True, hide_input_in_errors=True
+        env_prefix="MLOPS_",
+        env_file=".env",
+        env_file_encoding="utf-8-sig",
+        extra="ignore",
+        frozen=True,
+        hide_input_in_errors=True,
     )
 
     home: Path = Field(Path(".mlops"), description="folder of all state: databases, artifacts, bundles, reports")
     tracking_uri: str = Field("", description="MLflow's database; empty: SQLite at `<home>/mlflow.db`")
     store_uri: str = Field(
         "", description="operations database (routes, predictions, audit); empty: SQLite at `<home>/operations.db`"
+    )
+    prefect_api_url: str = Field(
+        "", description="API of a running Prefect server; empty: each training starts its own on 127.0.0.1 and ends it"
     )
     source: Path | None = Field(None, description="folder of the raw data files; empty: the installed data package")
     clock: str = Field(
@@ -156,11 +154,20 @@ class Settings(BaseSettings):
             _WithGroups(dotenv_settings, DotEnvSettingsSource(_Flat)),
         )
 
-    @field_validator("webhook")
+    @field_validator("webhook", "prefect_api_url")
     @classmethod
     def _web_address(cls, url: str) -> str:
         if url and not re.match("https?://[^/]", url):
-            raise ValueError("the webhook must be a URL that begins with http:// or https://")
+            raise ValueError("this must be a URL that begins with http:// or https://")
+        return url
+
+    @field_validator("tracking_uri", "store_uri")
+    @classmethod
+    def _database(cls, url: str, field: ValidationInfo) -> str:
+        """The message does not repeat the address: it may hold a password."""
+        kinds = DATABASES if field.field_name == "store_uri" else (*DATABASES, "http", "https")
+        if url and not re.match(rf"({'|'.join(kinds)})(\+\w+)?://", url):
+            raise ValueError(f"the address must begin with one of {', '.join(kinds)}, and ://")
         return url
 
     @field_validator("predict_key_hash", "admin_key_hash")
@@ -178,7 +185,10 @@ class Settings(BaseSettings):
     @field_validator("home")
     @classmethod
     def _absolute(cls, home: Path) -> Path:
-        return home.expanduser().resolve()
+        try:
+            return home.expanduser().resolve()
+        except RuntimeError:
+            raise ValueError("nobody knows the home folder of this user; write the whole path") from None
 
     @field_validator("clock")
     @classmethod
@@ -197,8 +207,8 @@ class Settings(BaseSettings):
 
     @property
     def tracking(self) -> str:
-        """MLflow's tracking and registry URI."""
-        return self.tracking_uri or f"sqlite:///{self.home / 'mlflow.db'}"
+        """MLflow's tracking and registry URI. The password in a web address goes another way: see `environment`."""
+        return environment.without_password(self.tracking_uri) or f"sqlite:///{self.home / 'mlflow.db'}"
 
     @property
     def operations(self) -> str:
@@ -213,7 +223,7 @@ class Settings(BaseSettings):
     @property
     def who(self) -> str:
         """The name that the audit log records."""
-        return self.actor or getpass.getuser()
+        return self.actor or environment.user_name()
 
     def changed(self, values: Mapping[str, Any]) -> Settings:
         """A copy with other values of fields, those of the groups included, under the names of the environment.
@@ -234,10 +244,7 @@ class Settings(BaseSettings):
         return {f"MLOPS_{name.upper()}": _as_variable(value) for name, value in values.items()}
 
     def prepare(self) -> Settings:
-        """Make the home folder and silence the tools' telemetry. Call before importing them."""
+        """Make the home folder and take over the tools' environment. Call before importing them."""
         self.home.mkdir(parents=True, exist_ok=True)
-        for name, value in QUIET.items():
-            os.environ.setdefault(name, value)
-        os.environ.setdefault("PREFECT_HOME", str(self.home / "prefect"))
-        os.environ.setdefault("PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS", "120")
+        environment.take_over(self.home, self.tracking_uri, self.prefect_api_url, [self.serving_host])
         return self

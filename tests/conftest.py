@@ -8,6 +8,7 @@ import os
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+os.environ.pop("MLOPS_PREFECT_API_URL", None)  # only the server that a fixture starts is used
 
 from pathlib import Path
 
@@ -36,7 +37,7 @@ def pytest_collection_modifyitems(items: list[pytest.Function]) -> None:
 @pytest.fixture
 def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Settings:
     """Settings with an empty home of their own, whatever the developer's environment says."""
-    for name in [name for name in os.environ if name.startswith("MLOPS_")]:
+    for name in [name for name in os.environ if name.startswith("MLOPS_") and name != "MLOPS_PREFECT_API_URL"]:
         monkeypatch.delenv(name)
     monkeypatch.chdir(tmp_path)  # no `.env` of the checkout is read
     return Settings(home=tmp_path / "home", actor="tester")

@@ -34,7 +34,7 @@ ROWS = {
         "evaluation registry",
         "store bundle command_line csv_file processes",
         "schema settings",
-        "problem policies",
+        "problem policies environment",
         "flights",
         "errors",
     ],

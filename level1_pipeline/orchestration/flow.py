@@ -22,6 +22,7 @@ from prefect.client.schemas.filters import (
     FlowRunFilterState,
     FlowRunFilterStateName,
 )
+from prefect.context import refresh_global_settings_context
 from prefect.schedules import Cron
 from prefect.settings import PREFECT_LOCAL_STORAGE_PATH
 from prefect.states import Crashed
@@ -85,6 +86,11 @@ def forget(run: Run) -> None:
     """Clear what Prefect remembers of a run, once the audit log says how it ended."""
     for result in Path(PREFECT_LOCAL_STORAGE_PATH.value()).glob(f"{run.key}-*"):
         result.unlink()
+
+
+def read_environment() -> None:
+    """Prefect read its environment when it was imported. A process that trains twice has another server each time."""
+    refresh_global_settings_context()
 
 
 def end_killed_runs(home: Path) -> int:

@@ -11,7 +11,7 @@ import os
 import sys
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 
 from level1_pipeline.processes import child_process, free_port, wait_until_answers
@@ -20,24 +20,20 @@ STARTUP_SECONDS = 180
 
 
 @contextmanager
-def prefect_server(log: Path, complete: bool = False) -> Iterator[str]:
-    """The API address of a Prefect server: the one in PREFECT_API_URL, or one of our own.
+def prefect_server(log: Path, running: str = "", complete: bool = False) -> Iterator[str]:
+    """The API address of a Prefect server: the one that is running there, or one of our own.
 
     Yields at once; call `wait_until_ready` before the first flow. A `complete` one has the user
     interface and the services, of which one is the scheduler.
     """
-    running = os.environ.get("PREFECT_API_URL")
-    if running:
-        yield running
-        return
     port = free_port()
-    os.environ["PREFECT_API_URL"] = api = f"http://127.0.0.1:{port}/api"
+    os.environ["PREFECT_API_URL"] = api = running or f"http://127.0.0.1:{port}/api"
     command = [sys.executable, "-m", "level1_pipeline.orchestration.prefect_server", str(port)]
     try:
-        with child_process(command, log, _environment(complete)):
+        with nullcontext() if running else child_process(command, log, _environment(complete)):
             yield api
     finally:
-        os.environ.pop("PREFECT_API_URL")
+        os.environ.pop("PREFECT_API_URL", None)
 
 
 def _environment(complete: bool) -> dict[str, str]:

@@ -137,7 +137,7 @@ def _orchestrate(
     settings: Settings, run: Run, until: str | None, done: Callable[[StepResult], None] | None
 ) -> TrainingResults | None:
     log = settings.home / "prefect" / "server.log"
-    with prefect_server(log) as api:
+    with prefect_server(log, settings.prefect_api_url) as api:
         # The heavy imports take as long as the server's start, so they happen meanwhile.
         import great_expectations  # noqa: F401
         import mlflow.sklearn  # noqa: F401
@@ -150,6 +150,7 @@ def _orchestrate(
         if registry.route().champion:
             registry.reconcile()
         wait_until_ready(api, log)
+        flow.read_environment()
         flow.end_killed_runs(settings.home)
         return flow.training(asdict(run), until, done)
 

@@ -97,7 +97,7 @@ def main() -> None:
         log = home / "server.log"
         with prefect_server(log) as api:
             wait_until_ready(api, log)
-            warm, _ = command(home, *train, PREFECT_API_URL=api)
+            warm, _ = command(home, *train, MLOPS_PREFECT_API_URL=api)
         table = Table("step", "seconds (median)", title=f"our steps, {ROUNDS} rounds")
         for name in ours[0][1]:
             table.add_row(name, f"{statistics.median(steps[name] for _, steps in ours):.2f}")

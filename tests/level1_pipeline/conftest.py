@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sqlite3
-import sys
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from pathlib import Path
@@ -13,28 +12,25 @@ import pytest
 
 from level1_pipeline.cli import main
 from level1_pipeline.command_line import console
+from level1_pipeline.environment import QUIET
 from level1_pipeline.orchestration.prefect_server import prefect_server, wait_until_ready
 from level1_pipeline.registry import Registry
-from level1_pipeline.settings import QUIET, Settings
+from level1_pipeline.settings import Settings
 from tests.support.homes import Done, Models
 
 
 @pytest.fixture(scope="session")
 def prefect(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]:
-    """One complete Prefect server (with its scheduler) for all; yields what a client's environment needs."""
+    """One complete Prefect server (with its scheduler) for all; yields the variable that names it."""
     folder = tmp_path_factory.mktemp("prefect")
     patch = pytest.MonkeyPatch()
     for name, value in QUIET.items():
         patch.setenv(name, value)
     patch.setenv("PREFECT_HOME", str(folder))
-    patch.delenv("PREFECT_API_URL", raising=False)
     with prefect_server(folder / "server.log", complete=True) as api:
         wait_until_ready(api, folder / "server.log")
-        if "prefect" in sys.modules:  # another test has imported it with other settings
-            from prefect.context import refresh_global_settings_context
-
-            refresh_global_settings_context()
-        yield {"PREFECT_API_URL": api, "PREFECT_HOME": str(folder)}
+        patch.setenv("MLOPS_PREFECT_API_URL", api)
+        yield {"MLOPS_PREFECT_API_URL": api}
     patch.undo()
 
 

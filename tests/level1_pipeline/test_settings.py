@@ -10,7 +10,8 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from level1_pipeline.settings import GROUPS, QUIET, Settings
+from level1_pipeline.environment import QUIET
+from level1_pipeline.settings import GROUPS, Settings
 from level1_pipeline.store import clock
 from level1_pipeline.store.database import Store
 
@@ -104,7 +105,7 @@ def test_the_message_about_a_clock_that_is_no_time_says_what_to_write(home: Sett
         ("approvals", "canary champion", "'canary champion' is not known"),
         *[
             ("canary_shares", shares, "write for example 0.25,0.5")
-            for shares in ("", "0", "1", "0.5,0.25", "0.25,0.25", "0.05,,0.5", "a half", "nan", "5%")
+            for shares in ("0", "1", "0.5,0.25", "0.25,0.25", "0.05,,0.5", "a half", "nan", "5%")
         ],
     ],
 )
@@ -174,7 +175,7 @@ def test_the_replay_clock_is_kept_in_the_store_for_all_processes(home: Settings)
 
 
 def test_prepare_makes_the_home_and_silences_every_tool(home: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in [*QUIET, "PREFECT_HOME", "PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS"]:
+    for name in [*QUIET, "PREFECT_HOME"]:
         monkeypatch.setenv(name, "")  # so that it is put back afterwards
         monkeypatch.delenv(name)
     assert not home.home.exists()
@@ -183,17 +184,6 @@ def test_prepare_makes_the_home_and_silences_every_tool(home: Settings, monkeypa
     assert {name: os.environ[name] for name in QUIET} == QUIET
     assert os.environ["MLFLOW_SERVER_ENABLE_JOB_EXECUTION"] == "false"
     assert os.environ["PREFECT_HOME"] == str(home.home / "prefect")
-
-
-def test_prepare_keeps_what_the_user_has_chosen(
-    home: Settings, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
-    for name in QUIET:
-        monkeypatch.setenv(name, QUIET[name])
-    monkeypatch.setenv("PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS", "5")
-    monkeypatch.setenv("PREFECT_HOME", str(tmp_path / "mine"))
-    home.prepare()
-    assert os.environ["PREFECT_HOME"] == str(tmp_path / "mine")
 
 
 def test_the_actor_is_the_user_unless_given(home: Settings, monkeypatch: pytest.MonkeyPatch) -> None:

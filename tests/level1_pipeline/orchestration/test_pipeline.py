@@ -260,9 +260,9 @@ def test_a_flight_that_does_not_exist_or_a_record_out_of_bounds_is_answered_with
     assert (code, "humid" in said) == (1, True)
 
 
-def test_nothing_is_kept_for_a_resume_after_a_success(trained: Trained, prefect: dict[str, str]) -> None:
+def test_nothing_is_kept_for_a_resume_after_a_success(trained: Trained) -> None:
     assert not list((trained.settings.home / "runs").rglob("*.parquet"))
-    storage = Path(prefect["PREFECT_HOME"]) / "storage"
+    storage = trained.settings.home / "prefect" / "storage"
     key = trained.runs[-1].data.tags["run_key"]
     assert not list(storage.glob(f"{key}*"))
 

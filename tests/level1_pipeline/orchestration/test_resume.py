@@ -87,7 +87,7 @@ def seeded(tmp_path: Path, rows: pd.DataFrame, cache: Path) -> Path:
 def test_a_run_that_was_killed_while_training_repeats_exactly_that_step(
     seeded: Path, tmp_path: Path, prefect: dict[str, str]
 ) -> None:
-    settings = Settings(home=seeded, actor="tester", lease_seconds=3)
+    settings = Settings(home=seeded, actor="tester", lease_seconds=3).prepare()
     killed_at = start_and_kill_while_training(seeded, tmp_path / "log", lease_seconds=3, more=prefect)
     folder = next((seeded / "runs" / problem.NAME).iterdir())
     written = {file.name: file.stat().st_mtime_ns for file in folder.glob("*.parquet")}
@@ -112,7 +112,7 @@ def test_a_run_that_was_killed_while_training_repeats_exactly_that_step(
     assert Registry(settings).route().champion == "1"
     assert states() == ["Completed", "Crashed"]  # the one that was killed is not RUNNING for ever
     assert not folder.exists()
-    assert not list((Path(prefect["PREFECT_HOME"]) / "storage").glob(f"{folder.name}*"))
+    assert not list((seeded / "prefect" / "storage").glob(f"{folder.name}*"))
 
 
 @pytest.mark.slow
