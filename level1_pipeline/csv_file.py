@@ -22,7 +22,8 @@ SUFFIXES = (".csv", ".csv.gz")  # in capitals, too
 BLOCK_BYTES = 1 << 22  # read together; no line may be longer
 ROW = "row"  # number of the row in the file; the first is 1
 MISSING = {"", "na", "n/a", "#n/a", "<na>", "null", "none", "nan", "-nan", "nat", "\\n"}  # in capitals, too
-NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?", re.ASCII)
+# Infinity is a number that is not finite, so that whoever checks the value can say so.
+NUMBER = re.compile(r"[+-]?((\d+\.?\d*|\.\d+)(e[+-]?\d+)?|inf|infinity)", re.ASCII | re.IGNORECASE)
 COMMA, QUOTE, LINE_END = b',"\n'
 TEXT_SHOWN = 200  # bytes of a line that is no row
 

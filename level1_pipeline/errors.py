@@ -68,7 +68,7 @@ class BatchRefused(Refused):
 
 
 class OutcomeFileRefused(Refused, ValueError):
-    """The file cannot be read as outcomes; rows before the fault may be kept, and may come again."""
+    """The file cannot be read as outcomes to its end; nothing of it is kept."""
 
 
 class TrainingStopped(MLOpsError):

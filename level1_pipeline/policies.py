@@ -119,6 +119,9 @@ class LoopPolicy(Group):
         1.0, gt=0, description="the control loop looks at the newest week this often, on the clock"
     )
     operate_seconds: float = Field(60.0, gt=0, description="pause between two cycles of the control loop")
+    outcomes_rest_seconds: float = Field(
+        60.0, ge=0, description="a file in `<home>/outcomes` is taken when nobody has changed it for this long"
+    )
     triggers: Annotated[frozenset[str], NoDecode] = Field(
         frozenset({"monitoring"}),
         description="what starts trainings at Level 2: any of `monitoring,new data,schedule`; empty: only a person",

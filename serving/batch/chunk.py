@@ -51,7 +51,7 @@ def _values(column: schema.Column, values: pa.Array) -> np.ndarray | schema.Text
         numbers = values.cast(pa.float64())
     except pa.ArrowInvalid:
         numbers = None
-    if numbers is None or (pa.types.is_string(values.type) and not pc.all(pc.is_finite(numbers)).as_py()):
+    if numbers is None or (pa.types.is_string(values.type) and pc.any(pc.is_nan(numbers)).as_py()):
         different = values.dictionary_encode()
         cells = [*map(number, different.dictionary.to_pylist()), None]
         kind = object if any(isinstance(cell, str) for cell in cells) else float

@@ -138,12 +138,14 @@ def test_the_name_tells_what_is_csv() -> None:
     ] * 3
 
 
-@pytest.mark.parametrize("text", ["12", "-0.5", "+1", "1.", ".5", "1.4e3", "1E-7", " 7 ", "00012", "1e400"])
+@pytest.mark.parametrize(
+    "text", ["12", "-0.5", "+1", "1.", ".5", "1.4e3", "1E-7", " 7 ", "00012", "1e400", "inf", "-Infinity"]
+)
 def test_a_number_is_the_one_nearest_to_its_text(text: str) -> None:
     assert number(text) == float(text)
 
 
-@pytest.mark.parametrize("text", ["1,400", "1 400", "0x578", "1_000", "inf", "nan(1)", "١", "1e", "--1", "many", "1;2"])
+@pytest.mark.parametrize("text", ["1,400", "1 400", "0x578", "1_000", "nan(1)", "١", "1e", "--1", "many", "1;2"])
 def test_what_is_no_number_stays_a_text(text: str) -> None:
     assert number(text) == text
 

@@ -158,7 +158,9 @@ def operated(days: Days, monkeypatch: pytest.MonkeyPatch, quiet: None) -> Callab
     """An operator whose monitoring finds what the test says, and whose budget sees enough new outcomes."""
 
     def make(said: Diagnosis, trainer: Trainer | None = None, **changes: Any) -> Operator:
-        settings = days.settings.changed({"clock": "replay", "min_new_outcomes": 0, "lease_seconds": 0.5, **changes})
+        settings = days.settings.changed(
+            {"clock": "replay", "min_new_outcomes": 0, "lease_seconds": 0.5, "outcomes_rest_seconds": 0, **changes}
+        )
         days.store.set_replay_time(days.now)
         monkeypatch.setattr(operate, "run_monitoring", lambda settings, now, length: plant(days.store, said, now))
         monkeypatch.setattr(html_report, "write", lambda *_: None)

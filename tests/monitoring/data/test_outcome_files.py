@@ -11,6 +11,7 @@ import pandas as pd
 import pytest
 
 from level1_pipeline import problem
+from level1_pipeline.csv_file import CsvFile
 from level1_pipeline.errors import OutcomeFileRefused
 from level1_pipeline.settings import Settings
 from level1_pipeline.store.database import Store
@@ -97,10 +98,76 @@ def test_bad_rows_are_counted_by_reason_and_the_good_ones_are_kept(home: Setting
     report = take(home, path)
     assert list(known_outcomes(home)) == ["good"]
     assert (report.rows, report.new, report.bad.total()) == (9, 1, 8)
-    assert report.bad["has more fields than the header"] == 1
-    assert report.bad["id is not 1 to 128 printable ASCII characters"] == 2
+    assert report.bad["4 fields where 3 are expected"] == report.bad["1 fields where 3 are expected"] == 1
+    assert report.bad["not UTF-8"] == report.bad["id is not 1 to 128 printable ASCII characters"] == 1
     assert sum(count for reason, count in report.bad.items() if reason.startswith("known_at")) == 2
     assert report.examples[0] == "row 2: value is no number"
+
+
+@pytest.mark.parametrize(
+    ("lines", "rows"),
+    [
+        (['"a,1', "b,0", "c,1"], [1]),
+        (["a,1", '"b,0', 'c",1'], [2, 3]),
+        (["a", "b,1,2,3", "c,1"], [1, 2]),
+        (["a,1", "b,0", 'c,"1'], [3]),
+    ],
+)
+def test_a_damaged_line_is_a_bad_row_and_costs_no_other(
+    home: Settings, tmp_path: Path, lines: list[str], rows: list[int]
+) -> None:
+    report = take(home, csv(tmp_path, "id,value", *lines))
+    assert (report.rows, report.new, report.bad.total()) == (3, 3 - len(rows), len(rows))
+    places = [example.partition(":")[0] for example in report.examples]
+    assert places == [f"row {row} (line {row + 1})" for row in rows]
+    assert list(known_outcomes(home)) == [name for row, name in enumerate("abc", 1) if row not in rows]
+
+
+@pytest.mark.parametrize(
+    ("content", "value"), [("1", 1), ("1.0", 1), ("+1", 1), ("0e5", 0), ("NULL", None), ("1_0", None), ("١", None)]
+)
+def test_a_value_is_read_as_everywhere(home: Settings, tmp_path: Path, content: str, value: float | None) -> None:
+    report = take(home, csv(tmp_path, "id,value,known_at", f'"a","{content}","NULL"'))
+    assert report.bad.total() == (value is None)
+    assert [row["value"] for row in known_outcomes(home).values()] == [value] * (value is not None)
+
+
+@pytest.mark.parametrize("name", ["late.CSV", "late.csv.gz", "late.PARQUET"])
+def test_other_names_of_the_same_formats_are_read(home: Settings, tmp_path: Path, name: str) -> None:
+    table, path = pd.DataFrame({"id": ["a", "b"], "value": [1, 0]}), tmp_path / name
+    table.to_parquet(path) if "P" in name else table.to_csv(path, index=False)
+    assert take(home, path).new == 2
+
+
+def test_of_a_file_that_is_cut_nothing_is_kept(home: Settings, tmp_path: Path) -> None:
+    path = tmp_path / "late.csv.gz"
+    pd.DataFrame({"id": range(50_000), "value": 1}).to_csv(path, index=False)
+    path.write_bytes(path.read_bytes()[:-10])
+    with pytest.raises(OutcomeFileRefused, match="nothing of it was kept"):
+        take(home, path)
+    assert known_outcomes(home) == {}
+
+
+def test_of_a_file_that_grows_meanwhile_nothing_is_kept(
+    home: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path, real = csv(tmp_path, "id,value", "a,1"), CsvFile
+
+    def grows(path: Path) -> CsvFile:
+        with path.open("a") as file:
+            file.write("b,1\n")
+        return real(path)
+
+    monkeypatch.setattr(files, "CsvFile", grows)
+    with pytest.raises(OutcomeFileRefused, match="changed while it was read"):
+        take(home, path)
+    assert known_outcomes(home) == {}
+
+
+def test_whole_numbers_may_be_ids(home: Settings, tmp_path: Path) -> None:
+    pd.DataFrame({"id": [0, 7], "value": [1, 0]}).to_parquet(tmp_path / "late.parquet")
+    assert take(home, tmp_path / "late.parquet").new == 2
+    assert list(known_outcomes(home)) == ["0", "7"]
 
 
 def test_a_parquet_file_gives_what_the_csv_file_gives(home: Settings, tmp_path: Path) -> None:
@@ -126,7 +193,7 @@ def test_a_truncated_parquet_file_is_refused_with_what_to_do(home: Settings, tmp
     path = tmp_path / "outcomes.parquet"
     pd.DataFrame({"id": ["a"] * 1000, "value": 1.0}).to_parquet(path)
     path.write_bytes(path.read_bytes()[:-100])
-    with pytest.raises(OutcomeFileRefused, match=r"damaged after row 0 .* send it again"):
+    with pytest.raises(OutcomeFileRefused, match=r"is damaged .* nothing of it was kept; .* send it again"):
         take(home, path)
 
 
@@ -135,6 +202,10 @@ def test_other_formats_and_missing_columns_are_refused(home: Settings, tmp_path:
         take(home, csv(tmp_path, "id,value", name="outcomes.xlsx"))
     with pytest.raises(OutcomeFileRefused, match="no column id and no column value"):
         take(home, csv(tmp_path, "flight,late"))
+    with pytest.raises(OutcomeFileRefused, match="more than one column value"):
+        take(home, csv(tmp_path, "id,value,value", "a,1,0"))
+    with pytest.raises(OutcomeFileRefused, match="separated by ';'"):
+        take(home, csv(tmp_path, "id;value", "a;1"))
     with pytest.raises(OutcomeFileRefused, match="there is no file"):
         take(home, tmp_path / "nowhere.csv")
 
