@@ -46,9 +46,12 @@ class NotebookFailed(Exception):
 
 def main() -> int:
     """Run everything; 0 if all four notebooks ran to their end."""
-    home = Path(os.environ.get("MLOPS_HOME", ".mlops")).expanduser().resolve()
-    out = Path(os.environ.get("LEVEL0_OUT", home / "level0")).expanduser().resolve()
+    home = Path(os.environ.get("MLOPS_HOME") or ".mlops").expanduser().resolve()
+    out = Path(os.environ.get("LEVEL0_OUT") or home / "level0").expanduser().resolve()
     os.environ["LEVEL0_OUT"] = str(out)  # the kernels inherit both
+    unproxied = os.environ.get("no_proxy") or os.environ.get("NO_PROXY") or ""
+    # One notebook asks a service that it has started itself: no proxy knows that one.
+    os.environ["no_proxy"] = os.environ["NO_PROXY"] = ",".join(filter(None, [unproxied, "127.0.0.1"]))
     # Threads that wait for each other by spinning make a fit many times slower on a busy machine.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     steps = 0

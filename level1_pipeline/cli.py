@@ -18,6 +18,7 @@ from typer import BadParameter, Option
 
 from level1_pipeline import problem
 from level1_pipeline.command_line import Reason, console, new_app, open_settings, print_result, run
+from level1_pipeline.environment import without_password
 from level1_pipeline.errors import InputFileRefused, MLOpsError, NotFound
 from level1_pipeline.route_cli import history, promote, rollback
 
@@ -159,7 +160,7 @@ def schedule(
         wait_until_ready(api, log)
         from level1_pipeline.orchestration.flow import serve_schedule
 
-        address = api.removesuffix("/api")
+        address = without_password(api).removesuffix("/api")
         print_result("level 1", f"training on schedule '{cron}' | Prefect {address} | stop with Ctrl-C")
         serve_schedule(cron, promote_to)
 

@@ -2,10 +2,18 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from collections.abc import Mapping
+from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator
-from pydantic_settings import NoDecode
+from pydantic_settings import (
+    BaseSettings,
+    DotEnvSettingsSource,
+    EnvSettingsSource,
+    NoDecode,
+    PydanticBaseSettingsSource,
+    SettingsConfigDict,
+)
 
 TRIGGERS = ("monitoring", "new data", "schedule")  # that start trainings at Level 2 without a person
 APPROVALS = ("shadow", "canary", "bake", "champion", "all")  # steps of a rollout that can wait for a person
@@ -132,3 +140,39 @@ class LoopPolicy(Group):
     @classmethod
     def _known_triggers(cls, given: object) -> object:
         return _choices(given, TRIGGERS)
+
+
+GROUPS: dict[str, type[Group]] = {"rollout": RolloutPolicy, "retraining": RetrainingPolicy, "loop": LoopPolicy}
+# Editors of some systems begin a file with a mark, which would hide its first variable: `utf-8-sig` reads both.
+ENV_FILE = SettingsConfigDict(env_prefix="MLOPS_", env_file=".env", env_file_encoding="utf-8-sig", extra="ignore")
+
+
+class _Flat(RolloutPolicy, RetrainingPolicy, LoopPolicy, BaseSettings):
+    """All fields of the groups under the names that they have in the environment."""
+
+    model_config = ENV_FILE
+
+
+class WithGroups:
+    """A source of settings that finds those of a group, too, whose variables do not name it, and no empty ones."""
+
+    def __init__(self, source: PydanticBaseSettingsSource):
+        kind = DotEnvSettingsSource if isinstance(source, DotEnvSettingsSource) else EnvSettingsSource
+        self.source, self.flat = source, kind(_Flat)
+        self.defaults = {name: field.default for name, field in source.settings_cls.model_fields.items()}
+        self.defaults |= {name: field.default for name, field in _Flat.model_fields.items()}
+
+    def __call__(self) -> dict[str, Any]:
+        """The values that are set: those of a group in a dictionary under its name."""
+        values = self._given(self.flat())
+        settings = {name: value for name, value in self._given(self.source()).items() if name not in GROUPS}
+        for group, kind in GROUPS.items():
+            if given := {name: values[name] for name in kind.model_fields if name in values}:
+                settings[group] = given
+        return settings
+
+    def _given(self, values: Mapping[str, Any]) -> dict[str, Any]:
+        """An empty variable is no value, except where the default is empty, too (no key, nobody), or a set."""
+        given = {name: "" if isinstance(value, str) and not value.strip() else value for name, value in values.items()}
+        takes_empty = {name for name, default in self.defaults.items() if not default or isinstance(default, frozenset)}
+        return {name: value for name, value in given.items() if value != "" or name in takes_empty}

@@ -17,6 +17,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+from level1_pipeline.environment import without_password
 from level1_pipeline.errors import NoAnswer
 from level1_pipeline.settings import Settings
 
@@ -78,7 +79,9 @@ def wait_until_answers(url: str, seconds: float, log: Path, process: subprocess.
                 return
         except (urllib.error.URLError, ConnectionError, TimeoutError):
             time.sleep(0.1)
-    raise NoAnswer(f"the server at {url} ended, or did not answer within {seconds:g} s; see its log: {log}")
+    raise NoAnswer(
+        f"the server at {without_password(url)} ended, or did not answer within {seconds:g} s; see its log: {log}"
+    )
 
 
 def free_port() -> int:
@@ -90,5 +93,5 @@ def free_port() -> int:
 
 def environment(settings: Settings) -> dict[str, str]:
     """The environment of a child with the same settings, whatever a `.env` file says: empty ones are named, too."""
-    foreign = {name: value for name, value in os.environ.items() if not name.startswith("MLOPS_")}
+    foreign = {name: value for name, value in os.environ.items() if not name.upper().startswith("MLOPS_")}
     return foreign | settings.environment()

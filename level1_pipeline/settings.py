@@ -12,20 +12,12 @@ from pathlib import Path
 from typing import Annotated, Any
 
 from pydantic import Field, ValidationInfo, field_validator
-from pydantic_settings import (
-    BaseSettings,
-    DotEnvSettingsSource,
-    EnvSettingsSource,
-    NoDecode,
-    PydanticBaseSettingsSource,
-    SettingsConfigDict,
-)
+from pydantic_settings import BaseSettings, NoDecode, PydanticBaseSettingsSource, SettingsConfigDict
 
 from level1_pipeline import environment, problem
-from level1_pipeline.policies import Group, LoopPolicy, RetrainingPolicy, RolloutPolicy
+from level1_pipeline.policies import ENV_FILE, GROUPS, LoopPolicy, RetrainingPolicy, RolloutPolicy, WithGroups
 
 DATABASES = ("sqlite", "postgresql")
-GROUPS: dict[str, type[Group]] = {"rollout": RolloutPolicy, "retraining": RetrainingPolicy, "loop": LoopPolicy}
 
 
 def _as_variable(value: object) -> str:
@@ -35,60 +27,26 @@ def _as_variable(value: object) -> str:
     return "" if value is None else str(value)
 
 
-def _given(values: Mapping[str, Any]) -> dict[str, Any]:
-    """Without the empty ones: an empty variable is no value, but where the default is empty (no key, nobody)."""
-    fields = {name: field for kind in GROUPS.values() for name, field in kind.model_fields.items()}
-    fields |= Settings.model_fields
-    empty = {name for name, value in values.items() if isinstance(value, str) and not value.strip()}
-    means = {
-        name for name in empty & fields.keys() if isinstance(default := fields[name].default, frozenset) or not default
-    }
-    return {name: "" if name in means else value for name, value in values.items() if name not in empty - means}
-
-
-class _WithGroups:
-    """A source of settings that leaves out empty variables, and finds those of a group, too: they do not name it."""
-
-    def __init__(self, source: PydanticBaseSettingsSource, flat: PydanticBaseSettingsSource):
-        self.source, self.flat = source, flat
-
-    def __call__(self) -> dict[str, Any]:
-        """The values that are set: those of a group in a dictionary under its name."""
-        values = _given(self.flat())
-        settings = {name: value for name, value in _given(self.source()).items() if name not in GROUPS}
-        for group, kind in GROUPS.items():
-            if given := {name: values[name] for name in kind.model_fields if name in values}:
-                settings[group] = given
-        return settings
-
-
-class _Flat(RolloutPolicy, RetrainingPolicy, LoopPolicy, BaseSettings):
-    """All fields of the groups under the names that they have in the environment."""
-
-    model_config = SettingsConfigDict(
-        env_prefix="MLOPS_", env_file=".env", env_file_encoding="utf-8-sig", extra="ignore"
-    )
-
-
 class Settings(BaseSettings):
     """Where state lives and how decisions get their time. Frozen; see docs/settings.md."""
 
     model_config = SettingsConfigDict(
-        env_prefix="MLOPS_",
-        env_file=".env",
-        env_file_encoding="utf-8-sig",
-        extra="ignore",
+        **ENV_FILE,
         frozen=True,
         hide_input_in_errors=True,
     )
 
     home: Path = Field(Path(".mlops"), description="folder of all state: databases, artifacts, bundles, reports")
-    tracking_uri: str = Field("", description="MLflow's database; empty: SQLite at `<home>/mlflow.db`")
+    tracking_uri: str = Field("", repr=False, description="MLflow's database; empty: SQLite at `<home>/mlflow.db`")
     store_uri: str = Field(
-        "", description="operations database (routes, predictions, audit); empty: SQLite at `<home>/operations.db`"
+        "",
+        repr=False,
+        description="operations database (routes, predictions, audit); empty: SQLite at `<home>/operations.db`",
     )
     prefect_api_url: str = Field(
-        "", description="API of a running Prefect server; empty: each training starts its own on 127.0.0.1 and ends it"
+        "",
+        repr=False,
+        description="API of a running Prefect server; empty: each training starts its own on 127.0.0.1 and ends it",
     )
     source: Path | None = Field(None, description="folder of the raw data files; empty: the installed data package")
     clock: str = Field(
@@ -127,7 +85,9 @@ class Settings(BaseSettings):
     log_rows: int = Field(50_000, gt=0, description="predictions kept in memory while the store fails; more are lost")
     shadow_rows: int = Field(2000, gt=0, description="copies that wait for the shadow model; more are dropped")
 
-    webhook: str = Field("", description="URL that hears of monitoring tickets (POST, JSON); empty: nobody is told")
+    webhook: str = Field(
+        "", repr=False, description="URL that hears of monitoring tickets (POST, JSON); empty: nobody is told"
+    )
     retention_days: float = Field(
         400.0, gt=0, description="logged predictions and their outcomes are deleted when older than this, in days"
     )
@@ -148,11 +108,7 @@ class Settings(BaseSettings):
         file_secret_settings: PydanticBaseSettingsSource,
     ) -> tuple[Any, ...]:
         """What a caller gives wins over the environment, and that over the file `.env`."""
-        return (
-            init_settings,
-            _WithGroups(env_settings, EnvSettingsSource(_Flat)),
-            _WithGroups(dotenv_settings, DotEnvSettingsSource(_Flat)),
-        )
+        return init_settings, WithGroups(env_settings), WithGroups(dotenv_settings)
 
     @field_validator("webhook", "prefect_api_url")
     @classmethod
@@ -165,9 +121,18 @@ class Settings(BaseSettings):
     @classmethod
     def _database(cls, url: str, field: ValidationInfo) -> str:
         """The message does not repeat the address: it may hold a password."""
-        kinds = DATABASES if field.field_name == "store_uri" else (*DATABASES, "http", "https")
-        if url and not re.match(rf"({'|'.join(kinds)})(\+\w+)?://", url):
-            raise ValueError(f"the address must begin with one of {', '.join(kinds)}, and ://")
+        if not url or (field.field_name == "tracking_uri" and re.match("https?://[^/]", url)):
+            return url
+        url = re.sub("^postgres(ql)?://", "postgresql+psycopg://", url)  # the driver that is installed
+        import sqlalchemy as sa  # loaded in any case by whoever names a database
+
+        try:
+            parts = sa.make_url(url)
+            parts.get_dialect().import_dbapi()
+        except (sa.exc.ArgumentError, ImportError, ValueError):
+            parts = None
+        if parts is None or parts.get_backend_name() not in DATABASES:
+            raise ValueError("this must be the address of a database, such as postgresql://user@host/name")
         return url
 
     @field_validator("predict_key_hash", "admin_key_hash")

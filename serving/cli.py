@@ -18,6 +18,7 @@ import typer
 from level1_pipeline import problem, schema
 from level1_pipeline.bundle.load import verify_bundle
 from level1_pipeline.command_line import Reason, new_app, open_settings, print_result, printable
+from level1_pipeline.environment import without_password
 from level1_pipeline.errors import NoAnswer, NotFound, RouteRefused
 from level1_pipeline.settings import Settings
 from level1_pipeline.store import clock, leases
@@ -193,6 +194,8 @@ def _post(url: str, body: dict[str, Any], secret: str) -> dict[str, Any]:
             prediction: dict[str, Any] = json.load(answer)
             return prediction
     except urllib.error.HTTPError as error:
-        raise NoAnswer(f"{url} answered {error.code}: {error.read().decode()}") from error
+        raise NoAnswer(f"{without_password(url)} answered {error.code}: {error.read().decode()}") from error
     except urllib.error.URLError as error:
-        raise NoAnswer(f"{url} cannot be reached ({error.reason}); start the service: make serve") from error
+        raise NoAnswer(
+            f"{without_password(url)} cannot be reached ({error.reason}); start the service: make serve"
+        ) from error

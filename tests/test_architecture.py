@@ -42,7 +42,17 @@ ROWS = {
 }
 SHARED = {
     f"level1_pipeline.{room}"
-    for room in ["command_line", "csv_file", "store", "bundle", "schema", "settings", "problem", "errors"]
+    for room in [
+        "command_line",
+        "csv_file",
+        "environment",
+        "store",
+        "bundle",
+        "schema",
+        "settings",
+        "problem",
+        "errors",
+    ]
 }
 OTHERS = {  # which rooms of other packages a package may import; a package stands for all its rooms
     "level2_cicd": {"monitoring", "serving", "level1_pipeline"},

@@ -12,7 +12,8 @@ from pathlib import Path
 import pytest
 from pydantic import BaseModel
 
-from level1_pipeline.settings import GROUPS, Settings
+from level1_pipeline.policies import GROUPS
+from level1_pipeline.settings import Settings
 from tests.support import ROOT
 
 PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md")])

@@ -13,7 +13,15 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 
 from level1_pipeline import problem
-from level1_pipeline.errors import DataCheckFailed, LeaseHeld, NotEnoughData, NotFound, PromotionRefused
+from level1_pipeline.errors import (
+    DataCheckFailed,
+    LeaseHeld,
+    MLOpsError,
+    NoAnswer,
+    NotEnoughData,
+    NotFound,
+    PromotionRefused,
+)
 from level1_pipeline.orchestration import lineage
 from level1_pipeline.orchestration.prefect_server import prefect_server, wait_until_ready
 from level1_pipeline.registry import CHAMPION, Registry
@@ -146,13 +154,28 @@ def _orchestrate(
         from level1_pipeline.orchestration import flow
 
         registry = Registry(settings)
-        registry.experiment(problem.NAME)  # MLflow migrates a new database: seconds, also meanwhile
+        _open_mlflow(registry)
         if registry.route().champion:
             registry.reconcile()
         wait_until_ready(api, log)
         flow.read_environment()
         flow.end_killed_runs(settings.home)
         return flow.training(asdict(run), until, done)
+
+
+def _open_mlflow(registry: Registry) -> None:
+    """MLflow migrates a new database: seconds, so it happens while the Prefect server starts.
+
+    Raises:
+        NoAnswer: its server or database cannot be used; nothing was trained.
+    """
+    try:
+        registry.experiment(problem.NAME)
+    except MLOpsError:
+        raise
+    except Exception as error:  # of the network, of the database, or of MLflow
+        cause = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise NoAnswer(f"MLflow cannot be used, so nothing was trained; look at MLOPS_TRACKING_URI: {cause}") from error
 
 
 def _conclude(registry: Registry, run: Run, request: Request, results: TrainingResults, seconds: float) -> Result:

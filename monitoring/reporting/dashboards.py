@@ -58,11 +58,10 @@ def tools(settings: Settings) -> list[Dashboard]:
     """The three dashboards of a home. Their programs stand beside the Python that runs this."""
     binaries = Path(sys.executable).parent
     local = ("--host", "127.0.0.1", "--port", "{port}")
-    store = ("--backend-store-uri", settings.tracking, "--workers", "1")
     pages = ("--workspace", str(evidently_snapshot.workspace(settings)))
     return [
         Dashboard("Evidently", 8010, (str(binaries / "evidently"), "ui", *local, *pages), "/api/version"),
-        Dashboard("MLflow", 5000, (str(binaries / "mlflow"), "server", *local, *store), "/health"),
+        Dashboard("MLflow", 5000, (str(binaries / "mlflow"), "server", *local, "--workers", "1"), "/health"),
         Dashboard("Prefect", 4200, (str(binaries / "prefect"), "server", "start", *local), "/api/health"),
     ]
 
@@ -73,6 +72,8 @@ def run(settings: Settings, say: Callable[[str], None], wanted: list[Dashboard] 
     Raises:
         NoAnswer: one of them does not start; the message names its log.
     """
+    # Everybody on the machine sees the arguments of a program, and this address may hold a password.
+    os.environ["MLFLOW_BACKEND_STORE_URI"] = settings.tracking
     evidently_snapshot.workspace(settings).mkdir(parents=True, exist_ok=True)
     logs = settings.home / "reports" / "dashboards"
     logs.mkdir(parents=True, exist_ok=True)

@@ -6,6 +6,7 @@ import io
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 import typer
@@ -80,6 +81,26 @@ def test_a_setting_that_is_not_possible_is_one_line_that_names_its_variable(
     line = capsys.readouterr().err
     assert line.startswith(f"SettingRefused: {variable}: ")
     assert line.count("\n") == 1
+
+
+@pytest.mark.parametrize("file", [b"MLOPS_ACTOR=\xff\xfe", b"MLOPS_LEASE_SECONDS=soon", b"MLOPS_HOME=a/file"])
+def test_a_bad_file_of_settings_is_one_line(
+    app: typer.Typer, home: Settings, capsys: pytest.CaptureFixture[str], file: bytes
+) -> None:
+    Path("a").write_text("no folder")
+    Path(".env").write_bytes(file)
+    assert run(app, "test", ["show"]) == 1
+    line = capsys.readouterr().err
+    assert line.startswith("SettingRefused: ")
+    assert line.count("\n") == 1
+
+
+def test_a_home_of_nobody_is_one_line(
+    app: typer.Typer, home: Settings, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("MLOPS_HOME", "~nobody-of-this-name/state")
+    assert run(app, "test", ["show"]) == 1
+    assert "write the whole path" in capsys.readouterr().err
 
 
 def test_help_is_no_error(app: typer.Typer, capsys: pytest.CaptureFixture[str]) -> None:

@@ -11,7 +11,8 @@ import pytest
 from pydantic import ValidationError
 
 from level1_pipeline.environment import QUIET
-from level1_pipeline.settings import GROUPS, Settings
+from level1_pipeline.policies import GROUPS
+from level1_pipeline.settings import Settings
 from level1_pipeline.store import clock
 from level1_pipeline.store.database import Store
 
@@ -195,3 +196,53 @@ def test_the_actor_is_the_user_unless_given(home: Settings, monkeypatch: pytest.
 def test_an_empty_source_is_the_installed_package(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MLOPS_SOURCE", "")
     assert Settings().source is None
+
+
+EMPTY_IS_A_VALUE = ("MLOPS_TRIGGERS",)
+
+
+@pytest.mark.parametrize("empty", ["", " "])
+def test_an_empty_variable_is_no_value(home: Settings, monkeypatch: pytest.MonkeyPatch, empty: str) -> None:
+    usual = Settings()
+    for name in usual.environment():
+        if name not in EMPTY_IS_A_VALUE:
+            monkeypatch.setenv(name, empty)
+    assert Settings() == usual
+    assert usual.home.name == ".mlops"
+
+
+def test_an_empty_variable_leaves_the_value_of_the_file_unless_nobody_is_a_value(
+    home: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    Path(".env").write_text("MLOPS_LEASE_SECONDS=5\nMLOPS_WEBHOOK=http://hooks.example\nMLOPS_HOME=\nMLOPS_TRIGGERS\n")
+    monkeypatch.setenv("MLOPS_LEASE_SECONDS", "")
+    monkeypatch.setenv("MLOPS_WEBHOOK", "")
+    settings = Settings()
+    assert (settings.lease_seconds, settings.webhook, settings.home.name) == (5, "", ".mlops")
+    assert settings.loop.triggers == {"monitoring"}
+
+
+def test_the_mark_at_the_beginning_of_a_file_hides_no_setting(home: Settings) -> None:
+    Path(".env").write_bytes("\ufeffMLOPS_LEASE_SECONDS=5\r\nMLOPS_ACTOR=José\r\n".encode())
+    assert (Settings().lease_seconds, Settings().actor) == (5, "José")
+
+
+@pytest.mark.parametrize("name", ["tracking_uri", "store_uri"])
+@pytest.mark.parametrize("url", ["here", "foo://a:s3cret@h/d", "postgresql+foo://a:s3cret@h/d", "mysql://a:s3cret@h/d"])
+def test_an_address_of_no_database_is_refused_without_its_password(home: Settings, name: str, url: str) -> None:
+    with pytest.raises(ValidationError, match="must be the address of a database") as refused:
+        Settings(**{name: url})
+    assert "s3cret" not in str(refused.value)
+
+
+def test_the_usual_address_of_postgresql_means_the_driver_that_is_installed(home: Settings) -> None:
+    url = "postgresql://ann:s3cret@h/d"
+    settings = Settings(tracking_uri=url, store_uri=url)
+    assert settings.tracking == settings.operations == "postgresql+psycopg://ann:s3cret@h/d"
+
+
+def test_no_password_shows_when_settings_are_printed(home: Settings) -> None:
+    url = "http://ann:s3cret@h/d"
+    settings = Settings(tracking_uri=url, store_uri="postgresql://ann:s3cret@h/d", webhook=url, prefect_api_url=url)
+    assert "s3cret" not in f"{settings!r} {settings}"
+    assert settings.tracking == "http://h/d"
