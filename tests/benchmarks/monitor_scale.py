@@ -1,4 +1,4 @@
-"""How long a pass takes and how much memory it needs: `make bench-monitor`.
+"""How long a run takes and how much memory it needs: `make bench-monitor`.
 
 Logs of 10 k, 100 k and 1 M predictions in one week, each measured in a process of its own, beside what people
 write first: `pandas.read_sql` of the window and Evidently's preset on all of it. Peak memory is that of the process.
@@ -141,7 +141,7 @@ def measure_here(home: Path, kind: str, end: str) -> None:
 
 
 def measure(home: Path, kind: str, end: datetime) -> dict[str, float]:
-    """The figures of a process of its own. Its imports count, because a pass by hand pays them."""
+    """The figures of a process of its own. Its imports count, because a run by hand pays them."""
     command = [
         sys.executable,
         "-m",

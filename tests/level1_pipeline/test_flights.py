@@ -306,7 +306,7 @@ def test_one_flight_with_the_events_known_so_far_gives_the_record_of_the_batch(
 @pytest.mark.parametrize(
     ("start", "end"),
     [
-        pytest.param(at_midnight("2013-07-08"), at_midnight("2013-07-09"), id="day"),
+        pytest.param(at_midnight("2013-07-08"), at_midnight("2013-07-08") + 8 * HOUR, id="morning"),
         pytest.param(at_midnight("2013-11-01"), at_midnight("2013-11-08"), id="week", marks=pytest.mark.slow),
     ],
 )
@@ -327,7 +327,7 @@ def test_time_replayed_event_by_event_equals_the_batch(
         replayed.append(flights.features_at(seen, deciding, time).assign(flight_id=deciding["flight_id"]))
     replay = pd.concat(replayed).set_index("flight_id")
     batch = rows.set_index("flight_id").loc[replay.index, schema.names()]
-    assert len(replay) == len(week) > 900
+    assert len(replay) == len(week) > 200
     assert_frame_equal(replay, batch, check_exact=True)
 
 

@@ -35,7 +35,8 @@ from monitoring.results import Cause, MonitoringRun, Window
 from monitoring.thresholds import WINDOW_DAYS
 from tests.monitoring.alerting.test_tickets import listener
 from tests.support import ROOT
-from tests.support.monitoring_runs import CHANGE, END, FAULT, NOTHING, RELEASE, RETURN, SHIFT, UNSURE, a_pass
+from tests.support.monitoring_runs import CHANGE, END, FAULT, NOTHING, RELEASE, RETURN, SHIFT, UNSURE, a_run
+from tests.support.prediction_log import log_predictions
 from tests.support.serving import eventually
 from tests.support.world import midnight
 
@@ -51,7 +52,7 @@ def command(settings: Settings, *arguments: str, **more: Any) -> subprocess.Comp
 
 
 def run(settings: Settings, monkeypatch: pytest.MonkeyPatch, found: MonitoringRun) -> int:
-    """One pass by the command's own code, with a finding given."""
+    """One run by the command's own code, with a finding given."""
     monkeypatch.setattr(cli, "run_monitoring", lambda *_, **__: found)
     monkeypatch.setattr(cli, "open_settings", lambda: settings)
     return cli.main(["run", "--no-snapshot"])
@@ -65,7 +66,7 @@ def run(settings: Settings, monkeypatch: pytest.MonkeyPatch, found: MonitoringRu
 def test_the_exit_code_says_what_is_due(
     home: Settings, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], said: Any, code: int
 ) -> None:
-    assert run(home, monkeypatch, a_pass(said)) == code
+    assert run(home, monkeypatch, a_run(said)) == code
     last = capsys.readouterr().out.strip().splitlines()[-1]
     start, end = "2013-07-01", "2013-07-08"
     assert last.startswith(f"monitor | {problem.NAME} | window {start} to {end} | verdict {said.cause}")
@@ -80,7 +81,7 @@ def test_every_cause_has_an_exit_code_and_the_page_lists_each() -> None:
     assert [code for code in {0, 1, 2, *cli.CODES.values()} if f"| {code} |" not in text] == []
 
 
-def test_the_first_pass_of_an_empty_home_says_what_is_missing_and_is_not_a_success(home: Settings) -> None:
+def test_the_first_run_of_an_empty_home_says_what_is_missing_and_is_not_a_success(home: Settings) -> None:
     done = command(home, "run")
     assert done.returncode == cli.INCONCLUSIVE, done.stderr
     assert "| verdict inconclusive: wait |" in done.stdout.splitlines()[-1]
@@ -90,11 +91,11 @@ def test_the_first_pass_of_an_empty_home_says_what_is_missing_and_is_not_a_succe
 def test_a_script_can_have_the_run_and_the_tickets_as_json(
     home: Settings, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(cli, "run_monitoring", lambda *_, **__: a_pass(FAULT))
+    monkeypatch.setattr(cli, "run_monitoring", lambda *_, **__: a_run(FAULT))
     monkeypatch.setattr(cli, "open_settings", lambda: home)
     assert cli.main(["run", "--no-snapshot", "--json"]) == cli.DATA_FAULT
     printed = json.loads(capsys.readouterr().out)
-    assert MonitoringRun.from_dict({name: printed[name] for name in printed if name != "report"}) == a_pass(FAULT)
+    assert MonitoringRun.from_dict({name: printed[name] for name in printed if name != "report"}) == a_run(FAULT)
     assert Path(printed["report"]).exists()
     assert cli.main(["tickets", "--json"]) == 0
     assert [row["incident"] for row in json.loads(capsys.readouterr().out)] == ["data fault: origin=JFK"]
@@ -108,13 +109,13 @@ def test_the_same_pass_again_leaves_one_row_and_one_page(home: Settings, store: 
     assert len(list((home.home / "reports" / "monitor" / problem.NAME).iterdir())) == 1
 
 
-def test_a_pass_opens_its_ticket_tells_the_webhook_and_the_ticket_can_be_read(
+def test_a_run_opens_its_ticket_tells_the_webhook_and_the_ticket_can_be_read(
     home: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with listener() as (url, got):
         settings = home.changed({"webhook": url})
-        run(settings, monkeypatch, a_pass(FAULT))
-        run(settings, monkeypatch, a_pass(NOTHING, weeks=1))
+        run(settings, monkeypatch, a_run(FAULT))
+        run(settings, monkeypatch, a_run(NOTHING, weeks=1))
     assert [(one["event"], one["incident"]) for one in got] == [
         ("opened", "data fault: origin=JFK"),
         ("closed", "data fault: origin=JFK"),
@@ -124,49 +125,37 @@ def test_a_pass_opens_its_ticket_tells_the_webhook_and_the_ticket_can_be_read(
     assert command(home, "tickets", "9").returncode == 1
 
 
-def test_a_webhook_that_fails_does_not_stop_the_pass(
+def test_a_webhook_that_fails_does_not_stop_the_run(
     home: Settings, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setattr(time, "sleep", lambda _: None)
     with listener(fail=99) as (url, _), caplog.at_level(logging.ERROR):
-        assert run(home.changed({"webhook": url}), monkeypatch, a_pass(CHANGE)) == cli.ACT
+        assert run(home.changed({"webhook": url}), monkeypatch, a_run(CHANGE)) == cli.ACT
     assert "did not take ticket 1" in caplog.text
 
 
-def test_an_evidently_that_fails_does_not_hide_what_the_pass_found(
+def test_an_evidently_that_fails_does_not_hide_what_the_run_found(
     home: Settings, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     def fails(*_: Any) -> None:
         raise RuntimeError("planted")
 
-    monkeypatch.setattr(cli, "run_monitoring", lambda *_, **__: a_pass(CHANGE))
+    monkeypatch.setattr(cli, "run_monitoring", lambda *_, **__: a_run(CHANGE))
     monkeypatch.setattr(evidently_snapshot, "write", fails)
     monkeypatch.setattr(cli, "open_settings", lambda: home)
     assert cli.main(["run"]) == cli.ACT
     assert "the snapshot failed" in caplog.text
 
 
-def test_each_pass_applies_the_retention(home: Settings, store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
-    old = {"problem": problem.NAME, "id": "a", "arm": "champion", "entity_id": "e", "version": "1", "record": {}}
-    at = END - timedelta(days=401)
-    with store.engine.begin() as connection:
-        connection.execute(predictions.insert().values(**old, at=at, recorded_at=at, score=0.5, latency_ms=1.0))
-    run(home, monkeypatch, a_pass(NOTHING))
+def test_each_run_applies_the_retention(home: Settings, store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    log_predictions(store, [{"id": "a", "at": END - timedelta(days=401), "record": {}, "score": 0.5}])
+    run(home, monkeypatch, a_run(NOTHING))
     with store.engine.begin() as connection:
         assert connection.scalar(sa.select(sa.func.count()).select_from(predictions)) == 0
 
 
 def test_outcomes_forget_and_retain_end_with_a_line_and_a_code(home: Settings, store: Store, tmp_path: Path) -> None:
-    row = {
-        "problem": problem.NAME,
-        "id": "a",
-        "arm": "champion",
-        "entity_id": "person-4711",
-        "version": "1",
-        "record": {},
-    }
-    with store.engine.begin() as connection:
-        connection.execute(predictions.insert().values(**row, at=END, recorded_at=END, score=0.5, latency_ms=1.0))
+    log_predictions(store, [{"id": "a", "at": END, "entity_id": "person-4711", "record": {}, "score": 0.5}])
     (tmp_path / "some.csv").write_text("id,value\na,1\nb,\n")
     done = command(home, "outcomes", str(tmp_path / "some.csv"))
     assert (done.returncode, "row 2: value is no number" in done.stdout) == (cli.DATA_FAULT, True)
@@ -196,10 +185,10 @@ def _write_and_die(settings: Settings, found: MonitoringRun) -> None:
     cli.main(["run", "--no-snapshot"])
 
 
-def test_a_pass_killed_between_its_row_and_its_ticket_is_made_good_by_the_next(
+def test_a_run_killed_between_its_row_and_its_ticket_is_made_good_by_the_next(
     home: Settings, store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    process = multiprocessing.get_context("spawn").Process(target=_write_and_die, args=(home, a_pass(FAULT)))
+    process = multiprocessing.get_context("spawn").Process(target=_write_and_die, args=(home, a_run(FAULT)))
     process.start()
     process.join(120)
     assert process.exitcode == -signal.SIGKILL
@@ -207,7 +196,7 @@ def test_a_pass_killed_between_its_row_and_its_ticket_is_made_good_by_the_next(
         assert connection.scalar(sa.select(sa.func.count()).select_from(monitoring_runs)) == 1
         assert connection.scalar(sa.select(sa.func.count()).select_from(tickets)) == 0
     for _ in range(2):
-        run(home, monkeypatch, a_pass(FAULT))
+        run(home, monkeypatch, a_run(FAULT))
     with store.engine.begin() as connection:
         assert [(row.number, row.seen) for row in connection.execute(sa.select(tickets))] == [(1, 1)]
 
@@ -218,7 +207,7 @@ def test_the_webhook_is_told_before_a_retention_can_fail(home: Settings, monkeyp
 
     monkeypatch.setattr(retention, "retain", locked)
     with listener() as (url, got), pytest.raises(TimeoutError):
-        run(home.changed({"webhook": url}), monkeypatch, a_pass(FAULT))
+        run(home.changed({"webhook": url}), monkeypatch, a_run(FAULT))
     assert [one["event"] for one in got] == ["opened"]
 
 
@@ -245,11 +234,11 @@ def test_a_look_over_another_length_leaves_its_page_and_nothing_else(
     short = Window(END - timedelta(days=3), END)
     with listener() as (url, got):
         settings = home.changed({"webhook": url})
-        history.record(store, a_pass(FAULT))
-        run(settings, monkeypatch, a_pass(FAULT))
+        history.record(store, a_run(FAULT))
+        run(settings, monkeypatch, a_run(FAULT))
         before = (figures.read_text(), history.newest(store), quarantine.spans(store), len(got))
         for said in (NOTHING, CHANGE):
-            look = a_pass(said, window=short)
+            look = a_run(said, window=short)
             history.record(store, look)
             run(settings, monkeypatch, look)
     assert (figures.read_text(), history.newest(store), quarantine.spans(store), len(got)) == before
@@ -265,7 +254,7 @@ def test_a_week_in_which_the_clock_changes_counts_as_a_week(end: str) -> None:
 
 
 def test_the_quarantine_can_be_listed_and_a_span_lifted(home: Settings, store: Store) -> None:
-    history.record(store, a_pass(FAULT))
+    history.record(store, a_run(FAULT))
     done = command(home, "quarantine")
     assert "origin=JFK" in done.stdout
     assert done.stdout.splitlines()[-1] == f"quarantine | {problem.NAME} | 1 in force, 0 lifted"

@@ -1,4 +1,4 @@
-"""Rows that are set apart: by a pass, withdrawn by the same pass, lifted by a person; and never a fault of their own."""
+"""Rows that are set apart: by a run, withdrawn by the same run, lifted by a person; and never a fault of their own."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from monitoring.detectors import measure
 from monitoring.detectors.concept_drift import UNTESTED
 from monitoring.results import AffectedSlice, Diagnosis, Span, Window
 from tests.serving.conftest import both
-from tests.support.monitoring_runs import END, FAULT, NOTHING, SPAN, WEEK, a_pass, later
+from tests.support.monitoring_runs import END, FAULT, NOTHING, SPAN, WEEK, a_run, later
 from tests.support.serving import opened
 from tests.support.world import World, midnight
 
@@ -32,28 +32,28 @@ def fault(*spans: Span) -> Diagnosis:
 
 
 def places(store: Store) -> list[tuple[str, timedelta, timedelta]]:
-    """The spans in force: their slice, and where they lie before the end of the first pass."""
+    """The spans in force: their slice, and where they lie before the end of the first run."""
     return [(one.slice, one.start - END, one.end - END) for one in quarantine.spans(store)]
 
 
-def test_a_pass_that_no_longer_finds_the_fault_withdraws_what_it_had_set_apart(both: Settings) -> None:
+def test_a_run_that_no_longer_finds_the_fault_withdraws_what_it_had_set_apart(both: Settings) -> None:
     """The source was mended, and sent the days again."""
     elsewhere = replace(SPAN, slice="origin=LGA")
     with opened(both) as store:
-        history.record(store, a_pass(fault(SPAN, elsewhere)))
+        history.record(store, a_run(fault(SPAN, elsewhere)))
         for again in (1, 2):  # found again, though later on the clock
-            history.record(store, later(a_pass(fault(SPAN, elsewhere)), again))
+            history.record(store, later(a_run(fault(SPAN, elsewhere)), again))
         assert [one[0] for one in places(store)] == ["origin=JFK", "origin=LGA"]
-        history.record(store, later(a_pass(fault(elsewhere)), 3))
+        history.record(store, later(a_run(fault(elsewhere)), 3))
         assert [one[0] for one in places(store)] == ["origin=LGA"]
-        history.record(store, later(a_pass(NOTHING), 4))
+        history.record(store, later(a_run(NOTHING), 4))
         assert places(store) == []
 
 
-def test_a_pass_withdraws_nothing_that_another_pass_had_set_apart(store: Store) -> None:
-    history.record(store, a_pass(FAULT))
+def test_a_run_withdraws_nothing_that_another_run_had_set_apart(store: Store) -> None:
+    history.record(store, a_run(FAULT))
     before = places(store)
-    tomorrow = replace(a_pass(NOTHING), at=END + DAY, window=Window(END - WEEK + DAY, END + DAY))
+    tomorrow = replace(a_run(NOTHING), at=END + DAY, window=Window(END - WEEK + DAY, END + DAY))
     for found in (replace(tomorrow, diagnosis=FAULT), tomorrow):  # sees the same span, and then none
         history.record(store, found)
         assert places(store) == before
@@ -61,7 +61,7 @@ def test_a_pass_withdraws_nothing_that_another_pass_had_set_apart(store: Store) 
 
 def test_a_lifted_span_counts_no_more_stays_in_the_list_and_is_in_the_audit_log(both: Settings) -> None:
     with opened(both) as store:
-        history.record(store, a_pass(FAULT))
+        history.record(store, a_run(FAULT))
         span = quarantine.lift(store, 1, "ann", "it is a new sensor", END + DAY)
         assert quarantine.spans(store) == ()
         assert quarantine.lifted(store) == (span,)
@@ -75,17 +75,17 @@ def test_a_lifted_span_counts_no_more_stays_in_the_list_and_is_in_the_audit_log(
         assert len(store.audit_log(problem.NAME)) == 1
 
 
-def test_no_later_pass_sets_a_lifted_span_apart_again(store: Store) -> None:
-    history.record(store, a_pass(FAULT))
+def test_no_later_run_sets_a_lifted_span_apart_again(store: Store) -> None:
+    history.record(store, a_run(FAULT))
     quarantine.lift(store, 1, "ann", "it is a new sensor", END)
-    history.record(store, later(a_pass(FAULT), 1))
+    history.record(store, later(a_run(FAULT), 1))
     assert places(store) == []
     longer, part, other = (
         replace(SPAN, end=END),
         replace(SPAN, start=SPAN.start + DAY),
         replace(SPAN, slice="origin=LGA"),
     )
-    history.record(store, later(a_pass(fault(longer, part, other)), 2))
+    history.record(store, later(a_run(fault(longer, part, other)), 2))
     length = SPAN.end - SPAN.start
     assert places(store) == [
         ("origin=LGA", -WEEK, length - WEEK),
@@ -94,8 +94,8 @@ def test_no_later_pass_sets_a_lifted_span_apart_again(store: Store) -> None:
 
 
 def test_the_number_of_a_span_does_not_change_when_others_are_lifted_or_come(store: Store) -> None:
-    history.record(store, a_pass(FAULT))
-    history.record(store, a_pass(fault(replace(SPAN, start=END, end=END + DAY)), weeks=1))
+    history.record(store, a_run(FAULT))
+    history.record(store, a_run(fault(replace(SPAN, start=END, end=END + DAY)), weeks=1))
     quarantine.lift(store, 1, "ann", "a new sensor", END + WEEK)
     assert quarantine.lift(store, 2, "ann", "a new sensor", END + WEEK).start == END
 
@@ -122,13 +122,13 @@ def test_no_daily_pass_after_healing_says_data_fault(healed: World) -> None:
     first = healed.look("2013-05-22").diagnosis
     assert first.cause == "data fault"
     assert {one.slice for one in first.quarantine} == {"origin=JFK"}
-    passes = {day: healed.look(day) for day in ("2013-05-23", "2013-05-25", "2013-05-27", "2013-05-30")}
-    assert {day: one.diagnosis.message for day, one in passes.items() if one.diagnosis.cause == "data fault"} == {}
-    assert passes["2013-05-25"].coverage.quarantined > 0
+    runs = {day: healed.look(day) for day in ("2013-05-23", "2013-05-25", "2013-05-27", "2013-05-30")}
+    assert {day: one.diagnosis.message for day, one in runs.items() if one.diagnosis.cause == "data fault"} == {}
+    assert runs["2013-05-25"].coverage.quarantined > 0
 
 
 @pytest.mark.flights
-def test_a_pass_again_after_lifting_says_no_data_fault_and_hides_nothing(healed: World) -> None:
+def test_a_run_again_after_lifting_says_no_data_fault_and_hides_nothing(healed: World) -> None:
     assert healed.look("2013-05-22").diagnosis.cause == "data fault"
     quarantine.lift(healed.store, 1, "ann", "a new sensor", midnight("2013-05-22").to_pydatetime())
     for day in ("2013-05-22", "2013-05-23"):

@@ -1,4 +1,4 @@
-"""Passes from the log to the store: fresh starts, missing parts, kills and repeats; and what a pass leaves behind."""
+"""Monitoring runs from the log to the store: fresh starts, missing parts, kills and repeats; and what a run leaves behind."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def stuck(rows: pd.DataFrame) -> pd.DataFrame:
     return rows.assign(temp=rows["temp"].mask(rows["origin"] == "JFK", 51.0))
 
 
-def test_the_first_pass_after_a_fresh_start_waits_for_predictions(home: Settings) -> None:
+def test_the_first_run_after_a_fresh_start_waits_for_predictions(home: Settings) -> None:
     found = run_monitoring(home, NOW)
     assert (found.diagnosis.cause, found.diagnosis.action) == ("inconclusive", "wait")
     assert "predictions in the window" in found.diagnosis.missing
@@ -54,7 +54,7 @@ def test_the_first_pass_after_a_fresh_start_waits_for_predictions(home: Settings
     assert clock.now(home.changed({"clock": NOW.isoformat()})) == NOW
 
 
-def test_a_pass_without_a_time_asks_the_clock(home: Settings) -> None:
+def test_a_run_without_a_time_asks_the_clock(home: Settings) -> None:
     found = run_monitoring(home.changed({"clock": "2013-05-27T15:00:00-04:00"}))
     assert found.window.end == NOW
 
@@ -86,7 +86,7 @@ def test_without_any_outcome_it_waits_and_estimates(world: World) -> None:
     assert "concept drift" in found.performances[0].estimate.message
 
 
-def test_a_pass_holds_everything_and_comes_back_from_the_store_as_it_was(world: World) -> None:
+def test_a_run_holds_everything_and_comes_back_from_the_store_as_it_was(world: World) -> None:
     world.log(world.between("2013-04-22", "2013-05-27"))
     found = world.look("2013-05-27")
     (row,) = kept(world, monitoring_runs)
@@ -112,7 +112,7 @@ def test_the_same_pass_again_replaces_itself_and_says_the_same(world: World) -> 
     assert len(kept(world, spans)) == len(first.diagnosis.quarantine) == 1
 
 
-def test_rows_in_quarantine_do_not_count_in_later_passes(world: World) -> None:
+def test_rows_in_quarantine_do_not_count_in_later_runs(world: World) -> None:
     world.log(world.between("2013-04-22", "2013-05-20"))
     world.log(stuck(world.between("2013-05-20", "2013-05-24")))
     world.log(world.between("2013-05-24", "2013-05-28"))
@@ -125,7 +125,7 @@ def test_rows_in_quarantine_do_not_count_in_later_passes(world: World) -> None:
 
 
 def test_persistence_reads_windows_that_do_not_overlap(world: World) -> None:
-    """Passes may run every day over a week; yesterday's is nearly the same window."""
+    """Monitoring may run every day over a week; yesterday's is nearly the same window."""
     world.log(world.between("2013-05-06", "2013-05-29"))
     for day in ("2013-05-14", "2013-05-15", "2013-05-21", "2013-05-22", "2013-05-28"):
         last = world.look(day)
@@ -160,7 +160,7 @@ def test_it_waits_for_a_locked_database_and_writes_then(world: World) -> None:
 
 
 def _look_and_die(settings: Settings, at: str) -> None:
-    """A pass that kills its process before it writes, or when all is written and nothing is committed."""
+    """A run that kills its process before it writes, or when all is written and nothing is committed."""
 
     def die(*arguments: Any) -> None:
         if at == "before" or "INSERT INTO quarantine" in arguments[2]:
@@ -174,7 +174,7 @@ def _look_and_die(settings: Settings, at: str) -> None:
 
 
 @pytest.mark.parametrize("at", ["before", "uncommitted"])
-def test_a_pass_that_is_killed_leaves_nothing_and_runs_again_without_a_double_row(world: World, at: str) -> None:
+def test_a_run_that_is_killed_leaves_nothing_and_runs_again_without_a_double_row(world: World, at: str) -> None:
     world.log(world.between("2013-04-22", "2013-05-20"))
     world.log(stuck(world.between("2013-05-20", "2013-05-27")))
     world.store.close()
@@ -188,7 +188,7 @@ def test_a_pass_that_is_killed_leaves_nothing_and_runs_again_without_a_double_ro
     assert len(kept(world, spans)) == 1
 
 
-def test_a_damaged_champion_and_a_source_that_is_gone_do_not_stop_a_pass(world: World) -> None:
+def test_a_damaged_champion_and_a_source_that_is_gone_do_not_stop_a_run(world: World) -> None:
     world.log(world.between("2013-04-22", "2013-05-27"))
     model = world.settings.home / "bundles" / problem.NAME / "1" / "golden.json"
     model.write_text("{}")
@@ -222,7 +222,7 @@ def ask(world: World, client: httpx2.Client, rows: pd.DataFrame) -> list[int]:
 def test_a_new_champion_that_crashes_where_the_one_before_answered_is_a_bad_release(
     world: World, fault: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """From real requests to the diagnosis, and on: the pass after the rollback must not break on that version."""
+    """From real requests to the diagnosis, and on: the run after the rollback must not break on that version."""
     monkeypatch.setattr(problem, "TRUSTED_TYPES", (*problem.TRUSTED_TYPES, TYPE))
     publish_spoilt(world, "2", fault)
     copies = world.between("2013-05-20", "2013-05-23")  # its shadow, in which all was well, answered nobody
@@ -282,7 +282,7 @@ def test_training_leaves_quarantined_rows_out_and_says_how_many(world: World, ro
     assert len(set(kept_rows[problem.ID])) == parts.train.rows + parts.holdout.rows
 
 
-def test_a_pass_is_the_same_with_another_sample_size_of_the_log(world: World) -> None:
+def test_a_run_is_the_same_with_another_sample_size_of_the_log(world: World) -> None:
     """A million rows are judged by a sample: the diagnosis of a clear case does not hang on it."""
     world.log(world.between("2013-04-22", "2013-05-20"))
     world.log(stuck(world.between("2013-05-20", "2013-05-27")))

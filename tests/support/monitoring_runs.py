@@ -1,4 +1,4 @@
-"""Passes as a monitoring could have found them, for what comes after the finding: tickets, report, figures."""
+"""Monitoring runs as they could be, for what comes after them: tickets, report, figures."""
 
 from __future__ import annotations
 
@@ -94,8 +94,8 @@ def performance(version: str = "2", arm: str = "champion", ratio: float = 1.02, 
     return Performance(version, arm, **{**values, **changes})
 
 
-def a_pass(diagnosis: Diagnosis = NOTHING, weeks: int = 0, **changes: Any) -> MonitoringRun:
-    """A pass over the week that ends `weeks` after END."""
+def a_run(diagnosis: Diagnosis = NOTHING, weeks: int = 0, **changes: Any) -> MonitoringRun:
+    """A monitoring run over the week that ends `weeks` after END."""
     end = END + weeks * WEEK
     values: dict[str, Any] = {
         "at": end + timedelta(hours=2),
@@ -110,21 +110,6 @@ def a_pass(diagnosis: Diagnosis = NOTHING, weeks: int = 0, **changes: Any) -> Mo
         "diagnosis": diagnosis,
     }
     return MonitoringRun(problem=problem.NAME, **{**values, **changes})
-
-
-def kept(found: MonitoringRun) -> dict[str, Any]:
-    """The row in `passes` that goes with it."""
-    return {
-        "problem": found.problem,
-        "window_end": found.window.end,
-        "window_start": found.window.start,
-        "at": found.at,
-        "recorded_at": datetime.now(UTC),
-        "version": found.champion,
-        "cause": found.diagnosis.cause,
-        "action": found.diagnosis.action,
-        "figures": found.as_dict(),
-    }
 
 
 def later(found: MonitoringRun, hours: float) -> MonitoringRun:

@@ -1,15 +1,16 @@
-"""Lines of the prediction log, written as the service writes them."""
+"""Lines of the prediction log and outcomes, written as the service writes them, and many at once."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
+from datetime import UTC, datetime
 from typing import Any
 
 import sqlalchemy as sa
 
 from level1_pipeline import problem
 from level1_pipeline.store.database import Store
-from level1_pipeline.store.tables import predictions
+from level1_pipeline.store.tables import outcomes, predictions
 
 USUAL = {
     "problem": problem.NAME,
@@ -26,3 +27,11 @@ def log_predictions(store: Store, lines: Iterable[dict[str, Any]]) -> None:
     rows = [USUAL | {"recorded_at": line["at"]} | line for line in lines]
     with store.engine.begin() as connection:
         connection.execute(sa.insert(predictions), rows)
+
+
+def log_outcomes(store: Store, lines: Iterable[dict[str, Any]]) -> None:
+    """Write new outcomes that give `id`, `value` and `known_at`."""
+    now = datetime.now(UTC)
+    rows = [{"problem": problem.NAME, "confirmed_at": line["known_at"], "recorded_at": now} | line for line in lines]
+    with store.engine.begin() as connection:
+        connection.execute(sa.insert(outcomes), rows)

@@ -24,9 +24,9 @@ from level1_pipeline.steps.split import split_rows
 from level1_pipeline.store import leases
 from level1_pipeline.store.audit import Change, Promoted
 from level1_pipeline.store.database import Store
-from level1_pipeline.store.tables import outcomes, predictions
 from monitoring.results import MonitoringRun
 from monitoring.run import run_monitoring
+from tests.support.prediction_log import log_outcomes, log_predictions
 
 
 def confused(rows: pd.DataFrame) -> pd.DataFrame:
@@ -120,17 +120,18 @@ class World:
         """Write rows as answered, with the outcomes they hold."""
         scores = self.score(rows, version) if scores is None else scores
         now = datetime.now(UTC)
-        fixed = {"problem": problem.NAME, "arm": arm, "version": version, "recorded_at": now, "latency_ms": 1.0}
-        said = [
+        lines = [
             {
-                **fixed,
-                "id": one,
+                "arm": arm,
+                "version": version,
+                "recorded_at": now,
+                "id": name,
                 "entity_id": entity,
                 "at": at,
                 "record": record,
                 "score": score if np.isfinite(score) else None,
             }
-            for one, entity, at, record, score in zip(
+            for name, entity, at, record, score in zip(
                 rows[problem.ID],
                 rows[problem.ENTITY],
                 rows[problem.EVENT_TIME].dt.to_pydatetime(),
@@ -139,23 +140,17 @@ class World:
                 strict=True,
             )
         ]
-        with self.store.engine.begin() as connection:
-            connection.execute(predictions.insert(), said)
+        log_predictions(self.store, lines)
         if arm != "shadow":
             self.outcomes(rows)
 
     def outcomes(self, rows: pd.DataFrame) -> None:
         """What really happened, known when it became known."""
         rows = rows[rows[problem.TARGET].notna()]
-        now = datetime.now(UTC)
         times = rows[problem.LABEL_TIME].dt.to_pydatetime()
-        happened = [
-            {"problem": problem.NAME, "id": one, "value": value, "known_at": at, "confirmed_at": at, "recorded_at": now}
-            for one, value, at in zip(rows[problem.ID], rows[problem.TARGET].tolist(), times, strict=True)
-        ]
-        with self.store.engine.begin() as connection:
-            connection.execute(outcomes.insert(), happened)
+        named = zip(rows[problem.ID], rows[problem.TARGET].tolist(), times, strict=True)
+        log_outcomes(self.store, [{"id": name, "value": value, "known_at": at} for name, value, at in named])
 
     def look(self, day: str, days: int = 7) -> MonitoringRun:
-        """A pass at the beginning of a day."""
+        """A run at the beginning of a day."""
         return run_monitoring(self.settings, midnight(day).to_pydatetime(), days)

@@ -312,12 +312,16 @@ def test_a_model_that_is_slightly_another_one_is_not_proved(
     assert_refused(tampered(numbers, change), pipeline, labelled.tail(1000))
 
 
+PLACES = [5, pytest.param(40, marks=pytest.mark.slow)]  # each proof of a planted place takes a quarter of a second
+
+
+@pytest.mark.parametrize("count", PLACES)
 @pytest.mark.parametrize("side", [-np.inf, np.inf])
 def test_one_single_threshold_that_is_one_bit_off_is_found_wherever_it_is(
-    numbers: Data, pipeline: Pipeline, labelled: pd.DataFrame, side: float
+    numbers: Data, pipeline: Pipeline, labelled: pd.DataFrame, side: float, count: int
 ) -> None:
     places = list(inner_nodes(numbers))
-    for tree, node in places[:: len(places) // 40]:
+    for tree, node in places[:: len(places) // count]:
         right = tree["threshold"][node]
         tree["threshold"][node] = float(np.nextafter(right, side))
         try:
@@ -326,11 +330,12 @@ def test_one_single_threshold_that_is_one_bit_off_is_found_wherever_it_is(
             tree["threshold"][node] = right
 
 
+@pytest.mark.parametrize("count", PLACES)
 def test_one_leaf_that_is_off_by_a_billionth_is_found_wherever_it_is(
-    numbers: Data, pipeline: Pipeline, labelled: pd.DataFrame
+    numbers: Data, pipeline: Pipeline, labelled: pd.DataFrame, count: int
 ) -> None:
     leaves = [(tree, node) for tree in numbers["trees"] for node, left in enumerate(tree["left"]) if left < 0]
-    for tree, node in leaves[:: len(leaves) // 40]:
+    for tree, node in leaves[:: len(leaves) // count]:
         right = tree["value"][node]
         tree["value"][node] = right + 1e-9
         try:

@@ -80,13 +80,13 @@ def situation(run: MonitoringRun | None = None, *actions: Action, rolling: bool 
     ids=lambda value: getattr(value, "cause", value),
 )
 def test_each_diagnosis_has_its_one_answer(said: Diagnosis, kind: str) -> None:
-    step = next_action(situation(monitoring_runs.a_pass(said)))
+    step = next_action(situation(monitoring_runs.a_run(said)))
     assert step.kind == kind
     assert step.version == said.version
 
 
 def test_what_was_begun_is_finished_before_anything_new_begins() -> None:
-    found = monitoring_runs.a_pass(CHANGE)
+    found = monitoring_runs.a_run(CHANGE)
     assert next_action(situation(found, ORDERED, rolling=True, challenger="3")).kind == "advance"
     assert next_action(situation(found, ORDERED, challenger="3")).kind == "train"
     ended = TrainingJudged(order=ORDER.id, status="pass")
@@ -96,16 +96,16 @@ def test_what_was_begun_is_finished_before_anything_new_begins() -> None:
 
 
 def test_a_bad_release_comes_before_everything_that_was_begun() -> None:
-    found = monitoring_runs.a_pass(RELEASE)
+    found = monitoring_runs.a_run(RELEASE)
     step = next_action(situation(found, ORDERED, rolling=True, challenger="3"))
     assert (step.kind, step.version) == ("roll back", RELEASE.version)
 
 
 def test_while_the_data_are_broken_only_a_person_s_order_is_trained_for() -> None:
     by_hand = TrainingAllowed(replace(ORDER, trigger="on demand"))
-    assert next_action(situation(monitoring_runs.a_pass(FAULT), ORDERED)).kind == "quarantine"
-    assert next_action(situation(monitoring_runs.a_pass(FAULT), by_hand)).kind == "train"
-    assert next_action(situation(monitoring_runs.a_pass(NOTHING), ORDERED)).kind == "train"
+    assert next_action(situation(monitoring_runs.a_run(FAULT), ORDERED)).kind == "quarantine"
+    assert next_action(situation(monitoring_runs.a_run(FAULT), by_hand)).kind == "train"
+    assert next_action(situation(monitoring_runs.a_run(NOTHING), ORDERED)).kind == "train"
 
 
 def test_a_challenger_that_a_person_serves_by_hand_is_left_to_that_person() -> None:
@@ -113,8 +113,8 @@ def test_a_challenger_that_a_person_serves_by_hand_is_left_to_that_person() -> N
     assert next_action(situation(None, challenger="3")).kind == "start"
 
 
-def test_a_pass_is_answered_once_and_one_about_an_earlier_champion_never() -> None:
-    found = monitoring_runs.a_pass(CHANGE)
+def test_a_run_is_answered_once_and_one_about_an_earlier_champion_never() -> None:
+    found = monitoring_runs.a_run(CHANGE)
     answered = a_line(TrainingRefused(), evidence=answering(found.window.end, "concept drift"))
     assert next_action(replace(situation(found), log=[answered])).kind == "nothing"
     assert next_action(situation(found, champion="9")).kind == "nothing"
@@ -123,9 +123,7 @@ def test_a_pass_is_answered_once_and_one_about_an_earlier_champion_never() -> No
 
 def test_a_loss_above_its_expectation_is_a_performance_drop_and_else_the_distribution_changed(home: Settings) -> None:
     settings = home.changed({"clock": monitoring_runs.END.isoformat()})
-    worse, moved = (
-        replace(monitoring_runs.a_pass(CHANGE), figures={"excess_over": excess}) for excess in (0.05, -0.01)
-    )
+    worse, moved = (replace(monitoring_runs.a_run(CHANGE), figures={"excess_over": excess}) for excess in (0.05, -0.01))
     assert order_for(settings, worse).trigger == "performance drop"
     assert order_for(settings, moved).trigger == "distribution change"
     assert order_for(settings, worse).evidence["window_end"] == worse.window.end.isoformat()
@@ -170,9 +168,9 @@ def operated(days: Days, monkeypatch: pytest.MonkeyPatch, quiet: None) -> Callab
 
 
 def plant(store: Store, said: Diagnosis, now: Any) -> MonitoringRun:
-    """A pass over the week before now, about the champion that serves."""
+    """A monitoring run over the week before now, about the champion that serves."""
     window = Window(now - timedelta(days=7), now)
-    found = replace(monitoring_runs.a_pass(said), window=window, at=now, champion=store.route(problem.NAME).champion)
+    found = replace(monitoring_runs.a_run(said), window=window, at=now, champion=store.route(problem.NAME).champion)
     history.record(store, found)
     return found
 
@@ -436,7 +434,7 @@ def test_a_person_s_training_does_not_count_as_the_loop_s(days: Days, operated: 
     assert [order.trigger for order in trainer.orders] == ["release"]
 
 
-def test_the_ticket_of_a_pass_that_was_killed_before_it_is_opened_by_the_next_cycle(
+def test_the_ticket_of_a_run_that_was_killed_before_it_is_opened_by_the_next_cycle(
     days: Days, operated: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     operator = operated(FAULT)

@@ -205,7 +205,7 @@ def asked(days: Days, order: Order) -> Need:
 
 def changed(days: Days, **figures: float | None) -> Order:
     """What the monitoring asks for after a concept drift with these figures."""
-    return order_for(days.settings, replace(monitoring_runs.a_pass(monitoring_runs.CHANGE), figures=figures))
+    return order_for(days.settings, replace(monitoring_runs.a_run(monitoring_runs.CHANGE), figures=figures))
 
 
 @pytest.mark.flights  # about its costs

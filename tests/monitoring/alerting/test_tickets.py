@@ -1,4 +1,4 @@
-"""One ticket per incident, whatever happens to the passes; and a webhook that cannot stop one."""
+"""One ticket per incident, whatever happens to the monitoring runs; and a webhook that cannot stop one."""
 
 from __future__ import annotations
 
@@ -20,7 +20,8 @@ from pydantic import ValidationError
 from level1_pipeline import problem
 from level1_pipeline.settings import Settings
 from level1_pipeline.store.database import Store
-from level1_pipeline.store.tables import monitoring_runs, tickets
+from level1_pipeline.store.tables import tickets
+from monitoring import history
 from monitoring.alerting import tickets as incidents
 from monitoring.alerting import webhook
 from monitoring.alerting.tickets import Event, follow
@@ -35,8 +36,7 @@ from tests.support.monitoring_runs import (
     SHIFT,
     SPAN,
     UNSURE,
-    a_pass,
-    kept,
+    a_run,
     later,
 )
 from tests.support.serving import opened
@@ -55,77 +55,76 @@ def kinds(events: list[Event]) -> list[tuple[str, int]]:
 
 def test_an_incident_is_opened_then_updated_then_closed(both: Settings) -> None:
     with opened(both) as store:
-        assert kinds(follow(store, a_pass(FAULT))) == [("opened", 1)]
-        assert kinds(follow(store, a_pass(FAULT, weeks=1))) == [("updated", 1)]
+        assert kinds(follow(store, a_run(FAULT))) == [("opened", 1)]
+        assert kinds(follow(store, a_run(FAULT, weeks=1))) == [("updated", 1)]
         assert rows(store)[0].seen == 2
         assert [one["number"] for one in incidents.open_tickets(store)] == [1]
-        assert kinds(follow(store, a_pass(NOTHING, weeks=2))) == [("closed", 1)]
+        assert kinds(follow(store, a_run(NOTHING, weeks=2))) == [("closed", 1)]
         (row,) = rows(store)
-        assert (row.closed_at, row.seen) == (a_pass(weeks=2).at, 2)
+        assert (row.closed_at, row.seen) == (a_run(weeks=2).at, 2)
         assert "Performance is as promised." in row.body
         assert incidents.open_tickets(store) == []
-        assert follow(store, a_pass(NOTHING, weeks=3)) == []
+        assert follow(store, a_run(NOTHING, weeks=3)) == []
 
 
 def test_an_incident_that_comes_back_gets_a_ticket_of_its_own(store: Store) -> None:
     for week, said in enumerate((FAULT, NOTHING, FAULT)):
-        follow(store, a_pass(said, weeks=week))
+        follow(store, a_run(said, weeks=week))
     assert [(row.number, row.closed_at is None) for row in rows(store)] == [(1, False), (2, True)]
 
 
 def test_another_cause_closes_the_ticket_and_opens_its_own(store: Store) -> None:
-    follow(store, a_pass(FAULT))
-    assert kinds(follow(store, a_pass(CHANGE, weeks=1))) == [("closed", 1), ("opened", 2)]
+    follow(store, a_run(FAULT))
+    assert kinds(follow(store, a_run(CHANGE, weeks=1))) == [("closed", 1), ("opened", 2)]
 
 
 def test_the_same_fault_in_another_slice_is_another_incident(store: Store) -> None:
     elsewhere = replace(FAULT, quarantine=(replace(SPAN, slice="origin=LGA"),))
-    follow(store, a_pass(FAULT))
-    assert kinds(follow(store, a_pass(elsewhere, weeks=1))) == [("closed", 1), ("opened", 2)]
+    follow(store, a_run(FAULT))
+    assert kinds(follow(store, a_run(elsewhere, weeks=1))) == [("closed", 1), ("opened", 2)]
 
 
 def test_a_new_champion_that_is_bad_too_is_another_incident(store: Store) -> None:
-    follow(store, a_pass(RELEASE))
-    follow(store, a_pass(RELEASE, weeks=1, champion="3"))
+    follow(store, a_run(RELEASE))
+    follow(store, a_run(RELEASE, weeks=1, champion="3"))
     assert [row.incident for row in rows(store)] == ["bad release: version 2", "bad release: version 3"]
 
 
 def test_nothing_and_a_covariate_shift_open_no_ticket(store: Store) -> None:
-    assert follow(store, a_pass(NOTHING)) == follow(store, a_pass(SHIFT, weeks=1)) == []
+    assert follow(store, a_run(NOTHING)) == follow(store, a_run(SHIFT, weeks=1)) == []
 
 
-def test_a_pass_that_does_not_know_closes_nothing(store: Store) -> None:
-    follow(store, a_pass(CHANGE))
-    assert follow(store, a_pass(UNSURE, weeks=1)) == []
+def test_a_run_that_does_not_know_closes_nothing(store: Store) -> None:
+    follow(store, a_run(CHANGE))
+    assert follow(store, a_run(UNSURE, weeks=1)) == []
     assert len(incidents.open_tickets(store)) == 1
 
 
 def test_the_second_inconclusive_pass_in_a_row_is_an_incident(store: Store) -> None:
     for week, expected in enumerate(([], [("opened", 1)], [("updated", 1)])):
-        found = a_pass(UNSURE, weeks=week)
-        with store.engine.begin() as connection:
-            connection.execute(monitoring_runs.insert().values(kept(found)))
+        found = a_run(UNSURE, weeks=week)
+        history.record(store, found)
         assert kinds(follow(store, found)) == expected
-    assert kinds(follow(store, a_pass(NOTHING, weeks=3))) == [("closed", 1)]
+    assert kinds(follow(store, a_run(NOTHING, weeks=3))) == [("closed", 1)]
 
 
-def test_a_killed_pass_that_runs_again_counts_once(both: Settings) -> None:
+def test_a_killed_run_that_runs_again_counts_once(both: Settings) -> None:
     with opened(both) as store:
-        follow(store, a_pass(FAULT))
-        follow(store, later(a_pass(FAULT), hours=1))
+        follow(store, a_run(FAULT))
+        follow(store, later(a_run(FAULT), hours=1))
         (row,) = rows(store)
-        assert (row.seen, row.updated_at) == (1, later(a_pass(FAULT), hours=1).at)
+        assert (row.seen, row.updated_at) == (1, later(a_run(FAULT), hours=1).at)
 
 
-def test_a_pass_over_an_older_window_changes_nothing(store: Store) -> None:
-    follow(store, a_pass(FAULT, weeks=2))
-    assert follow(store, a_pass(NOTHING, weeks=1)) == []
+def test_a_run_over_an_older_window_changes_nothing(store: Store) -> None:
+    follow(store, a_run(FAULT, weeks=2))
+    assert follow(store, a_run(NOTHING, weeks=1)) == []
     assert len(incidents.open_tickets(store)) == 1
 
 
 def test_the_database_itself_refuses_a_second_open_ticket_of_an_incident(both: Settings) -> None:
     with opened(both) as store:
-        follow(store, a_pass(FAULT))
+        follow(store, a_run(FAULT))
         copy = {**rows(store)[0]._mapping, "number": 2}
         with pytest.raises(sa.exc.IntegrityError), store.engine.begin() as connection:
             connection.execute(tickets.insert().values(copy))
@@ -143,7 +142,7 @@ def test_racing_passes_make_one_ticket_per_incident(both: Settings, others: Any)
             barrier.wait()
             found.append(follow(store, said))
 
-    threads = [threading.Thread(target=one, args=(a_pass(said),)) for said in (FAULT, others) * 4]
+    threads = [threading.Thread(target=one, args=(a_run(said),)) for said in (FAULT, others) * 4]
     for thread in threads:
         thread.start()
     for thread in threads:
@@ -153,7 +152,7 @@ def test_racing_passes_make_one_ticket_per_incident(both: Settings, others: Any)
         now_open = [row.incident for row in rows(store) if row.closed_at is None]
     assert len(now_open) == len(set(now_open)) == 1
     if others is FAULT:
-        assert [event.event for events in found for event in events] == ["opened"]  # the others saw the same pass
+        assert [event.event for events in found for event in events] == ["opened"]  # the others saw the same run
 
 
 @pytest.mark.parametrize(
@@ -168,7 +167,7 @@ def test_racing_passes_make_one_ticket_per_incident(both: Settings, others: Any)
 def test_a_ticket_says_what_it_is_how_we_know_how_to_decide_and_what_to_run(
     store: Store, said: Any, command: str
 ) -> None:
-    (event,) = follow(store, a_pass(said))
+    (event,) = follow(store, a_run(said))
     assert event.body.startswith(f"# {problem.NAME}: {said.cause}")
     assert all(message in event.body for message in (said.message, *said.evidence, "5,400 with an outcome"))
     assert command in event.body.split("## Commands")[1]
@@ -188,7 +187,7 @@ def test_the_commands_of_a_ticket_are_understood_by_the_command_line(store: Stor
     apps = {"level1_pipeline": level1_app, "monitoring": monitoring_app}
 
     for said in (FAULT, CHANGE, RELEASE, RETURN, UNSURE):
-        for line in commands(a_pass(said)):
+        for line in commands(a_run(said)):
             _, _, module, *arguments = shlex.split(line)
             group = typer.main.get_group(apps[module])
             group.commands[arguments[0]].make_context(arguments[0], list(arguments[1:]))

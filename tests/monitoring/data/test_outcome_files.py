@@ -15,10 +15,10 @@ from level1_pipeline.csv_file import CsvFile
 from level1_pipeline.errors import OutcomeFileRefused
 from level1_pipeline.settings import Settings
 from level1_pipeline.store.database import Store
-from level1_pipeline.store.tables import predictions
 from monitoring.data import outcome_files as files
 from monitoring.data.outcome_files import Report, check
 from tests.serving.conftest import both
+from tests.support.prediction_log import log_predictions
 from tests.support.serving import NOW, known_outcomes, opened
 
 __all__ = ["both"]  # a fixture
@@ -224,9 +224,7 @@ def test_a_large_file_is_read_in_pieces(home: Settings, tmp_path: Path, monkeypa
 
 
 def test_only_ids_of_no_logged_prediction_count_as_unknown(store: Store, home: Settings, tmp_path: Path) -> None:
-    row = {"problem": problem.NAME, "id": "a", "arm": "champion", "entity_id": "e", "version": "1", "record": {}}
-    with store.engine.begin() as connection:
-        connection.execute(predictions.insert().values(**row, at=NOW, recorded_at=NOW, latency_ms=1.0))
+    log_predictions(store, [{"id": "a", "at": NOW, "record": {}, "score": 0.5}])
     assert files.ingest(store, csv(tmp_path, "id,value", "a,1", "b,1"), NOW).unknown == 1
 
 

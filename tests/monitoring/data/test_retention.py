@@ -18,12 +18,14 @@ from level1_pipeline.store import leases
 from level1_pipeline.store.database import Store
 from level1_pipeline.store.outcomes import Reported, keep
 from level1_pipeline.store.tables import monitoring_runs, outcomes, predictions, quarantine
+from monitoring import history
 from monitoring.alerting import tickets
 from monitoring.data import retention
 from monitoring.reporting import evidently_snapshot, html_report, prometheus
 from monitoring.results import Skew
 from tests.serving.conftest import both
-from tests.support.monitoring_runs import END, FAULT, WEEK, a_pass, kept
+from tests.support.monitoring_runs import END, FAULT, WEEK, a_run
+from tests.support.prediction_log import log_predictions
 from tests.support.serving import opened
 
 __all__ = ["both"]  # a fixture
@@ -33,26 +35,22 @@ NOW = END + timedelta(hours=3)
 
 def log(store: Store, entities: dict[str, int], at: datetime = END - WEEK / 2, record: Any = None) -> list[str]:
     """Log predictions with outcomes for entities, `count` each, one shadowed; returns the ids."""
-    rows = [
+    lines: list[dict[str, Any]] = [
         {
-            "problem": problem.NAME,
             "id": f"case-of-{entity}-{n}",
             "arm": arm,
             "entity_id": entity,
-            "version": "1",
             "at": at,
             "recorded_at": NOW,
             "record": record or {"note": f"raw row of {entity} number {n}"},
             "score": 0.5,
-            "latency_ms": 1.0,
         }
         for entity, count in entities.items()
         for n in range(count)
         for arm in ("champion", "shadow")[: 2 if n == 0 else 1]
     ]
-    with store.engine.begin() as connection:
-        connection.execute(predictions.insert(), rows)
-    ids = sorted({str(row["id"]) for row in rows})
+    log_predictions(store, lines)
+    ids = sorted({line["id"] for line in lines})
     keep(store, [Reported(name, 1, at) for name in ids], NOW)
     return ids
 
@@ -69,10 +67,10 @@ def holding(home: Path, message: str) -> list[str]:
 
 
 def everything(settings: Settings, store: Store) -> None:
-    """All that a pass leaves, with the name planted where words could carry it."""
-    found = a_pass(FAULT, skew=Skew("different", 9, 1, (f"case-of-{SECRET}-1: temp 40 became 4",), f"see {SECRET}"))
+    """All that a run leaves, with the name planted where words could carry it."""
+    found = a_run(FAULT, skew=Skew("different", 9, 1, (f"case-of-{SECRET}-1: temp 40 became 4",), f"see {SECRET}"))
+    history.record(store, found)
     with store.engine.begin() as connection:
-        connection.execute(monitoring_runs.insert().values(kept(found)))
         span = {
             "problem": problem.NAME,
             "start": END - WEEK,
@@ -97,7 +95,7 @@ def test_a_forgotten_entity_is_in_no_file_any_more_and_the_others_are_complete(h
     found = retention.forget(home, store, SECRET)
     assert (found.predictions, found.outcomes) == (41, 40)
     assert found.files == ("reports/monitor/notes.html",)
-    assert found.struck == 2  # the pass and the quarantine; the ticket and the report never held the name
+    assert found.struck == 2  # the run and the quarantine; the ticket and the report never held the name
     for message in (f"case-of-{SECRET}-", f"raw row of {SECRET} ", f"see {SECRET}", f"of {SECRET} it is", f"{SECRET}:"):
         assert holding(home.home, message) == [], message
     assert counts(store) == (61 + 61, 120)
@@ -171,9 +169,8 @@ def test_a_reader_of_an_old_state_is_said_and_the_command_again_finishes(
 
 def test_a_name_inside_another_name_and_a_short_one_are_left_alone(home: Settings, store: Store) -> None:
     log(store, {"UA154": 1, "7": 1})
-    found = a_pass(skew=Skew("equal", 7, 0, ("UA1545", "7 days", "of UA154."), "7 of 7"))
-    with store.engine.begin() as connection:
-        connection.execute(monitoring_runs.insert().values(kept(found)))
+    found = a_run(skew=Skew("equal", 7, 0, ("UA1545", "7 days", "of UA154."), "7 of 7"))
+    history.record(store, found)
     retention.forget(home, store, "UA154")
     retention.forget(home, store, "7")
     with store.engine.begin() as connection:
@@ -207,15 +204,16 @@ def test_retention_takes_a_large_log_in_pieces(home: Settings, store: Store, mon
 def test_a_snapshot_of_few_rows_holds_no_id_and_no_row(home: Settings, store: Store, rows: pd.DataFrame) -> None:
     """Evidently plots samples: for few rows they must not give a row away."""
     some = rows[rows[problem.TARGET].notna()].iloc[15000:15080]
-    one = {"problem": problem.NAME, "arm": "champion", "version": "1", "recorded_at": NOW, "latency_ms": 1.0}
-    with store.engine.begin() as connection:
-        for at in (END - WEEK, END - 2 * WEEK):
-            values = [
-                {**one, "id": f"{name} {at}", "entity_id": f"entity {name}", "at": at, "record": record}
-                for name, record in zip(some[problem.ID], schema.records(some), strict=True)
-            ]
-            connection.execute(predictions.insert(), values)
-    written = evidently_snapshot.write(home, store, a_pass())
+    for at in (END - WEEK, END - 2 * WEEK):
+        named = zip(some[problem.ID], schema.records(some), strict=True)
+        log_predictions(
+            store,
+            [
+                {"id": f"{name} {at}", "entity_id": f"entity {name}", "at": at, "record": record}
+                for name, record in named
+            ],
+        )
+    written = evidently_snapshot.write(home, store, a_run())
     assert written
     text = written.path.read_text()
     assert not [name for name in some[problem.ID] if name in text]
@@ -224,8 +222,8 @@ def test_a_snapshot_of_few_rows_holds_no_id_and_no_row(home: Settings, store: St
     in_order = [tuple(numeric[name].round(6)) for name in numeric if numeric[name].nunique() > 10]
     assert in_order
     assert not [one for one in series if tuple(round(value, 6) for value in one) in in_order]
-    assert evidently_snapshot.write(home, store, a_pass()) == written
-    assert len(list(written.path.parent.iterdir())) == 1  # the same pass again makes no second snapshot
+    assert evidently_snapshot.write(home, store, a_run()) == written
+    assert len(list(written.path.parent.iterdir())) == 1  # the same run again makes no second snapshot
 
 
 def _series(data: Any) -> list[list[float]]:

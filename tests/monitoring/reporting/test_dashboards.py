@@ -1,4 +1,4 @@
-"""Report and dashboards in a real browser: they show what the passes found, and ask nobody else."""
+"""Report and dashboards in a real browser: they show what the monitoring found, and ask nobody else."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ import pytest
 from level1_pipeline import problem, schema
 from level1_pipeline.settings import Settings
 from level1_pipeline.store.database import Store
-from level1_pipeline.store.tables import predictions
 from monitoring.alerting import tickets
 from monitoring.reporting import evidently_snapshot, html_report
 from monitoring.results import MonitoringRun
 from tests.support import ROOT
-from tests.support.monitoring_runs import END, FAULT, RELEASE, WEEK, a_pass
+from tests.support.monitoring_runs import END, FAULT, RELEASE, WEEK, a_run
+from tests.support.prediction_log import log_predictions
 
 CHROMIUM = shutil.which("chromium")
 # Without these chromium itself looks for its makers' machines.
@@ -68,7 +68,7 @@ def visit(tmp_path: Path) -> Iterator[Callable[[str], Visit]]:
 def test_the_report_can_be_read_on_a_large_and_on_a_small_screen(
     home: Settings, store: Store, visit: Callable[[str], Visit], width: int
 ) -> None:
-    found = a_pass(FAULT)
+    found = a_run(FAULT)
     tickets.follow(store, found)
     seen = visit(html_report.write(home, store, found, tickets.open_tickets(store)).as_uri())
     page = seen.page
@@ -88,7 +88,7 @@ def test_every_plot_has_ink_and_words_for_who_cannot_see_it(
 ) -> None:
     from matplotlib.image import imread
 
-    seen = visit(html_report.write(home, store, a_pass(RELEASE), []).as_uri())
+    seen = visit(html_report.write(home, store, a_run(RELEASE), []).as_uri())
     for number, image in enumerate(seen.page.locator("img").all()):
         assert image.get_attribute("alt")
         image.screenshot(path=tmp_path / f"{number}.png")
@@ -98,16 +98,11 @@ def test_every_plot_has_ink_and_words_for_who_cannot_see_it(
 def served(home: Settings, store: Store, rows: Any) -> list[MonitoringRun]:
     """Three weeks of a log with a snapshot for each of the last two."""
     some = rows[rows[problem.TARGET].notna()].iloc[15000:15200]
-    one = {"problem": problem.NAME, "arm": "champion", "version": "1", "recorded_at": END, "latency_ms": 1.0}
-    with store.engine.begin() as connection:
-        for week in range(-2, 1):
-            at = END + week * WEEK - timedelta(days=1)
-            values = [
-                {**one, "id": f"{name} {week}", "entity_id": "e", "at": at, "record": record}
-                for name, record in zip(some[problem.ID], schema.records(some), strict=True)
-            ]
-            connection.execute(predictions.insert(), values)
-    found = [a_pass(weeks=week) for week in (-1, 0)]
+    for week in range(-2, 1):
+        at = END + week * WEEK - timedelta(days=1)
+        named = zip(some[problem.ID], schema.records(some), strict=True)
+        log_predictions(store, [{"id": f"{name} {week}", "at": at, "record": record} for name, record in named])
+    found = [a_run(weeks=week) for week in (-1, 0)]
     for each in found:
         assert evidently_snapshot.write(home, store, each)
     return found
@@ -144,7 +139,7 @@ def test_the_dashboards_open_in_a_browser_and_ask_nobody_else(
     seen = visit(running["Evidently"])
     seen.page.get_by_text(problem.NAME, exact=True).first.click(timeout=60_000)
     seen.page.get_by_text("Distance of each column").first.wait_for(timeout=60_000)
-    for end in (END - WEEK, END):  # a point for each pass
+    for end in (END - WEEK, END):  # a point for each run
         seen.page.get_by_text(f"{end:%Y-%m-%d}").first.wait_for(timeout=60_000)
     for name in schema.names():
         assert seen.page.get_by_text(name, exact=True).count() >= 1, name

@@ -1,4 +1,4 @@
-"""The report of a pass: the answer on top, everything inside, nothing from elsewhere, nobody's rows."""
+"""The report of a run: the answer on top, everything inside, nothing from elsewhere, nobody's rows."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ import pytest
 from level1_pipeline import problem, schema
 from level1_pipeline.settings import Settings
 from level1_pipeline.store.database import Store
-from level1_pipeline.store.tables import monitoring_runs
+from monitoring import history
 from monitoring.data.prediction_window import between
 from monitoring.reporting import evidently_snapshot, html_report, text
 from monitoring.results import Coverage, Drift, Effect, Interval, MonitoringRun, Release
@@ -30,14 +30,13 @@ from tests.support.monitoring_runs import (
     RETURN,
     SHIFT,
     UNSURE,
-    a_pass,
+    a_run,
     days,
-    kept,
     performance,
 )
 
 EMPTY = Coverage(0, 0, 0, 0)
-FIRST = a_pass(
+FIRST = a_run(
     UNSURE,
     champion=None,
     coverage=EMPTY,
@@ -76,7 +75,7 @@ def pictures(page: str) -> dict[str, str]:
 
 @pytest.mark.parametrize("said", [NOTHING, SHIFT, FAULT, CHANGE, RELEASE, RETURN, UNSURE], ids=lambda one: one.cause)
 def test_the_answer_stands_on_top_in_words(home: Settings, store: Store, said: Any) -> None:
-    page = written(home, store, a_pass(said))
+    page = written(home, store, a_run(said))
     top = page.split("<h2>")[0]
     assert html_report.HEADLINE[said.cause] in re.sub("&#39;", "'", top.split("</h1>")[0])
     assert all(
@@ -86,7 +85,7 @@ def test_the_answer_stands_on_top_in_words(home: Settings, store: Store, said: A
 
 
 def test_the_page_is_complete_in_itself_and_well_formed(home: Settings, store: Store) -> None:
-    page = written(home, store, a_pass(FAULT), evidently={"temp": (0.4, "Wasserstein distance (normed)")})
+    page = written(home, store, a_run(FAULT), evidently={"temp": (0.4, "Wasserstein distance (normed)")})
     tags = Tags()
     tags.feed(page)
     assert tags.stack == []
@@ -98,7 +97,7 @@ def test_the_page_is_complete_in_itself_and_well_formed(home: Settings, store: S
 
 
 def test_every_metric_stands_beside_its_interval_its_promise_and_the_coverage(home: Settings, store: Store) -> None:
-    page = written(home, store, a_pass())
+    page = written(home, store, a_run())
     top = page.split("<h2>")[0]
     assert "0.4800 [0.440, 0.520]; at promotion 0.4700" in top
     assert "6,000 predictions: 5,400 with an outcome, 400 still open, 200 never coming" in top
@@ -107,7 +106,7 @@ def test_every_metric_stands_beside_its_interval_its_promise_and_the_coverage(ho
 
 
 def test_there_are_plots_of_performance_calibration_slices_drift_and_coverage(home: Settings, store: Store) -> None:
-    drawn = pictures(written(home, store, a_pass()))
+    drawn = pictures(written(home, store, a_run()))
     named = ["performance by day", "calibration", "metric by slice", "columns by effect", "coverage by day"]
     assert list(drawn) == named
     assert METRIC in drawn["performance by day"]
@@ -119,35 +118,29 @@ def test_there_are_plots_of_performance_calibration_slices_drift_and_coverage(ho
 def test_a_release_is_marked_at_its_day_and_only_if_it_is_in_the_plot(home: Settings, store: Store) -> None:
     long_ago = Release("1", END - timedelta(days=99), "promote", None)
     now = Release("2", END - timedelta(days=3), "rollback", "3")
-    drawn = pictures(written(home, store, a_pass(releases=(long_ago, now))))["performance by day"]
+    drawn = pictures(written(home, store, a_run(releases=(long_ago, now))))["performance by day"]
     assert "version 2" in drawn
     assert "rollback" in drawn
     assert "version 1" not in drawn
 
 
-def test_performance_over_time_goes_back_over_earlier_passes(store: Store) -> None:
-    with store.engine.begin() as connection:
-        for week in (-3, -2, -1):
-            connection.execute(monitoring_runs.insert().values(kept(a_pass(weeks=week))))
-    shown = html_report.days_so_far(store, a_pass())
+def test_performance_over_time_goes_back_over_earlier_runs(store: Store) -> None:
+    for week in (-3, -2, -1):
+        history.record(store, a_run(weeks=week))
+    shown = html_report.days_so_far(store, a_run())
     assert [day.day for day in shown] == sorted({day.day for day in shown})
     assert (len(shown), shown[-1].day) == (28, days()[-1].day)
 
 
 def test_of_a_day_that_two_passes_saw_the_newer_figures_count(store: Store) -> None:
-    before = a_pass()
-    with store.engine.begin() as connection:
-        connection.execute(
-            monitoring_runs.insert().values(
-                kept(replace(before, window=replace(before.window, end=END - timedelta(days=1))))
-            )
-        )
+    before = a_run()
+    history.record(store, replace(before, window=replace(before.window, end=END - timedelta(days=1))))
     amended = tuple(replace(day, observed=0.9) for day in days())
-    shown = html_report.days_so_far(store, a_pass(performances=(performance(days=amended),)))
+    shown = html_report.days_so_far(store, a_run(performances=(performance(days=amended),)))
     assert {day.observed for day in shown} == {0.9}
 
 
-def test_the_first_pass_of_an_empty_home_has_a_page_too(home: Settings, store: Store) -> None:
+def test_the_first_run_of_an_empty_home_has_a_page_too(home: Settings, store: Store) -> None:
     page = written(home, store, FIRST)
     assert "No predictions in this window." in page
     assert "none yet" in page
@@ -158,14 +151,14 @@ def test_figures_that_cannot_be_had_do_not_stop_the_page(home: Settings, store: 
     nothing = {METRIC: Interval(None), "skill": Interval(0.1)}
     blank = tuple(replace(day, metrics={METRIC: None}, observed=None, expected=None) for day in days(1))
     one = performance(metrics=nothing, promised={}, days=blank, calibration=(), estimate=None, latency_ms=None)
-    page = written(home, store, a_pass(performances=(one,)))
+    page = written(home, store, a_run(performances=(one,)))
     assert "no estimate" in page
     assert "0.1000" in page
 
 
 def test_words_from_outside_cannot_become_markup(home: Settings, store: Store) -> None:
     evil = "<script>alert(1)</script>"
-    found = a_pass(
+    found = a_run(
         replace(FAULT, message=evil, evidence=(evil,)),
         performances=(performance(version=evil, slices=performance().slices),),
         champion=evil,
@@ -181,16 +174,16 @@ def test_words_from_outside_cannot_become_markup(home: Settings, store: Store) -
 
 
 def test_the_same_pass_again_replaces_its_page_and_gives_the_same_bytes(home: Settings, store: Store) -> None:
-    first = html_report.write(home, store, a_pass(), [])
+    first = html_report.write(home, store, a_run(), [])
     before = first.read_bytes()
-    assert html_report.write(home, store, a_pass(), []) == first
+    assert html_report.write(home, store, a_run(), []) == first
     assert first.read_bytes() == before
     assert [path.name for path in first.parent.iterdir()] == ["2013-07-08.html"]
     assert first.parent == home.home / "reports" / "monitor" / problem.NAME
 
 
 def test_coverage_is_said_for_every_version_arm_and_slice(home: Settings, store: Store) -> None:
-    page = written(home, store, a_pass(performances=(performance(sampled=0.25), performance("3", "shadow"))))
+    page = written(home, store, a_run(performances=(performance(sampled=0.25), performance("3", "shadow"))))
     assert page.count("5,400 with an outcome") == 1 + len(performance().slices)
     assert "<th>version 2, champion</th><th>version 3, shadow</th>" in page
     assert "<td>with an outcome</td><td>5,400</td><td>5,400</td>" in page
@@ -198,25 +191,25 @@ def test_coverage_is_said_for_every_version_arm_and_slice(home: Settings, store:
 
 
 def test_the_report_lies_under_the_local_day_at_which_the_window_ends(home: Settings) -> None:
-    assert html_report.path(home, a_pass()) == Path(home.home, "reports", "monitor", problem.NAME, "2013-07-08.html")
+    assert html_report.path(home, a_run()) == Path(home.home, "reports", "monitor", problem.NAME, "2013-07-08.html")
 
 
 def test_windows_are_named_by_the_days_of_the_problem_and_not_by_those_of_utc(monkeypatch: pytest.MonkeyPatch) -> None:
     """East of Greenwich a local midnight lies on the day before."""
     monkeypatch.setattr(problem, "TIMEZONE", "Asia/Tokyo")
     end = pd.Timestamp("2013-07-08", tz="Asia/Tokyo")
-    found = a_pass(CHANGE, window=between(end - pd.DateOffset(days=7), end))
+    found = a_run(CHANGE, window=between(end - pd.DateOffset(days=7), end))
     assert "- window: 2013-07-01 to 2013-07-08\n" in text.body(found, "an incident")
 
 
 def test_a_log_that_is_too_young_to_compare_with_is_compared_with_the_rows_before(
     home: Settings, store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The pass has a reference then, made by the training code, and the log has no row in it."""
+    """The run has a reference then, made by the training code, and the log has no row in it."""
     made = pd.DataFrame({name: [1.0] * evidently_snapshot.COMPARABLE_MIN_ROWS for name in schema.names()}).astype(
         schema.dtypes()
     )
     monkeypatch.setattr(problem, "load", lambda *_: made)
-    found = a_pass()
+    found = a_run()
     assert found.reference
     assert len(evidently_snapshot._reference(home, store, found)) == evidently_snapshot.COMPARABLE_MIN_ROWS

@@ -1,4 +1,4 @@
-"""The figures for Prometheus, and alert rules that ring when a pass finds something and are silent otherwise."""
+"""The figures for Prometheus, and alert rules that ring when a run finds something and are silent otherwise."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from tests.support.monitoring_runs import (
     RETURN,
     SHIFT,
     UNSURE,
-    a_pass,
+    a_run,
     performance,
 )
 
@@ -48,8 +48,8 @@ def samples(found: MonitoringRun, open_tickets: int = 0) -> dict[tuple[str, ...]
     return read
 
 
-def test_the_file_holds_what_the_pass_found() -> None:
-    read = samples(a_pass(CHANGE), open_tickets=2)
+def test_the_file_holds_what_the_run_found() -> None:
+    read = samples(a_run(CHANGE), open_tickets=2)
     own = ("arm=champion", "bound=low", f"metric={METRIC}", "version=2")
     assert read["metric", *own] == 0.44
     assert read["promised", "arm=champion", f"metric={METRIC}", "version=2"] == 0.47
@@ -59,21 +59,21 @@ def test_the_file_holds_what_the_pass_found() -> None:
     assert (read["action", "action=retrain"], read["action", "action=none"]) == (1, 0)
     assert read["drift_effect", "column=temp|mean"] == 3.1
     assert read["open_tickets",] == 2
-    assert read["window_end_timestamp_seconds",] == a_pass().window.end.timestamp()
+    assert read["window_end_timestamp_seconds",] == a_run().window.end.timestamp()
     assert not [key for key in read if "metric=roc_auc" in key]  # what is not defined is not there, rather than NaN
 
 
-def test_a_pass_without_anything_still_gives_a_file(home: Settings) -> None:
-    found = a_pass(UNSURE, champion=None, coverage=Coverage(0, 0, 0, 0), performances=())
+def test_a_run_without_anything_still_gives_a_file(home: Settings) -> None:
+    found = a_run(UNSURE, champion=None, coverage=Coverage(0, 0, 0, 0), performances=())
     path = prometheus.write(home, found, 0)
     assert path == home.home / "reports" / "monitor" / f"{problem.NAME}.prom"
     assert 'cause="inconclusive"' in path.read_text()
 
 
 def test_a_reader_never_sees_half_a_file(home: Settings) -> None:
-    path = prometheus.write(home, a_pass(), 0)
+    path = prometheus.write(home, a_run(), 0)
     before = path.stat().st_ino
-    prometheus.write(home, a_pass(weeks=1), 0)
+    prometheus.write(home, a_run(weeks=1), 0)
     assert path.stat().st_ino != before  # a new file in its place, not the old one rewritten
     assert [one.name for one in path.parent.iterdir()] == [path.name]
 
@@ -82,13 +82,13 @@ def test_a_reader_never_sees_half_a_file(home: Settings) -> None:
 def test_promtool_finds_nothing_wrong_with_the_rules_or_the_page() -> None:
     checked = subprocess.run([str(PROMTOOL), "check", "rules", str(RULES)], capture_output=True, text=True)
     assert checked.returncode == 0, checked.stderr
-    page = generate_latest(prometheus.registry(a_pass(FAULT), 1, WALL))
+    page = generate_latest(prometheus.registry(a_run(FAULT), 1, WALL))
     linted = subprocess.run([str(PROMTOOL), "check", "metrics"], input=page, capture_output=True)
     assert (linted.returncode, linted.stderr) == (0, b"")
 
 
 def series(found: MonitoringRun, hours: int) -> list[dict[str, str]]:
-    """The page of a pass as promtool's input: scraped every hour, always the same."""
+    """The page of a run as promtool's input: scraped every hour, always the same."""
     lines = generate_latest(prometheus.registry(found, 1, WALL)).decode().splitlines()
     values = [line.rsplit(" ", 1) for line in lines if not line.startswith("#")]
     return [{"series": name, "values": f"{float(value):g}+0x{hours}"} for name, value in values]
@@ -107,13 +107,13 @@ def ringing(folder: Path, found: MonitoringRun, alert: str, hours: int) -> bool:
 
 OFF = performance(ratio=1.5)
 CASES: dict[str, tuple[MonitoringRun, int]] = {  # what makes each alert ring, and after how many hours at the latest
-    "ModelActionDue": (a_pass(CHANGE), 1),
-    "DataFault": (a_pass(FAULT), 1),
-    "MonitoringInconclusive": (a_pass(UNSURE), 73),
-    "MonitoringStopped": (a_pass(NOTHING), 49),
-    "OutcomesMissing": (a_pass(NOTHING, coverage=Coverage(6000, 2000, 3000, 1000)), 49),
-    "ModelMiscalibrated": (a_pass(NOTHING, performances=(OFF,)), 49),
-    "TrainingServingSkew": (a_pass(NOTHING, skew=Skew("different", 200, 3, (), "3 of 200 differ")), 1),
+    "ModelActionDue": (a_run(CHANGE), 1),
+    "DataFault": (a_run(FAULT), 1),
+    "MonitoringInconclusive": (a_run(UNSURE), 73),
+    "MonitoringStopped": (a_run(NOTHING), 49),
+    "OutcomesMissing": (a_run(NOTHING, coverage=Coverage(6000, 2000, 3000, 1000)), 49),
+    "ModelMiscalibrated": (a_run(NOTHING, performances=(OFF,)), 49),
+    "TrainingServingSkew": (a_run(NOTHING, skew=Skew("different", 200, 3, (), "3 of 200 differ")), 1),
 }
 
 
@@ -127,16 +127,16 @@ def test_every_rule_has_a_case() -> None:
 def test_an_alert_rings_for_its_planted_pass_and_is_silent_for_a_healthy_one(tmp_path: Path, alert: str) -> None:
     found, hours = CASES[alert]
     assert ringing(tmp_path, found, alert, hours)
-    assert not ringing(tmp_path, a_pass(SHIFT), alert, hours if alert != "MonitoringStopped" else 40)
+    assert not ringing(tmp_path, a_run(SHIFT), alert, hours if alert != "MonitoringStopped" else 40)
 
 
 @needs_promtool
 @pytest.mark.parametrize("said", [RELEASE, RETURN], ids=lambda one: one.cause)
 def test_every_due_action_rings(tmp_path: Path, said: Any) -> None:
-    assert ringing(tmp_path, a_pass(said), "ModelActionDue", 1)
+    assert ringing(tmp_path, a_run(said), "ModelActionDue", 1)
 
 
 @needs_promtool
 def test_an_interval_that_reaches_the_bound_does_not_ring(tmp_path: Path) -> None:
     wide = replace(OFF, metrics={"calibration": Interval(1.5, 1.1, 1.9)})
-    assert not ringing(tmp_path, a_pass(performances=(wide,)), "ModelMiscalibrated", 60)
+    assert not ringing(tmp_path, a_run(performances=(wide,)), "ModelMiscalibrated", 60)
