@@ -67,6 +67,9 @@ class RolloutPolicy(Group):
     max_slowdown: float = Field(
         3.0, gt=1, description="a candidate that takes this many times the champion's time for a row (and 1 ms) fails"
     )
+    max_memory_mb: float = Field(
+        500.0, gt=0, description="memory in MB that loading a candidate and scoring 1,000 rows may take"
+    )
     max_shift: float = Field(
         1.0,
         gt=0,

@@ -22,6 +22,10 @@ HARM_FACTOR = 10  # gross harm: this many times the gate's `max_harm`, because a
 HARM_CALIBRATION = 2.0  # gross harm: observed / expected is off by so much more than the champion's
 HARM_ROWS = 2000  # the newest outcomes that harm is judged on
 SLOWER_BY_MS = 1.0  # a row: less is noticed by nobody
+TAIL_MS = 50.0  # a single call: the same
+PERCENTILES = (0.5, 0.99, 0.999)  # of the champion's calls, where enough of them lie beyond
+CALLS_BEYOND = 10
+CHANCE = 0.001  # of more slow calls than the champion by chance: a rollout is judged some ten times
 
 
 def errors(candidate: Counts, champion: Counts, policy: RolloutPolicy) -> Check:
@@ -43,26 +47,62 @@ def distribution(candidate: Counts, champion: Counts, policy: RolloutPolicy) -> 
     return Check("distribution", "fail" if shift > policy.max_shift else "pass", message)
 
 
-def latency(candidate: pd.DataFrame, champion: pd.DataFrame, policy: RolloutPolicy) -> Check:
-    """How many times slower is it at least? The median over its calls, each against the champion's calls of
-    the nearest size.
+def latency(candidate: pd.DataFrame, champion: pd.DataFrame, policy: RolloutPolicy, tails: bool = True) -> Check:
+    """Is it slower: as a rule (the median over its calls), or now and then (calls beyond the champion's percentiles)?
 
     A call of n rows costs something fixed and something for each row, so the champion would need at most
     t0 * max(1, n / n0) for it, if it needs t0 for n0 rows: this can only flatter the candidate. It
     matters in shadow, where copies are scored in batches; in the canary both get calls of like size.
+
+    Args:
+        candidate: the latency `ms` and the number of `rows` of each call, those included that were given up.
+        champion: the same in the same period.
+        policy: how much slower is allowed.
+        tails: whether single calls compare; in shadow they do not.
     """
     if min(candidate["rows"].sum(), champion["rows"].sum()) < policy.step_requests:
         return Check("latency", "inconclusive", f"fewer than {policy.step_requests} answers of each")
-    size = np.log2(champion["rows"]).round()
-    usual = champion.groupby(size)[["ms", "rows"]].median()
-    at = np.abs(np.log2(candidate["rows"].to_numpy())[:, None] - usual.index.to_numpy()).argmin(axis=1)
-    ms, rows = candidate["ms"].to_numpy(), candidate["rows"].to_numpy()
-    expected = usual["ms"].to_numpy()[at] * np.maximum(1.0, rows / usual["rows"].to_numpy()[at])
-    slower = _median(ms / np.maximum(expected, 1e-9), rows)
+    usual = champion.groupby(np.log2(champion["rows"]).round())[["ms", "rows"]].median()
+    ms, rows, expected = _expected(candidate, usual)
+    slower = _median(ms / expected, rows)
     by = _median((ms - expected) / rows, rows)
     message = f"at least {slower:.1f} times the champion's, {by:+.2f} ms a row "
     message += f"(allowed: {policy.max_slowdown:g} times or {SLOWER_BY_MS:+g} ms)"
-    return Check("latency", "fail" if slower > policy.max_slowdown and by > SLOWER_BY_MS else "pass", message)
+    bad = slower > policy.max_slowdown and by > SLOWER_BY_MS
+    if tails:
+        usual_ms, _, usually = _expected(champion, usual)
+        rings, tail = _tail((ms, expected), (usual_ms, usually), policy.max_slowdown)
+        bad, message = bad or rings, f"{message}; {tail}"
+    return Check("latency", "fail" if bad else "pass", message)
+
+
+def _expected(calls: pd.DataFrame, usual: pd.DataFrame) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Latency and rows of each call, and what the champion would usually need for so many rows."""
+    ms, rows = calls["ms"].to_numpy(), calls["rows"].to_numpy()
+    at = np.abs(np.log2(rows)[:, None] - usual.index.to_numpy()).argmin(axis=1)
+    expected = usual["ms"].to_numpy()[at] * np.maximum(1.0, rows / usual["rows"].to_numpy()[at])
+    return ms, rows, np.maximum(expected, 1e-9)
+
+
+def _tail(
+    candidate: tuple[np.ndarray, np.ndarray], champion: tuple[np.ndarray, np.ndarray], most: float
+) -> tuple[bool, str]:
+    """Whether more calls of the candidate than chance allows lie far beyond a percentile of the champion's, and how
+    many do. Each arm: latency, and what is usual for a call of that size. Equal arms share whatever makes both slow."""
+    from scipy.stats import binom
+
+    n, n0 = len(candidate[0]), len(champion[0])
+    factor, results = champion[0] / champion[1], []
+    for level in (level for level in PERCENTILES if n0 * (1 - level) >= CALLS_BEYOND):
+        times = most * float(np.quantile(factor, level))
+        beyond, usually = (int((ms > times * usual + TAIL_MS).sum()) for ms, usual in (candidate, champion))
+        chance = float(binom.sf(beyond - 1, beyond + usually, n / (n + n0)))
+        message = (
+            f"{beyond:,} of {n:,} calls (the champion's: {usually:,} of {n0:,}) took {most:g} times the champion's "
+        )
+        results.append((chance, f"{message}{100 * level:g}th percentile and {TAIL_MS:g} ms more"))
+    chance, message = min(results, default=(1.0, "too few calls for percentiles"))
+    return chance < CHANCE, message
 
 
 def _median(values: np.ndarray, weight: np.ndarray) -> float:

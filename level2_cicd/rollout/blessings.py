@@ -3,32 +3,82 @@
 from __future__ import annotations
 
 import json
+import resource
+import sys
 import time
+from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 from level1_pipeline.bundle.load import GOLDEN, load_bundle, verify_bundle
 from level1_pipeline.errors import BundleRefused
 from level1_pipeline.evaluation import gate
 from level1_pipeline.evaluation.gate import Check
+from level1_pipeline.policies import RolloutPolicy
+from serving.models.calls import Calls, Overdue
 
 TIMED_ROWS = 1000
+TRIAL_SECONDS = 60.0  # for the whole trial: a candidate that hangs must not hang the rollout
+CALLS, CALLS_SECONDS = 200, 3.0  # of one row, after which memory must not have grown
+MAX_GROWTH_MB = 5.0
+QUALITY, INFRASTRUCTURE = "quality blessing", "infrastructure blessing"
+STATUS, CLEAR = Path("/proc/self/status"), Path("/proc/self/clear_refs")
 
 
-def blessings(folder: Path) -> list[Check]:
-    """*Quality*: the gate passed it. *Infrastructure*: the serving code loads it, gets its golden numbers, in time."""
+def blessings(folder: Path, policy: RolloutPolicy | None = None) -> list[Check]:
+    """*Quality*: the gate passed it. *Infrastructure*: the serving code loads it, gets its golden numbers, in time and
+    in bounded memory."""
     try:
         verdict = verify_bundle(folder).get("verdict")
-        bundle = load_bundle(folder)
-        golden = json.loads((folder / GOLDEN).read_text())["records"]
-        records = (golden * (TIMED_ROWS // len(golden) + 1))[:TIMED_ROWS]
-        started = time.perf_counter()
-        bundle.predict(records)
-        seconds = time.perf_counter() - started
+        infrastructure = Calls().run(lambda: _trial(folder, policy or RolloutPolicy()), TRIAL_SECONDS)
     except BundleRefused as refusal:
-        return [Check("infrastructure blessing", "fail", str(refusal))]
+        return [Check(INFRASTRUCTURE, "fail", str(refusal))]
+    except Overdue as overdue:
+        return [Check(INFRASTRUCTURE, "fail", f"it hangs: {overdue} for loading and scoring {TIMED_ROWS:,} rows")]
+    return [Check(QUALITY, "pass" if verdict == "pass" else "fail", f"the gate's verdict is {verdict}"), infrastructure]
+
+
+def _trial(folder: Path, policy: RolloutPolicy) -> Check:
+    _forget_peak()
+    before = _megabytes("VmRSS")
+    bundle = load_bundle(folder)
+    golden = json.loads((folder / GOLDEN).read_text())["records"]
+    records = (golden * (TIMED_ROWS // len(golden) + 1))[:TIMED_ROWS]
+    started = time.perf_counter()
+    bundle.predict(records)
+    seconds = time.perf_counter() - started
+    growth, calls = _growth(bundle.predict, records)
+    taken = max(0.0, _megabytes("VmHWM") - before)
     allowed = gate.rules().max_seconds_1000_rows
-    message = f"loads, repeats its golden predictions, {seconds:.2f} s for 1,000 rows (allowed: {allowed:g} s)"
-    return [
-        Check("quality blessing", "pass" if verdict == "pass" else "fail", f"the gate's verdict is {verdict}"),
-        Check("infrastructure blessing", "pass" if seconds <= allowed else "fail", message),
-    ]
+    message = f"loads, repeats its golden predictions, {seconds:.2f} s for 1,000 rows (allowed: {allowed:g} s), "
+    message += f"{taken:.0f} MB (allowed: {policy.max_memory_mb:g}), "
+    message += f"{growth:+.0f} MB after {calls} more calls (allowed: {MAX_GROWTH_MB:+g})"
+    bounded = taken <= policy.max_memory_mb and growth <= MAX_GROWTH_MB
+    return Check(INFRASTRUCTURE, "pass" if seconds <= allowed and bounded else "fail", message)
+
+
+def _growth(predict: Callable[[list[dict[str, Any]]], Any], records: list[dict[str, Any]]) -> tuple[float, int]:
+    """By how many MB the process grew over calls of one row, and how many calls these were."""
+    for _ in range(5):
+        predict(records[:1])
+    before, until, calls = _megabytes("VmRSS"), time.monotonic() + CALLS_SECONDS, 0
+    while calls < CALLS and time.monotonic() < until:
+        predict(records[calls : calls + 1])
+        calls += 1
+    return _megabytes("VmRSS") - before, calls
+
+
+def _forget_peak() -> None:
+    """The peak of this process counts from now on (Linux); where that cannot be, only a new peak is seen."""
+    with suppress(OSError):
+        CLEAR.write_text("5")
+
+
+def _megabytes(name: str) -> float:
+    """Memory of this process: now (VmRSS) or at most (VmHWM). Without /proc both are the most that it ever had."""
+    try:
+        line = next(line for line in STATUS.read_text().splitlines() if line.startswith(name))
+        return int(line.split()[1]) / 1024
+    except OSError:
+        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (2**20 if sys.platform == "darwin" else 2**10)

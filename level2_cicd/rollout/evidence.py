@@ -28,7 +28,7 @@ def gather(registry: Registry, rollout: Rollout, now: datetime) -> Evidence:
     champion = Arm(rollout.champion, CHAMPION, rollout.began)
     try:
         if rollout.step.state in (REGISTERED, BLESSED):
-            return Evidence(tuple(blessings(registry.bundle_folder(rollout.version))))
+            return Evidence(tuple(blessings(registry.bundle_folder(rollout.version), policy)))
         if rollout.step.state == SHADOW:
             return _shadow(store, policy, Arm(rollout.version, SHADOW, rollout.began), champion, now)
         return _canary(registry, rollout, Arm(rollout.version, CANARY, rollout.began), champion, now)
@@ -42,7 +42,9 @@ def _alarms(store: Store, policy: RolloutPolicy, candidate: Arm, champion: Arm) 
     checks = [
         alarms.errors(counts, usual, policy),
         alarms.distribution(counts, usual, policy),
-        alarms.latency(queries.calls(store, candidate), queries.calls(store, champion), policy),
+        alarms.latency(
+            queries.calls(store, candidate), queries.calls(store, champion), policy, tails=candidate.arm == CANARY
+        ),
     ]
     return checks, counts.rows, usual.rows
 

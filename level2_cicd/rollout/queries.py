@@ -15,6 +15,7 @@ from level1_pipeline.evaluation import gate
 from level1_pipeline.store.database import Store
 from level1_pipeline.store.routes import CHAMPION
 from level1_pipeline.store.tables import outcomes, predictions
+from serving.models.calls import OVERDUE
 
 MOST_ROWS = 100_000  # that are compared, the newest: enough for any verdict
 C = predictions.c
@@ -72,13 +73,15 @@ def counts(store: Store, arm: Arm) -> Counts:
 
 
 def calls(store: Store, arm: Arm) -> pd.DataFrame:
-    """Each call that gave a score: its latency in ms and the number of rows that it scored together.
+    """Each call that gave a score or was given up: its latency in ms and the number of rows that it scored together.
 
     Rows of one call carry the same latency to the last bit, which is how they are told from others. A call
-    that failed says nothing about speed: a crash is quicker than any answer.
+    that failed says nothing about speed, because a crash is quicker than any answer; one that was given up does.
     """
     wanted = sa.select(C.latency_ms.label("ms"), sa.func.count().label("rows")).where(arm.rows())
-    scored = wanted.group_by(C.latency_ms).having(sa.func.count(C.score) > 0)
+    scored = wanted.group_by(C.latency_ms).having(
+        sa.func.count(C.score) + sa.func.count().filter(C.error.startswith(OVERDUE)) > 0
+    )
     with store.engine.connect().execution_options(reads_only=True) as connection:
         rows = connection.execute(scored).all()
     return pd.DataFrame(rows, columns=["ms", "rows"]).astype({"ms": float, "rows": int})

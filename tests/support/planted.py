@@ -11,6 +11,8 @@ from sklearn.base import BaseEstimator, ClassifierMixin
 TYPE = "tests.support.planted.Planted"
 ORIGIN, MINUTE, WEEKDAY = 1, 4, 5  # places of the encoded inputs
 LGA, SUNDAY = 2, 6
+MANY = 500  # rows: the faults of memory and time show on no smaller call
+KEPT: list[np.ndarray] = []
 
 
 class Planted(ClassifierMixin, BaseEstimator):
@@ -44,6 +46,12 @@ class Planted(ClassifierMixin, BaseEstimator):
             p = np.where(sunday & at_ten, np.nan, p)
         if self.fault == "slow":
             time.sleep(9 * max(time.perf_counter() - started, 0.03))  # slow enough on a busy machine, too
+        if self.fault == "hang" and len(X) >= MANY:
+            time.sleep(60)
+        if self.fault == "memory" and len(X) >= MANY:
+            np.ones(100_000_000).sum()  # 800 MB for a moment
+        if self.fault == "leak":
+            KEPT.append(np.ones(50_000))
         if self.fault == "biased":
             p = np.clip(p + 0.1, 1e-6, 1 - 1e-6)
         if self.fault == "one airport":

@@ -23,6 +23,7 @@ from level2_cicd.control_loop import expected_gain
 from level2_cicd.rollout import alarms, quality, queries
 from level2_cicd.rollout.queries import Arm, Counts
 from serving.errors import Refusal
+from serving.models.calls import OVERDUE
 from serving.models.loaded_model import Model
 from serving.models.routing import Case, Scored, Serving
 from serving.schemas import PredictRequest
@@ -213,6 +214,51 @@ def test_latency_is_compared_for_calls_of_like_size(mine: pd.DataFrame, theirs: 
 def test_one_slow_call_is_no_slow_model() -> None:
     mixed = pd.concat([calls(25, 1, 199), calls(9000, 1, 1)], ignore_index=True)
     assert alarms.latency(mixed, calls(25, 1, 200), POLICY).status == "pass"
+
+
+def spread(count: int, slow: float = 0.0, heavy: float = 0.7, seed: int = 0) -> pd.DataFrame:
+    """Calls of one row of about 4 ms, as unequal as those of a busy machine, of which a share takes 5 s."""
+    draws = np.random.default_rng(seed)
+    ms = 4 * draws.lognormal(0, heavy, count) + 5000 * (draws.random(count) < slow)
+    return pd.DataFrame({"ms": ms, "rows": np.ones(count, int)})
+
+
+@pytest.mark.parametrize(
+    ("slow", "count"), [(0.001, 20_000), (0.01, 3000), (0.1, 500), (0.1, 200), (0.49, 200), (0.49, 100)]
+)
+@pytest.mark.parametrize("share", [0.05, 0.25, 0.5])
+def test_a_candidate_of_which_some_calls_are_slow_is_blamed(slow: float, count: int, share: float) -> None:
+    usual = spread(int(count * (1 - share) / share), seed=1)
+    check = alarms.latency(spread(count, slow), usual, POLICY)
+    assert check.status == "fail"
+    assert "percentile" in check.message
+
+
+@pytest.mark.parametrize("heavy", [0.3, 1.0, 1.5])
+@pytest.mark.parametrize("slow", [0.0, 0.001, 0.01, 0.1])
+def test_equal_candidates_are_not_blamed_for_what_makes_both_slow(slow: float, heavy: float) -> None:
+    for seed in range(20):
+        for count, usual in ((100, 300), (500, 500), (3000, 9000), (20_000, 20_000)):
+            pair = spread(count, slow, heavy, seed), spread(usual, slow, heavy, 1000 + seed)
+            check = alarms.latency(*pair, POLICY)
+            assert check.status == "pass", check.message
+
+
+def test_in_shadow_single_calls_say_nothing() -> None:
+    assert alarms.latency(spread(500, 0.1), spread(500, seed=1), POLICY, tails=False).status == "pass"
+
+
+def test_a_call_that_was_given_up_counts_as_a_slow_one(store: Store) -> None:
+    log, model = PredictionLog(store, 1000, Metrics()), Model("1", None, "", {}, {})  # type: ignore[arg-type]
+    for n in range(300):
+        score, ms, error = (0.5, 25.0, "") if n % 10 else (None, 2000.0, f"{OVERDUE} 2 s")
+        case = Case(f"{n}", "somebody", {}, NOW)
+        log.add(Scored("champion", model, [case], [score], error, ms + n * 1e-6, NOW))
+    log.close()
+    given_up = queries.calls(store, Arm("1", "champion", NOW))
+    store.close()
+    assert (given_up["ms"] > 1000).sum() == 30
+    assert alarms.latency(given_up, calls(25, 1, 300), POLICY).status == "fail"
 
 
 @pytest.mark.usefixtures("regression")
