@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 from typer import BadParameter, Option
 
 from level1_pipeline import problem
-from level1_pipeline.command_line import Reason, console, new_app, open_settings, print_result, run
+from level1_pipeline.command_line import Reason, console, exit_code, new_app, open_settings, print_result, run
 from level1_pipeline.environment import without_password
 from level1_pipeline.errors import InputFileRefused, MLOpsError, NotFound
 from level1_pipeline.route_cli import history, promote, rollback
@@ -88,9 +88,10 @@ def train(
 
     Example: python -m level1_pipeline train --as-of 2013-04-01 --promote-to none
     """
-    from level1_pipeline.orchestration.run import Request, day
+    from level1_pipeline.orchestration.run import Request
+    from level1_pipeline.store.days import start_of
 
-    start, why = day(as_of) if as_of else None, json.loads(evidence)
+    start, why = start_of(as_of) if as_of else None, json.loads(evidence)
     request = Request(start, promote_to, experiment, until, tune, trigger, reason, why, order)
     return _train(open_settings(), request)
 
@@ -120,25 +121,30 @@ def watch(
 
     Example: python -m level1_pipeline watch --once
     """
-    from level1_pipeline.orchestration.new_data import new_month
-    from level1_pipeline.orchestration.run import Request, today
-
     settings = open_settings()
     while True:
-        month, code = new_month(settings), 0
-        if month:
-            reason = f"all of {month} has its outcomes"
-            try:
-                code = _train(settings, Request(trigger="new data", promote_to=promote_to, reason=reason))
-            except MLOpsError as error:  # a rollout that goes on, say: the watcher outlives it
-                code = 1
-                print_result("level 1", f"not trained: {error}")
-        else:
-            day = f"{today(settings).tz_convert(problem.TIMEZONE):%Y-%m-%d}"
-            print_result("level 1", f"no new month of labelled rows as of {day}")
+        code = _look(settings, promote_to)
         if once:
             return code
         time.sleep(every)
+
+
+def _look(settings: Settings, promote_to: PromoteTo) -> int:
+    """One look of the watcher, which outlives what is refused: data that cannot be read, or a rollout that goes on."""
+    from level1_pipeline.orchestration.new_data import new_month
+    from level1_pipeline.orchestration.run import Request, today
+    from level1_pipeline.store.days import date_of
+
+    try:
+        month = new_month(settings)
+        if not month:
+            print_result("level 1", f"no new month of labelled rows as of {date_of(today(settings))}")
+            return 0
+        reason = f"all of {month} has its outcomes"
+        return _train(settings, Request(trigger="new data", promote_to=promote_to, reason=reason))
+    except MLOpsError as error:
+        print_result("level 1", f"not trained: {error}")
+        return exit_code(error)
 
 
 @app.command()
@@ -206,9 +212,9 @@ def score(
 
 
 def _row(settings: Settings, prediction_id: str) -> pd.DataFrame:
-    import pandas as pd
+    from level1_pipeline.inputs import source
 
-    rows = problem.load(pd.Timestamp.max.tz_localize("UTC").as_unit("us"), settings.source, settings.home / "cache")
+    rows = source.load(settings)
     row = rows[rows[problem.ID] == prediction_id]
     if row.empty:
         example = rows[problem.ID].iloc[-1]

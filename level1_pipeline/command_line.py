@@ -15,10 +15,11 @@ from rich.console import Console
 from rich.text import Text
 
 from level1_pipeline import problem
-from level1_pipeline.errors import MLOpsError, SettingRefused
+from level1_pipeline.errors import DataCheckFailed, MLOpsError, SettingRefused
 from level1_pipeline.settings import Settings
 
-REFUSED, USAGE = 1, 2  # exit codes: the project's own errors, and a command line that nobody understands
+# Exit codes: the project's own errors, a command line that nobody understands, and data that cannot be used.
+REFUSED, USAGE, BAD_DATA = 1, 2, 4
 # Characters that a terminal obeys instead of showing them, those that turn the direction of a text, and halves of
 # characters. A line break and a tab are harmless.
 UNPRINTABLE = re.compile("[\0-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
@@ -98,8 +99,13 @@ def run(app: typer.Typer, program: str, arguments: Sequence[str] | None = None) 
         code = app(arguments, prog_name=program, standalone_mode=False)
     except MLOpsError as error:
         print(printable(f"{type(error).__name__}: {error}"), file=sys.stderr)
-        return REFUSED
+        return exit_code(error)
     except typer.TyperException as error:  # the command line is wrong: say where, as Typer itself would
         print(printable(f"{program}: {error.format_message()} (try --help)"), file=sys.stderr)
         return USAGE
     return code if isinstance(code, int) else 0
+
+
+def exit_code(error: MLOpsError) -> int:
+    """How a command ends that such an error has ended."""
+    return BAD_DATA if isinstance(error, DataCheckFailed) else REFUSED

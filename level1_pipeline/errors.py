@@ -21,7 +21,8 @@
     ├── NoRollout               no rollout is going on
     └── NoAnswer                a service refused, or could not be reached
 
-A command prints these as one line and ends with exit code 1; any other exception is a fault of the code.
+A command prints these as one line and ends with exit code 1 (DataCheckFailed: 4); any other exception is a fault of
+the code.
 """
 
 from __future__ import annotations

@@ -14,7 +14,6 @@ from importlib import metadata
 from pathlib import Path
 from typing import NamedTuple
 from uuid import uuid4
-from zipfile import BadZipFile
 
 import numpy as np
 import pandas as pd
@@ -49,6 +48,7 @@ COLUMNS = {  # without which a file is not what it claims to be
     "weather.csv": {"origin", "time_hour", *PLAUSIBLE},
     "airports.csv": {"faa", "tzone"},
 }
+TEXTS = {"carrier", "origin", "dest", "time_hour", "faa", "tzone"}  # of these columns; all others hold numbers
 
 
 class Raw(NamedTuple):
@@ -78,8 +78,7 @@ def read(source: Path | None = None) -> Raw:
     """Read the three raw tables.
 
     Raises:
-        FileNotFoundError: a file is missing from the source folder.
-        ValueError: a file has lost columns, rows or its format.
+        ValueError: a file is missing, or has lost columns, rows, numbers or its format.
     """
     return Raw(*(_read_table(source_folder(source) / name) for name in SOURCE_FILES))
 
@@ -87,17 +86,18 @@ def read(source: Path | None = None) -> Raw:
 def _read_table(path: Path) -> pd.DataFrame:
     try:
         table = pd.read_csv(path, engine="pyarrow")
-        needed = COLUMNS[path.name] - set(table.columns)
-        if needed:
+        if needed := COLUMNS[path.name] - set(table.columns):
             raise ValueError(f"it has no column {', '.join(sorted(needed))}")
         if table.empty:
             raise ValueError("it has no rows")
+        for name in COLUMNS[path.name] - TEXTS:
+            wrong = table[name][pd.to_numeric(table[name], errors="coerce").isna() & table[name].notna()]
+            if len(wrong):
+                raise ValueError(f"its column {name} holds {wrong.iloc[0]!r} in row {wrong.index[0] + 1}")
         if "time_hour" in table:
             table["time_hour"] = pd.to_datetime(table["time_hour"], utc=True).astype("datetime64[us, UTC]")
-    except (ValueError, BadZipFile) as error:
-        raise ValueError(
-            f"{path} cannot be read as it should be ({error}); get a fresh copy of the raw files"
-        ) from error
+    except Exception as error:  # a damaged file may fail in any part of a reader
+        raise ValueError(f"{path} cannot be read as it should be ({error}); get a fresh copy of it") from error
     return table
 
 

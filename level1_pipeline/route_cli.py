@@ -100,12 +100,14 @@ def _print_line(line: Line) -> None:
 
 
 def _print_table(lines: list[Line], route: Route) -> None:
+    from level1_pipeline.store.days import local
+
     table = Table("id", "when", "who", "what", "from", "to", "why")
     for line in lines:
         after = line.route
         trial = f" (challenger {after.challenger}, {after.mode or 'no traffic'})" if after and after.challenger else ""
         versions = (line.from_version or "-", line.to_version or "-")
-        when = f"{line.at:%Y-%m-%d %H:%M:%S}"
+        when = local(line.at)
         table.add_row(str(line.id), when, line.actor, line.text + trial, *versions, line.reason)
     console.print(table)
     console.print("the evidence of a line: make history SHOW=id, or python -m level1_pipeline history --show id")

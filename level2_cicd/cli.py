@@ -10,17 +10,16 @@ from collections.abc import Sequence
 from contextlib import suppress
 from datetime import date, datetime
 from typing import Annotated, Any, Literal
-from zoneinfo import ZoneInfo
 
 import typer
 from pydantic_core import to_json
 
-from level1_pipeline import problem
 from level1_pipeline.command_line import Reason, console, new_app, open_settings, print_result, run
 from level1_pipeline.registry import Registry
 from level1_pipeline.route_cli import went_back
 from level1_pipeline.store import clock
 from level1_pipeline.store.database import Store
+from level1_pipeline.store.days import local
 from level2_cicd.control_loop import operate as control_loop
 from level2_cicd.control_loop import retraining_budget, triggers
 from level2_cicd.rollout import record
@@ -64,9 +63,8 @@ def operate(
 
 
 def _print_cycle(now: datetime, messages: list[str]) -> None:
-    local = now.astimezone(ZoneInfo(problem.TIMEZONE))
     for message in messages or ["nothing to do"]:
-        console.print(f"  {local:%Y-%m-%d %H:%M} {message}")
+        console.print(f"  {local(now)} {message}")
 
 
 @app.command()

@@ -22,6 +22,7 @@ from level1_pipeline.settings import Settings
 from level1_pipeline.store import clock
 from level1_pipeline.store import quarantine as quarantined_spans
 from level1_pipeline.store.database import Store
+from level1_pipeline.store.days import local
 from monitoring import after_run, history
 from monitoring.alerting import tickets as incidents
 from monitoring.data import outcome_files, retention
@@ -159,7 +160,7 @@ def tickets(
         return FINE
     table = Table("number", "incident", "opened", "last seen", "runs")
     for row in rows:
-        opened, updated = f"{row['opened_at']:%Y-%m-%d}", f"{row['updated_at']:%Y-%m-%d}"
+        opened, updated = text.day(row["opened_at"]), text.day(row["updated_at"])
         table.add_row(str(row["number"]), row["title"], opened, updated, str(row["seen"]))
     console.print(table)
     print_result("tickets", f"{len(rows)} open")
@@ -183,12 +184,12 @@ def quarantine(
     store = Store(settings.operations)
     if lift is not None:
         span = quarantined_spans.lift(store, lift, settings.who, reason, clock.now(settings))
-        rows = f"{span.slice or 'all rows'} from {text.local(span.start)} to {text.local(span.end)}"
+        rows = f"{span.slice or 'all rows'} from {local(span.start)} to {local(span.end)}"
         print_result("quarantine", f"lifted | {rows}: {span.reason}")
         return FINE
     spans = quarantined_spans.listed(store)
     for number, span in enumerate(spans, 1):
-        rows = f"{span.slice or 'all rows'} from {text.local(span.start)} to {text.local(span.end)}"
+        rows = f"{span.slice or 'all rows'} from {local(span.start)} to {local(span.end)}"
         lifted = f", lifted on {text.day(span.lifted_at)}" if span.lifted_at else ""
         console.print(f"  {number}  {rows}{lifted}: {span.reason}")
     in_force = sum(span.lifted_at is None for span in spans)

@@ -5,12 +5,12 @@ from __future__ import annotations
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
-import pandas as pd
 import sqlalchemy as sa
 
 from level1_pipeline import problem
 from level1_pipeline.store import quarantine
 from level1_pipeline.store.database import Store
+from level1_pipeline.store.days import date_of, start_of
 from level1_pipeline.store.quarantine import Quarantined
 from level1_pipeline.store.tables import INSERT, monitoring_runs
 from level1_pipeline.store.tables import quarantine as table
@@ -23,8 +23,8 @@ def earlier(store: Store, window: Window, days: int, count: int) -> tuple[Monito
 
     There may be a run every day over a week: their windows overlap and must not count twice.
     """
-    end = pd.Timestamp(window.end).tz_convert(problem.TIMEZONE)
-    ends = [(end - pd.DateOffset(days=days * back)).tz_convert("UTC").to_pydatetime() for back in range(1, count + 1)]
+    end = date_of(window.end)
+    ends = [start_of(end - timedelta(days=days * back)).to_pydatetime() for back in range(1, count + 1)]
     ended_then = (monitoring_runs.c.problem == problem.NAME) & monitoring_runs.c.window_end.in_(ends)
     with store.engine.connect().execution_options(reads_only=True) as connection:
         rows = connection.execute(
@@ -44,7 +44,7 @@ def newest(store: Store) -> MonitoringRun | None:
 def counts(window: Window) -> bool:
     """Whether a window has WINDOW_DAYS. A run over another length leaves nothing but its report, because persistence,
     tickets and the control loop compare windows of one length."""
-    return round((window.end - window.start) / timedelta(days=1)) == WINDOW_DAYS
+    return date_of(window.end) - date_of(window.start) == timedelta(days=WINDOW_DAYS)
 
 
 def record(store: Store, run: MonitoringRun) -> None:

@@ -17,9 +17,10 @@ import typer
 
 from level1_pipeline import problem, schema
 from level1_pipeline.bundle.load import verify_bundle
-from level1_pipeline.command_line import Reason, new_app, open_settings, print_result, printable
+from level1_pipeline.command_line import BAD_DATA, Reason, new_app, open_settings, print_result, printable
 from level1_pipeline.environment import without_password
 from level1_pipeline.errors import NoAnswer, NotFound, RouteRefused
+from level1_pipeline.inputs import source
 from level1_pipeline.settings import Settings
 from level1_pipeline.store import clock, leases
 from level1_pipeline.store.audit import Change, RouteSet
@@ -32,7 +33,6 @@ from serving.models import loaded_model
 app = new_app("The prediction service: serve the champion over HTTP, score one row, or score whole files.")
 Json = Annotated[bool, typer.Option("--json", help="Print the result as one JSON object, for scripts.")]
 Mode = Literal["shadow", "canary", "none"]
-ALL_BAD = 4  # exit code: not one row of a file could be scored
 
 
 @app.command()
@@ -170,14 +170,11 @@ def batch(
         print(json.dumps(facts))
     else:
         print_result("score", message)
-    return ALL_BAD if result.rows and result.rows == result.bad else 0
+    return BAD_DATA if result.rows and result.rows == result.bad else 0
 
 
 def _predict_request(settings: Settings, row_id: str) -> dict[str, Any]:
-    import pandas as pd
-
-    end_of_time = pd.Timestamp.max.tz_localize("UTC").as_unit("us")
-    rows = problem.load(end_of_time, settings.source, settings.home / "cache")
+    rows = source.load(settings)
     row = rows[rows[problem.ID] == row_id]
     if row.empty:
         raise NotFound(f"there is no row with {problem.ID} = {row_id!r}; an example: {rows[problem.ID].iloc[-1]}")

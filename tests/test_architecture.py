@@ -32,7 +32,7 @@ ROWS = {
         "orchestration",
         "steps",
         "evaluation registry",
-        "store bundle command_line csv_file processes",
+        "inputs store bundle command_line processes",
         "schema settings",
         "problem policies environment",
         "flights",
@@ -44,7 +44,7 @@ SHARED = {
     f"level1_pipeline.{room}"
     for room in [
         "command_line",
-        "csv_file",
+        "inputs",
         "environment",
         "store",
         "bundle",

@@ -5,11 +5,13 @@ from __future__ import annotations
 import pandas as pd
 
 from level1_pipeline import problem
+from level1_pipeline.inputs import source
 from level1_pipeline.orchestration.run import today
 from level1_pipeline.settings import Settings
 from level1_pipeline.steps.split import maturity_cutoff
 from level1_pipeline.store.audit_queries import last_judged_as_of
 from level1_pipeline.store.database import Store
+from level1_pipeline.store.days import start_of
 
 
 def new_month(settings: Settings) -> str | None:
@@ -17,16 +19,19 @@ def new_month(settings: Settings) -> str | None:
 
     A month is complete when the outcomes of its last hour have matured on the clock, and when rows of
     its last days are really there: an empty delivery is not new data.
+
+    Raises:
+        DataCheckFailed: the rows cannot be loaded.
     """
     now = today(settings)
     month = _complete_month(now)
     trained = last_judged_as_of(Store(settings.operations).audit_log(problem.NAME))
     if trained and _complete_month(pd.Timestamp(trained)) >= month:
         return None
-    rows = problem.load(now, settings.source, settings.home / "cache")
-    labelled = rows.loc[rows[problem.TARGET].notna(), problem.EVENT_TIME].dt.tz_convert(problem.TIMEZONE)
-    last_days = month.end_time.tz_localize(problem.TIMEZONE) - pd.Timedelta(days=3)
-    arrived = labelled[(labelled > last_days) & (labelled <= last_days + pd.Timedelta(days=3))]
+    rows = source.load(settings, now)
+    labelled = rows.loc[rows[problem.TARGET].notna(), problem.EVENT_TIME]
+    end = start_of((month + 1).start_time.date())
+    arrived = labelled[(labelled >= end - pd.Timedelta(days=3)) & (labelled < end)]
     return str(month) if len(arrived) else None
 
 

@@ -19,9 +19,9 @@ from level1_pipeline.errors import (
     MLOpsError,
     NoAnswer,
     NotEnoughData,
-    NotFound,
     PromotionRefused,
 )
+from level1_pipeline.inputs import source
 from level1_pipeline.orchestration import lineage
 from level1_pipeline.orchestration.prefect_server import prefect_server, wait_until_ready
 from level1_pipeline.registry import CHAMPION, Registry
@@ -30,6 +30,7 @@ from level1_pipeline.steps.step import Run, StepResult
 from level1_pipeline.store import clock, leases
 from level1_pipeline.store.audit import Change, Training, TrainingJudged, TrainingStopped
 from level1_pipeline.store.audit_queries import was_carried_out
+from level1_pipeline.store.days import date_of, start_of
 
 if TYPE_CHECKING:
     from level1_pipeline.orchestration.pipeline import TrainingResults
@@ -61,14 +62,9 @@ class Result:
     results: TrainingResults | None = None  # of the steps; None when they did not all run
 
 
-def day(text: str) -> pd.Timestamp:
-    """The beginning of a local day, `2013-04-01`, as aware UTC: what "as of" means."""
-    return pd.Timestamp(text).tz_localize(problem.TIMEZONE).tz_convert("UTC")
-
-
 def today(settings: Settings) -> pd.Timestamp:
     """The beginning of the current local day on the clock."""
-    return pd.Timestamp(clock.now(settings)).tz_convert(problem.TIMEZONE).normalize().tz_convert("UTC")
+    return start_of(date_of(clock.now(settings)))
 
 
 def run_training(settings: Settings, request: Request, done: Callable[[StepResult], None] | None = None) -> Result:
@@ -120,11 +116,7 @@ def new_run(settings: Settings, request: Request, champion: str | None = None) -
     as_of = (request.as_of if request.as_of is not None else today(settings)).isoformat()
     who = lineage.identity()
     details = (as_of, request.promote_to, request.experiment or "", str(request.tune), champion or "")
-    try:
-        data = problem.fingerprint(settings.source)
-    except OSError as error:
-        raise NotFound(f"the raw data of {problem.NAME} cannot be read: {error}") from error
-    key = lineage.key(problem.NAME, data, who["source_digest"], who["lock_digest"], *details)
+    key = lineage.key(problem.NAME, source.fingerprint(settings), who["source_digest"], who["lock_digest"], *details)
     return Run(
         key=key,
         folder=str(settings.home / "runs" / problem.NAME / key),

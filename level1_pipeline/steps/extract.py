@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from level1_pipeline import problem
-from level1_pipeline.errors import DataCheckFailed
+from level1_pipeline.inputs import source
 from level1_pipeline.steps.step import Run, StepResult, step
 
 ROWS = "rows.parquet"
@@ -37,10 +36,6 @@ def extract(run: Run) -> Extracted:
     Raises:
         DataCheckFailed: they cannot be loaded.
     """
-    settings = run.registry.settings
-    try:
-        rows = problem.load(run.time, settings.source, settings.home / "cache")
-    except (ValueError, OSError) as error:
-        raise DataCheckFailed(f"the rows of {problem.NAME} cannot be loaded: {error}") from error
+    rows = source.load(run.registry.settings, run.time)
     rows.to_parquet(run.path(ROWS), index=False)
     return Extracted(rows=len(rows), repaired=rows.attrs.get("glitches", {}), files=run.digests(ROWS))

@@ -12,6 +12,7 @@ from level1_pipeline.errors import NotEnoughData
 from level1_pipeline.steps.extract import ROWS, Extracted
 from level1_pipeline.steps.step import Run, StepResult, step
 from level1_pipeline.store import quarantine
+from level1_pipeline.store.days import date_of
 
 TRAIN, HOLDOUT = "train.parquet", "holdout.parquet"
 
@@ -98,7 +99,7 @@ def split_rows(rows: pd.DataFrame, as_of: pd.Timestamp) -> SplitRows:
     need = problem.GATE["min_rows"]
     if min(map(len, parts)) < need:
         raise NotEnoughData(
-            f"as of {as_of:%Y-%m-%d} there are {len(parts.train):,} rows to train on and {len(parts.holdout):,} to judge with; "
+            f"as of {date_of(as_of)} there are {len(parts.train):,} rows to train on and {len(parts.holdout):,} to judge with; "
             f"{need:,} of each are needed: choose a later --as-of, or lower GATE['min_rows']"
         )
     if problem.TASK == "classification" and parts.train[problem.TARGET].nunique() < 2:

@@ -11,11 +11,11 @@ from typing import Any, Concatenate, ParamSpec, TypeVar
 
 import pandas as pd
 
-from level1_pipeline import problem
 from level1_pipeline.bundle.load import sha256
 from level1_pipeline.errors import StepFileChanged
 from level1_pipeline.registry import Registry
 from level1_pipeline.settings import Settings
+from level1_pipeline.store.days import date_of
 
 
 @dataclass(frozen=True)
@@ -42,7 +42,7 @@ class Run:
     @property
     def day(self) -> str:
         """The local day that begins at the run's time."""
-        return f"{self.time.tz_convert(problem.TIMEZONE):%Y-%m-%d}"
+        return str(date_of(self.time))
 
     @property
     def registry(self) -> Registry:

@@ -5,15 +5,15 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from datetime import datetime
 from pathlib import Path
-
-import pandas as pd
 
 from level1_pipeline import problem
 from level1_pipeline.orchestration.run import DATA_FAULT, NOT_PASSED, PASSED
 from level1_pipeline.processes import child_process, environment
 from level1_pipeline.settings import Settings
 from level1_pipeline.store.audit import Order
+from level1_pipeline.store.days import date_of
 
 ANSWERS = (PASSED, NOT_PASSED, DATA_FAULT)  # exit codes after which the audit log says how it ended
 TIMED_OUT = 124  # as of the command `timeout`
@@ -22,7 +22,7 @@ TIMED_OUT = 124  # as of the command `timeout`
 def run(settings: Settings, order: Order) -> int:
     """The same command that a person would type; returns its exit code."""
     command = [sys.executable, "-m", "level1_pipeline", "train", "--promote-to", "challenger"]
-    command += ["--as-of", f"{pd.Timestamp(order.as_of).tz_convert(problem.TIMEZONE):%Y-%m-%d}"]
+    command += ["--as-of", str(date_of(datetime.fromisoformat(order.as_of)))]
     command += ["--order", order.id, "--trigger", order.trigger]
     command += ["--reason", order.reason, "--evidence", json.dumps(order.evidence)]
     with child_process(command, log(settings), environment(settings)) as child:

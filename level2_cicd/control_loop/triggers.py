@@ -12,6 +12,7 @@ from level1_pipeline.settings import Settings
 from level1_pipeline.store import clock
 from level1_pipeline.store.audit import Order
 from level1_pipeline.store.audit_queries import last_training, was_ordered
+from level1_pipeline.store.days import date_of
 from level2_cicd.control_loop.situation import Situation
 from monitoring.results import MonitoringRun
 
@@ -55,8 +56,9 @@ def due(settings: Settings, now: Situation) -> Order | None:
         if month:
             return Order(NEW_DATA, f"all of {month} has its outcomes", day, {"cause": NEW_DATA, "month": month})
     last = last_training(now.log)
-    late = last is not None and clock.now(settings) - last >= timedelta(days=loop.schedule_days)
-    if SCHEDULE in loop.triggers and late and not was_ordered(now.log, SCHEDULE, day):
-        why = f"the last training was at {last:%Y-%m-%d}, and one is due every {loop.schedule_days:g} days"
+    if last is None or clock.now(settings) - last < timedelta(days=loop.schedule_days):
+        return None
+    if SCHEDULE in loop.triggers and not was_ordered(now.log, SCHEDULE, day):
+        why = f"the last training was at {date_of(last)}, and one is due every {loop.schedule_days:g} days"
         return Order(SCHEDULE, why, day, {"cause": SCHEDULE})
     return None

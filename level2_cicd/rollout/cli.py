@@ -12,6 +12,7 @@ from level1_pipeline.command_line import Reason, console, new_app, open_settings
 from level1_pipeline.registry import Registry
 from level1_pipeline.settings import Settings
 from level1_pipeline.store.database import Store
+from level1_pipeline.store.days import local
 from level2_cicd.rollout import advance, by_hand, record
 from level2_cicd.rollout.state_machine import Decision
 from level2_cicd.rollout.states import CHAMPION, ROLLED_BACK
@@ -113,6 +114,6 @@ def _print_status(settings: Settings, as_json: bool = False) -> int:
         for check in rollout.decision.checks if rollout.decision else ():
             console.print(f"  {check.status:<12} {check.name}: {check.message}")
         person = f" | waits for a person: {rollout.waiting} (make approve, make reject)" if waits else ""
-        since = f"since {rollout.since:%Y-%m-%d %H:%M} UTC"
+        since = f"since {local(rollout.since)}"
         _print(f"version {rollout.version} in {rollout.step} {since}, champion {rollout.champion}{person}")
     return WAITS if waits else 0

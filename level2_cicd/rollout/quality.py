@@ -13,6 +13,7 @@ from level1_pipeline.evaluation.gate import Check, Status
 from level1_pipeline.evaluation.metrics import compare, days
 from level1_pipeline.policies import RolloutPolicy
 from level1_pipeline.store.database import Store
+from level1_pipeline.store.days import date_of, start_of
 from level2_cicd.rollout import queries
 from level2_cicd.rollout.queries import Arm, matured
 
@@ -23,8 +24,7 @@ def shadow_pairs(store: Store, candidate: Arm, champion: Arm, now: datetime) -> 
     Days with less than a quarter of the fullest day's rows (the day of the start, say) are left out:
     every day counts alike in the comparison.
     """
-    whole = pd.Timestamp(matured(now)).tz_convert(problem.TIMEZONE).normalize().tz_convert("UTC").to_pydatetime()
-    rows = queries.pairs(store, champion, candidate, whole)
+    rows = queries.pairs(store, champion, candidate, start_of(date_of(matured(now))).to_pydatetime())
     if rows.empty:
         return rows
     day = days(rows)

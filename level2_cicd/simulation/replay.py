@@ -12,6 +12,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from datetime import timedelta
 from itertools import pairwise
 from typing import Any
 
@@ -19,10 +20,11 @@ import pandas as pd
 
 from level1_pipeline import problem, schema
 from level1_pipeline.errors import NoAnswer
-from level1_pipeline.orchestration.run import day
+from level1_pipeline.inputs import source
 from level1_pipeline.processes import child_process, environment
 from level1_pipeline.settings import Settings
 from level1_pipeline.store.database import Store
+from level1_pipeline.store.days import date_of, start_of
 
 HOURS = 3  # between two moments of the clock
 ROWS = 500  # of a request
@@ -39,8 +41,8 @@ class Fault:
     @classmethod
     def of(cls, column: str, first: str, days: int) -> Fault:
         """From the beginning of the local day `first` on, for so many days."""
-        start = day(first)
-        return cls(column, start, start + pd.DateOffset(days=days))
+        start = start_of(first)
+        return cls(column, start, start_of(date_of(start) + timedelta(days=days)))
 
     def spoil(self, rows: pd.DataFrame) -> pd.DataFrame:
         """As degrees Fahrenheit sent in Celsius; other numbers suffer likewise. Stays within the Record's bounds."""
@@ -126,9 +128,9 @@ def moments(
     settings: Settings, first: str, last: str, fault: Fault | None
 ) -> Iterator[tuple[pd.Timestamp, pd.DataFrame, pd.DataFrame]]:
     """The time, the rows to ask about at that time, and the rows whose outcome has become known since the last one."""
-    midnights = [day(str(date)) for date in pd.date_range(first, pd.Timestamp(last) + pd.Timedelta(days=1))]
+    midnights = [start_of(date) for date in pd.date_range(first, pd.Timestamp(last) + pd.Timedelta(days=1))]
     begin, end = midnights[0], midnights[-1]
-    everything = problem.load(end + pd.Timedelta(days=7), settings.source, settings.home.parent / "cache")
+    everything = source.load(settings.changed({"home": settings.home.parent}), end + pd.Timedelta(days=7))
     rows = everything[(everything[problem.EVENT_TIME] >= begin) & (everything[problem.EVENT_TIME] < end)]
     sent = (fault.spoil(rows) if fault else rows).sort_values(problem.EVENT_TIME)
     labelled = rows.dropna(subset=[problem.TARGET]).sort_values(problem.LABEL_TIME)
@@ -149,7 +151,7 @@ def live(settings: Settings, traffic: Traffic, first: str, last: str, fault: Fau
             traffic.predict(part)
         store.set_replay_time(now.to_pydatetime())
         traffic.tell(labelled)
-        if now == now.tz_convert(problem.TIMEZONE).normalize():
+        if now == start_of(date_of(now)):
             traffic.close()  # a training may come, and the service hangs up on who is silent for so long
             yield now
     traffic.close()

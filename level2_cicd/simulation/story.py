@@ -20,12 +20,12 @@ from rich.table import Table
 from level1_pipeline import problem
 from level1_pipeline.command_line import LiteralConsole
 from level1_pipeline.errors import TrainingStopped
-from level1_pipeline.orchestration.run import day
 from level1_pipeline.processes import environment
 from level1_pipeline.settings import Settings
 from level1_pipeline.store import audit
 from level1_pipeline.store.audit_queries import trainings
 from level1_pipeline.store.database import Store
+from level1_pipeline.store.days import start_of
 from level2_cicd.control_loop.operate import Operator
 from level2_cicd.rollout.states import ROLLED_BACK
 from level2_cicd.simulation import replay
@@ -112,10 +112,10 @@ def run(settings: Settings, trained: str, first: str, last: str, fault: replay.F
     shutil.rmtree(settings.home, ignore_errors=True)
     settings.home.mkdir(parents=True)
     store = Store(settings.operations)
-    store.set_replay_time(day(trained).to_pydatetime())
+    store.set_replay_time(start_of(trained).to_pydatetime())
     with console.status(f"Level 1 trains the first champion as of {trained}"):
         _first_champion(settings, trained)
-    store.set_replay_time(day(first).to_pydatetime())
+    store.set_replay_time(start_of(first).to_pydatetime())
     with replay.service(settings) as url:
         traffic = replay.Traffic(url)
         for _ in _progress(replay.live(settings, traffic, first, last, fault), first, last, console):

@@ -15,6 +15,7 @@ import sqlalchemy as sa
 from level1_pipeline import problem
 from level1_pipeline.errors import NotFound
 from level1_pipeline.store.database import Store
+from level1_pipeline.store.days import local
 from level1_pipeline.store.tables import INSERT, monitoring_runs, tickets
 from monitoring.reporting.text import body, title
 from monitoring.results import MonitoringRun
@@ -149,4 +150,4 @@ def _open_or_update(connection: sa.Connection, run: MonitoringRun, now: str) -> 
 
 
 def _day(at: datetime) -> str:
-    return f"{at:%Y-%m-%d %H:%M} UTC"
+    return local(at)

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import datetime
-from pathlib import Path
 
 import pandas as pd
 
 from level1_pipeline import problem
 from level1_pipeline.bundle.load import Bundle
+from level1_pipeline.errors import DataCheckFailed
+from level1_pipeline.inputs import source
 from level1_pipeline.settings import Settings
 from level1_pipeline.store import quarantine
 from level1_pipeline.store.database import Store
@@ -63,7 +64,7 @@ def collect(
 ) -> Collected:
     """Read the logs, versions, training rows and quarantine that a run over `window` needs, as they were known at `now`."""
     quarantined = quarantine.spans(store, window.end)  # not what this run wrote itself when it ran before
-    rows = training_rows(pd.Timestamp(now), settings.source, settings.home / "cache")
+    rows = training_rows(settings, pd.Timestamp(now))
     current = read(store, window, now, quarantined)
     logged = read(store, before(window, _days_back(window, quarantined)), now, quarantined)
     champion, history = store.route(problem.NAME).champion, releases(store)
@@ -83,12 +84,12 @@ def collect(
     )
 
 
-def training_rows(until: pd.Timestamp, source: Path | None, cache: Path) -> pd.DataFrame | str:
+def training_rows(settings: Settings, until: pd.Timestamp) -> pd.DataFrame | str:
     """The rows that the training code makes, or why it cannot."""
     try:
-        return problem.load(until, source, cache)
-    except (ValueError, OSError) as error:
-        return f"the source cannot be read: {error}"
+        return source.load(settings, until)
+    except DataCheckFailed as error:
+        return str(error)
 
 
 def _days_back(window: Window, quarantined: tuple[Quarantined, ...]) -> int:

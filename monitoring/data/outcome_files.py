@@ -16,8 +16,8 @@ import pyarrow as pa
 import pyarrow.parquet
 
 from level1_pipeline import problem
-from level1_pipeline.csv_file import ROW, CsvFile, Fault, is_csv, is_missing, number
 from level1_pipeline.errors import MLOpsError, OutcomeFileRefused
+from level1_pipeline.inputs.csv_file import ROW, CsvFile, Fault, is_csv, is_missing, number
 from level1_pipeline.store.database import Store
 from level1_pipeline.store.outcomes import Reported, keep, possible
 

@@ -21,6 +21,7 @@ import sqlalchemy as sa
 
 from level1_pipeline import problem, schema
 from level1_pipeline.store.database import Store
+from level1_pipeline.store.days import date_of, start_of
 from level1_pipeline.store.quarantine import Quarantined, covers
 from level1_pipeline.store.tables import outcomes, predictions
 from monitoring.data.aggregates import Aggregates, plus, tally
@@ -127,19 +128,17 @@ def can_be_reference(log: Log) -> bool:
 
 def last_days(now: datetime, days: int) -> Window:
     """The last whole local days before `now`."""
-    midnight = pd.Timestamp(now).tz_convert(problem.TIMEZONE).normalize()
-    return between(midnight - pd.DateOffset(days=days), midnight)
+    return whole_days(date_of(now), days)
 
 
 def before(window: Window, days: int) -> Window:
     """The local days before a window."""
-    start = pd.Timestamp(window.start).tz_convert(problem.TIMEZONE)
-    return between(start - pd.DateOffset(days=days), start)
+    return whole_days(date_of(window.start), days)
 
 
-def between(start: pd.Timestamp, end: pd.Timestamp) -> Window:
-    """A window from aware timestamps of any zone."""
-    return Window(*(time.tz_convert("UTC").to_pydatetime() for time in (start, end)))
+def whole_days(end: date, days: int) -> Window:
+    """So many local days, the last of which is the one before `end`."""
+    return Window(*(start_of(which).to_pydatetime() for which in (end - timedelta(days=days), end)))
 
 
 def read(store: Store, window: Window, now: datetime, hidden: tuple[Quarantined, ...] = ()) -> Log:

@@ -13,10 +13,11 @@ from datetime import date, timedelta
 import numpy as np
 import pandas as pd
 
+from level1_pipeline.store.days import start_of
 from level1_pipeline.store.quarantine import Quarantined
 from monitoring.data.aggregates import ALL
 from monitoring.data.prediction_window import Log, can_be_reference
-from monitoring.detectors.fault_checks import UNRELATED, Hit, Judged, check_all, midnight, overlaps
+from monitoring.detectors.fault_checks import UNRELATED, Hit, Judged, check_all, overlaps
 from monitoring.results import Span, Window
 from monitoring.thresholds import BLAME_MIN_CHECKED_SHARE, BROKEN_RULE_SIZE, FAULT_MIN_DAYS
 
@@ -74,8 +75,8 @@ def spans(faults: list[Fault], window: Window) -> tuple[Span, ...]:
         messages.setdefault((min(fault.days), max(fault.days), fault.slice), []).append(fault.message)
     return tuple(
         Span(
-            max(midnight(first), window.start),
-            min(midnight(last + timedelta(days=1)), window.end),
+            max(start_of(first).to_pydatetime(), window.start),
+            min(start_of(last + timedelta(days=1)).to_pydatetime(), window.end),
             where,
             "; ".join(reasons[:3]),
         )

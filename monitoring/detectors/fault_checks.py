@@ -14,6 +14,7 @@ import numpy as np
 import pandas as pd
 
 from level1_pipeline import problem, schema
+from level1_pipeline.store.days import start_of
 from level1_pipeline.store.quarantine import Quarantined
 from monitoring import thresholds
 from monitoring.data.aggregates import ALL, SCORE
@@ -52,12 +53,7 @@ def check_all(reference: Log, current: Log, quarantined: tuple[Quarantined, ...]
 
 def overlaps(span: Quarantined, day: date) -> bool:
     """Whether a span covers a part of a local day."""
-    return bool(span.start < midnight(day + timedelta(days=1)) and span.end > midnight(day))
-
-
-def midnight(day: date) -> pd.Timestamp:
-    """Where a local day begins, in UTC."""
-    return pd.Timestamp(day).tz_localize(problem.TIMEZONE).tz_convert("UTC").to_pydatetime()
+    return bool(span.start < start_of(day + timedelta(days=1)) and span.end > start_of(day))
 
 
 def _missing(before: pd.DataFrame, now: pd.DataFrame, judged: Judged) -> Iterator[Hit]:

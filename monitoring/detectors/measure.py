@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from dataclasses import replace
-from datetime import timedelta
+from datetime import date, timedelta
 
 import numpy as np
 import pandas as pd
@@ -13,7 +13,7 @@ from level1_pipeline import problem
 from level1_pipeline.bundle.load import Bundle
 from level1_pipeline.store import quarantine
 from monitoring.data.collect import Collected
-from monitoring.data.prediction_window import SHADOW, between, can_be_reference
+from monitoring.data.prediction_window import SHADOW, can_be_reference, whole_days
 from monitoring.detectors import concept_drift, data_faults, drift, past_champions, performance, training_serving_skew
 from monitoring.detectors.concept_drift import ConceptDrift
 from monitoring.detectors.data_faults import Fault
@@ -143,8 +143,7 @@ def _spans(collected: Collected, faults: list[Fault], skew: Skew, relation: Conc
     window = collected.current.window
     spans = data_faults.spans([fault for fault in faults if not fault.strange], window)
     if not spans and skew.mismatched >= SKEW_MAX_SHARE * max(skew.checked, 1):
-        starts = [pd.Timestamp(day, tz=problem.TIMEZONE) for day in skew.days]
-        days = [between(start, start + pd.DateOffset(days=1)) for start in starts]
+        days = [whole_days(date.fromisoformat(day) + timedelta(days=1), 1) for day in skew.days]
         reason = f"training-serving skew: {skew.message}"
         spans = tuple(Span(day.start, day.end, skew.slice, reason) for day in days)
     if not spans:

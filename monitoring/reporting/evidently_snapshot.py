@@ -19,6 +19,7 @@ import pandas as pd
 import sqlalchemy as sa
 
 from level1_pipeline import problem, schema
+from level1_pipeline.inputs import source
 from level1_pipeline.settings import Settings
 from level1_pipeline.store.database import Store
 from level1_pipeline.store.tables import predictions
@@ -87,7 +88,7 @@ def _reference(settings: Settings, store: Store, run: MonitoringRun) -> pd.DataF
     logged = _window(store, run.reference) if run.reference else pd.DataFrame()
     if len(logged) >= COMPARABLE_MIN_ROWS:
         return logged
-    rows = problem.load(pd.Timestamp(run.window.start), settings.source, settings.home / "cache")
+    rows = source.load(settings, pd.Timestamp(run.window.start))
     return rows.tail(SAMPLE_ROWS)[schema.names()].astype(schema.dtypes())
 
 

@@ -190,5 +190,5 @@ def _versions(run: MonitoringRun) -> Section:
 def _tickets(tickets: list[dict[str, Any]]) -> Section:
     if not tickets:
         return Section("Open tickets", note="None.")
-    rows = [(str(t["number"]), t["title"], f"{t['opened_at']:%Y-%m-%d}", f"by {t['seen']} runs") for t in tickets]
+    rows = [(str(t["number"]), t["title"], report_text.day(t["opened_at"]), f"by {t['seen']} runs") for t in tickets]
     return Section("Open tickets", head=["", "incident", "opened", "seen"], rows=rows)

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from datetime import datetime
-from zoneinfo import ZoneInfo
 
 from level1_pipeline import problem
+from level1_pipeline.store.days import date_of, local
 from monitoring.results import Coverage, Interval, MonitoringRun, Performance
 
 TREE = {
@@ -73,7 +73,7 @@ def body(run: MonitoringRun, incident: str) -> str:
             f"{effect.column} ({effect.size:.1f} standard deviations)" for effect in diagnosis.columns
         ],
         "Quarantined": [
-            f"{span.slice or 'all rows'} from {local(span.start)} to {local(span.end)} ({problem.TIMEZONE}): {span.reason}"
+            f"{span.slice or 'all rows'} from {local(span.start)} to {local(span.end)}: {span.reason}"
             for span in diagnosis.quarantine
         ],
     }
@@ -85,12 +85,7 @@ def body(run: MonitoringRun, incident: str) -> str:
 
 def day(time: datetime) -> str:
     """The problem's local day, by which windows are cut."""
-    return f"{time.astimezone(ZoneInfo(problem.TIMEZONE)):%Y-%m-%d}"
-
-
-def local(time: datetime) -> str:
-    """The problem's local day and time."""
-    return f"{time.astimezone(ZoneInfo(problem.TIMEZONE)):%Y-%m-%d %H:%M}"
+    return str(date_of(time))
 
 
 def coverage(of: Coverage) -> str:

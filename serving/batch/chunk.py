@@ -13,7 +13,7 @@ import pyarrow.parquet
 
 from level1_pipeline import problem, schema
 from level1_pipeline.bundle.load import Bundle
-from level1_pipeline.csv_file import ROW, number
+from level1_pipeline.inputs.csv_file import ROW, number
 
 SCORES, BAD = "scores", "bad"
 CELL_SHOWN = 40  # characters of a text that is no number

@@ -23,8 +23,8 @@ from rich.console import Console
 
 from level1_pipeline import problem, schema
 from level1_pipeline.bundle.load import Bundle, bundle_checksum
-from level1_pipeline.csv_file import ROW
 from level1_pipeline.errors import BatchRefused, InputFileRefused
+from level1_pipeline.inputs.csv_file import ROW
 from serving.batch import chunk, reader
 from serving.batch.chunk import BAD, SCORES
 from serving.batch.reader import Source

@@ -13,8 +13,8 @@ import pyarrow.dataset
 import pyarrow.fs
 
 from level1_pipeline import problem, schema
-from level1_pipeline.csv_file import ROW, CsvFile, is_csv
 from level1_pipeline.errors import InputFileRefused
+from level1_pipeline.inputs.csv_file import ROW, CsvFile, is_csv
 
 CHUNK = 50_000  # rows scored together; the results of one chunk are one file
 DISK = pyarrow.fs.LocalFileSystem()

@@ -21,9 +21,9 @@ from rich.table import Table
 from level1_pipeline import problem, schema
 from level1_pipeline.bundle.predict import predict
 from level1_pipeline.evaluation.drift import day_summaries
-from level1_pipeline.orchestration.run import day
 from level1_pipeline.steps.fit import fit_model
 from level1_pipeline.steps.split import split_rows
+from level1_pipeline.store.days import start_of
 from monitoring.detectors import concept_drift, drift
 from monitoring.reporting import plots
 from monitoring.thresholds import LAST_WINDOWS, PERSISTENT_WINDOWS
@@ -64,8 +64,8 @@ class Year:
 
 def prepare(rows: pd.DataFrame) -> Year:
     """Score the year from April on, and summarise its days once."""
-    split = split_rows(rows[rows[problem.EVENT_TIME] < day("2013-04-01")], day("2013-04-01"))
-    later = rows[rows[problem.EVENT_TIME] >= day("2013-04-01")].reset_index(drop=True)
+    split = split_rows(rows[rows[problem.EVENT_TIME] < start_of("2013-04-01")], start_of("2013-04-01"))
+    later = rows[rows[problem.EVENT_TIME] >= start_of("2013-04-01")].reset_index(drop=True)
     later["score"] = predict(fit_model(split.pool), later)
     later["day"] = later[problem.EVENT_TIME].dt.tz_convert(problem.TIMEZONE).dt.date
     later["calibrated"] = calibrated(later)
@@ -206,7 +206,7 @@ def _sees(year: Year, start: str, length: int, shift: Shift) -> bool:
 
 def main() -> None:
     """Measure, print, and draw."""
-    year = prepare(problem.load(day("2014-01-15"), None, Path(sys.argv[1]) if len(sys.argv) > 1 else None))
+    year = prepare(problem.load(start_of("2014-01-15"), None, Path(sys.argv[1]) if len(sys.argv) > 1 else None))
     wolf = ours(year)
     evidently, share = theirs(year)
     table = Table("with nothing moved", "drift test", "Evidently's default preset")

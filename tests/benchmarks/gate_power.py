@@ -18,10 +18,10 @@ from rich.table import Table
 from level1_pipeline import problem
 from level1_pipeline.bundle.predict import predict
 from level1_pipeline.evaluation import gate
-from level1_pipeline.orchestration.run import day
 from level1_pipeline.steps.fit import fit_model
 from level1_pipeline.steps.split import SplitRows, split_rows
 from level1_pipeline.steps.train import fit_baselines
+from level1_pipeline.store.days import start_of
 
 AGES = (21, 35)  # days between the champion's training and the challenger's
 EVERY = "14D"
@@ -77,13 +77,13 @@ def judged(rows: pd.DataFrame, holdout: pd.DataFrame) -> tuple[np.ndarray, dict[
 
 def main() -> None:
     """Measure and print the shares, with their number of dates."""
-    year = problem.load(day("2014-01-15"))
+    year = problem.load(start_of("2014-01-15"))
     results: dict[tuple[int, str], list[bool]] = {}
     for date in track(pd.date_range("2013-04-12", "2013-12-20", freq=EVERY), "dates of the year"):
-        split = as_known(year, day(str(date.date())))
+        split = as_known(year, start_of(str(date.date())))
         challengers = {name: judged(spoil(split.train), split.holdout) for name, spoil in CHALLENGERS.items()}
         for age in AGES:
-            champion = fit_model(as_known(year, day(str((date - pd.Timedelta(days=age)).date()))).pool)
+            champion = fit_model(as_known(year, start_of(str((date - pd.Timedelta(days=age)).date()))).pool)
             served = predict(champion, split.holdout)
             for name, (predicted, baselines) in challengers.items():
                 passed = passes(split.holdout, served, predicted, baselines)

@@ -22,8 +22,9 @@ from rich.table import Table
 from level1_pipeline import problem, schema
 from level1_pipeline.bundle.predict import predict
 from level1_pipeline.orchestration.prefect_server import prefect_server, wait_until_ready
-from level1_pipeline.orchestration.run import Request, day, new_run
+from level1_pipeline.orchestration.run import Request, new_run
 from level1_pipeline.settings import Settings
+from level1_pipeline.store.days import start_of
 from tests.support import ROOT
 
 AS_OF, ROUNDS = "2013-04-01", 3
@@ -34,7 +35,7 @@ def our_steps(home: Path) -> tuple[float, dict[str, float]]:
     """Seconds of a whole training without imports and Prefect, and of each step."""
     from level1_pipeline.orchestration.pipeline import pipeline
 
-    run = new_run(Settings(home=home), Request(day(AS_OF), promote_to="none"))
+    run = new_run(Settings(home=home), Request(start_of(AS_OF), promote_to="none"))
     start = time.perf_counter()
     results = pipeline(run)
     return time.perf_counter() - start, {result.step: result.seconds for result in results}
@@ -44,7 +45,7 @@ def bare(path: Path) -> float:
     """Seconds of the least that anybody would have to do."""
     start = time.perf_counter()
     rows = pd.read_parquet(path)
-    newest = day(AS_OF) - pd.Timedelta("37h")
+    newest = start_of(AS_OF) - pd.Timedelta("37h")
     pool = rows[rows[problem.TARGET].notna() & (rows[problem.EVENT_TIME] <= newest)]
     old = pool[problem.EVENT_TIME] <= newest - pd.Timedelta("14D")
     for part in (pool[old], pool):
@@ -85,7 +86,7 @@ def main() -> None:
         home = Path(scratch, "home")
         Settings(home=home).prepare()
         rows = Path(scratch, "rows.parquet")
-        problem.load(day(AS_OF), cache=home / "cache").to_parquet(rows)
+        problem.load(start_of(AS_OF), cache=home / "cache").to_parquet(rows)
         our_steps(home), bare(rows)  # imports, and MLflow's migrations
         ours, bares = [], []
         for _ in range(ROUNDS):

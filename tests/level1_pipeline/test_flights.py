@@ -17,6 +17,9 @@ from pandas.testing import assert_frame_equal
 from sklearn.metrics import roc_auc_score
 
 from level1_pipeline import flights, problem, schema
+from level1_pipeline.errors import DataCheckFailed
+from level1_pipeline.inputs import source
+from level1_pipeline.settings import Settings
 
 pytestmark = pytest.mark.flights
 
@@ -592,6 +595,29 @@ def delete(file: Path) -> None:
     file.unlink()
 
 
+def write_a_word(file: Path) -> None:
+    table = pd.read_csv(file).astype(object)
+    name = next(name for name in table.columns if name in flights.COLUMNS[file.name] - flights.TEXTS)
+    table.loc[3, name] = "abc"
+    table.to_csv(file, index=False)
+
+
+def write_a_word_for_a_time(file: Path) -> None:
+    table = pd.read_csv(file)
+    table.loc[3, "time_hour"] = "abc"
+    table.to_csv(file, index=False)
+
+
+def flip_bytes(file: Path) -> None:
+    content = bytearray(file.read_bytes())
+    content[len(content) // 2 : len(content) // 2 + 400] = bytes(400)
+    file.write_bytes(content)
+
+
+def empty(file: Path) -> None:
+    file.write_bytes(b"")
+
+
 @pytest.mark.parametrize(
     ("damage", "name"),
     [
@@ -601,6 +627,13 @@ def delete(file: Path) -> None:
         (drop_a_column, "airports.csv"),
         (delete, "weather.csv"),
         (delete, "flights.csv.zip"),
+        (write_a_word, "flights.csv.zip"),
+        (write_a_word, "weather.csv"),
+        (write_a_word_for_a_time, "flights.csv.zip"),
+        (write_a_word_for_a_time, "weather.csv"),
+        (flip_bytes, "flights.csv.zip"),
+        (empty, "flights.csv.zip"),
+        (empty, "airports.csv"),
     ],
     ids=lambda value: value if isinstance(value, str) else value.__name__,
 )
@@ -608,9 +641,26 @@ def test_a_damaged_raw_file_stops_with_an_error_that_names_it(
     small_source: Path, damage: Callable[[Path], None], name: str
 ) -> None:
     damage(small_source / name)
-    with pytest.raises((ValueError, FileNotFoundError)) as stopped:
-        flights.prepare(small_source)
+    settings = Settings(home=small_source.parent / "home", source=small_source)
+    with pytest.raises(DataCheckFailed) as stopped:
+        source.load(settings)
     assert name in str(stopped.value)
+    assert "\n" not in str(stopped.value)
+    if damage is not delete:
+        assert source.fingerprint(settings) == problem.fingerprint(small_source)
+
+
+@pytest.mark.parametrize("error", [TypeError("'<' not supported"), KeyError("tzone"), ZeroDivisionError("x\ny")])
+def test_whatever_the_problems_own_code_raises_about_its_data_is_one_line(
+    home: Settings, monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
+    def fails(*_: object) -> None:
+        raise error
+
+    monkeypatch.setattr(problem, "load", fails)
+    with pytest.raises(DataCheckFailed, match=f"cannot be loaded: {type(error).__name__}: ") as stopped:
+        source.load(home)
+    assert "\n" not in str(stopped.value)
 
 
 def test_records_of_the_year_are_json_ready(rows: pd.DataFrame) -> None:

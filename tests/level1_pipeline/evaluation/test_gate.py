@@ -27,18 +27,19 @@ from level1_pipeline.bundle.predict import predict
 from level1_pipeline.evaluation import gate, metrics
 from level1_pipeline.orchestration import run as training_run
 from level1_pipeline.orchestration.pipeline import pipeline
-from level1_pipeline.orchestration.run import Request, day
+from level1_pipeline.orchestration.run import Request
 from level1_pipeline.registry import CHAMPION, Registry
 from level1_pipeline.settings import Settings
 from level1_pipeline.steps import model_card
 from level1_pipeline.steps.fit import fit_model
 from level1_pipeline.steps.step import Run, StepResult
+from level1_pipeline.store.days import start_of
 from tests.support.bundles import make_bundle
 from tests.support.homes import register
 
 pytestmark = [pytest.mark.flights, pytest.mark.integration]
 
-AS_OF = day("2013-03-01")
+AS_OF = start_of("2013-03-01")
 UNTIL_EARLY = pd.Timestamp("2013-02-06", tz="UTC")  # a champion of three weeks before
 TREES = "sklearn.ensemble._hist_gradient_boosting.predictor.TreePredictor"
 BUILD, LOAD = problem.build_model, problem.load

@@ -22,11 +22,12 @@ from level1_pipeline.bundle.load import EVALUATION_MODEL, GOLDEN, GOLDEN_TOLERAN
 from level1_pipeline.bundle.predict import predict
 from level1_pipeline.errors import PromotionRefused
 from level1_pipeline.orchestration import lineage
-from level1_pipeline.orchestration.run import Request, Result, day, run_training
+from level1_pipeline.orchestration.run import Request, Result, run_training
 from level1_pipeline.registry import CHAMPION, Registry
 from level1_pipeline.settings import Settings
 from level1_pipeline.store import clock, leases
 from level1_pipeline.store.audit import Change, RouteSet
+from level1_pipeline.store.days import start_of
 from tests.support.homes import run_level1
 
 pytestmark = [pytest.mark.flights, pytest.mark.integration]
@@ -124,7 +125,7 @@ def test_the_route_the_aliases_and_the_audit_log_say_the_same(trained: Trained) 
     assert (promoted.text, promoted.from_version, promoted.to_version) == ("promote to champion", None, "1")
     assert (gate.text, gate.to_version, gate.actor) == ("train: gate pass", "1", "tester")
     assert gate.evidence["trigger"] == "on demand"
-    assert gate.evidence["as_of"] == day(AS_OF).isoformat()
+    assert gate.evidence["as_of"] == start_of(AS_OF).isoformat()
 
 
 def test_the_mlflow_run_holds_everything_that_is_needed_to_repeat_it(trained: Trained) -> None:
@@ -205,7 +206,7 @@ def test_one_training_is_one_version_with_the_evaluation_model_in_its_bundle(tra
     judged = served.evaluation_model
     assert judged is not None
     assert (judged.manifest["kind"], served.manifest["kind"]) == ("evaluation model", "served model")
-    assert judged.manifest["trained_until"] < served.manifest["trained_until"] < day(AS_OF).isoformat()
+    assert judged.manifest["trained_until"] < served.manifest["trained_until"] < start_of(AS_OF).isoformat()
     assert served.manifest["rows"] > judged.manifest["rows"]
     assert served.manifest["data_digest"] == trained.runs[-1].data.tags["data_digest"]
     folder = registry.bundle_folder("1")
@@ -285,13 +286,13 @@ def test_the_same_day_again_is_no_gain_and_ends_with_exit_code_3(
 
 
 def ask(trained: Trained, **changes: Any) -> Result:
-    return run_training(trained.settings, Request(day(AS_OF), **changes))
+    return run_training(trained.settings, Request(start_of(AS_OF), **changes))
 
 
 def test_until_stops_after_that_step_and_leaves_its_files_to_look_at(trained: Trained, unchanged: None) -> None:
     runs = len(trained.runs)
     done: list[str] = []
-    request = Request(day(AS_OF), until="split", tune=1)  # another request, so nothing of an earlier run is reused
+    request = Request(start_of(AS_OF), until="split", tune=1)  # another request, so nothing of an earlier run is reused
     result = run_training(trained.settings, request, lambda step: done.append(step.step))
     assert (result.code, done) == (0, ["extract", "validate", "split"])
     folder = Path(result.line.rsplit(" ", 1)[1])
@@ -320,7 +321,7 @@ def test_a_changed_file_between_two_steps_is_noticed(trained: Trained, unchanged
 def test_an_experiment_registers_nothing_and_touches_no_alias(trained: Trained, unchanged: None) -> None:
     versions = len(trained.registry.client.search_model_versions(f"name = '{problem.NAME}'"))
     actions, runs = trained.actions(), len(trained.runs)
-    result = run_training(trained.settings, Request(day("2013-03-15"), experiment="try it"))
+    result = run_training(trained.settings, Request(start_of("2013-03-15"), experiment="try it"))
     assert "no version" in result.line
     assert len(trained.registry.client.search_model_versions(f"name = '{problem.NAME}'")) == versions
     assert (trained.actions(), len(trained.runs)) == (actions, runs)
@@ -332,7 +333,7 @@ def test_promote_to_none_registers_and_publishes_but_serves_nothing_new_and_to_c
     trained: Trained,
 ) -> None:
     registry = trained.registry
-    result = run_training(trained.settings, Request(day("2013-03-29"), promote_to="none"))
+    result = run_training(trained.settings, Request(start_of("2013-03-29"), promote_to="none"))
     assert result.results is not None
     assert result.results.registered.status == "pass", result.line
     version = result.results.registered.version
@@ -340,7 +341,7 @@ def test_promote_to_none_registers_and_publishes_but_serves_nothing_new_and_to_c
     assert f"models:/{problem.NAME}/{version} -> no alias" in result.line
     assert registry.load(version).manifest["verdict"] == "pass"
     assert (registry.route().champion, registry.route().challenger) == ("1", None)
-    result = run_training(trained.settings, Request(day("2013-03-29"), promote_to="challenger"))
+    result = run_training(trained.settings, Request(start_of("2013-03-29"), promote_to="challenger"))
     assert result.results is not None
     version = result.results.registered.version
     assert (result.code, registry.route().champion, registry.route().challenger) == (0, "1", version)
@@ -403,6 +404,13 @@ FAULTS: dict[str, tuple[Callable[[Path], None], str]] = {
     "another unit": (lambda f: change(f, "weather.csv", lambda t: t.assign(temp=t["temp"] * 1.8 + 32)), "temp: "),
     "a column without values": (lambda f: change(f, "weather.csv", lambda t: t.assign(humid=np.nan)), "humid: "),
     "a truncated file": (cut, "flights"),
+    "a missing file": (lambda f: (f / "weather.csv").unlink(), "weather.csv"),
+    "a word for a number": (
+        lambda f: change(
+            f, "weather.csv", lambda t: t.astype({"temp": object}).replace({"temp": {t["temp"][5]: "abc"}})
+        ),
+        "temp holds 'abc' in row",
+    ),
     "no flights": (lambda f: change(f, "flights.csv.zip", lambda t: t.head(0)), "has no rows"),
     "a missing column": (lambda f: change(f, "flights.csv.zip", lambda t: t.drop(columns="dep_delay")), "dep_delay"),
     "flights twice": (lambda f: change(f, "flights.csv.zip", lambda t: pd.concat([t, t.head(9)])), "flight_id: "),
@@ -438,7 +446,7 @@ def test_bad_data_stop_the_run_before_anything_is_trained(
 def test_the_unspoiled_copy_of_the_source_is_fine(trained: Trained, unchanged: None, good_source: Path) -> None:
     """So it is the planted fault that stops the runs above."""
     settings = trained.settings.changed({"source": good_source})
-    assert run_training(settings, Request(day(AS_OF), until="split")).code == 0
+    assert run_training(settings, Request(start_of(AS_OF), until="split")).code == 0
 
 
 def test_without_the_raw_files_the_message_names_the_missing_one(

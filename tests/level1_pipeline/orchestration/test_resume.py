@@ -18,9 +18,10 @@ import psutil
 import pytest
 
 from level1_pipeline import problem
-from level1_pipeline.orchestration.run import Request, Result, day, run_training
+from level1_pipeline.orchestration.run import Request, Result, run_training
 from level1_pipeline.registry import Registry
 from level1_pipeline.settings import Settings
+from level1_pipeline.store.days import start_of
 from tests.support import ROOT
 from tests.support.homes import environment, run_level1
 
@@ -70,7 +71,7 @@ def start_and_kill_while_training(
 
 def launch_once_free(settings: Settings) -> Result:
     """The killed process holds its lease until that expires."""
-    while "skipped" in (result := run_training(settings, Request(day(AS_OF)))).line:
+    while "skipped" in (result := run_training(settings, Request(start_of(AS_OF)))).line:
         time.sleep(0.5)
     return result
 
@@ -125,7 +126,7 @@ def test_a_run_that_was_killed_before_its_line_in_the_audit_log_trains_nothing_a
     def killed(*_: object) -> Result:
         raise Killed
 
-    settings, asked = Settings(home=seeded, actor="tester"), Request(day(AS_OF), promote_to="challenger")
+    settings, asked = Settings(home=seeded, actor="tester"), Request(start_of(AS_OF), promote_to="challenger")
     with monkeypatch.context() as patch:
         patch.setattr("level1_pipeline.orchestration.run._conclude", killed)
         with pytest.raises(Killed):

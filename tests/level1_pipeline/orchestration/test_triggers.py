@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -13,7 +15,7 @@ import pandas as pd
 import pytest
 
 from level1_pipeline import cli as command_line
-from level1_pipeline import problem
+from level1_pipeline import flights, problem
 from level1_pipeline.orchestration import new_data
 from level1_pipeline.registry import Registry
 from level1_pipeline.settings import Settings
@@ -105,6 +107,32 @@ def test_the_watcher_trains_once_for_a_new_month_and_then_not_again(
     assert look() == 0
     assert "no new month of labelled rows as of 2013-03-20" in capsys.readouterr().out
     assert len(trainings(seeded)) == 1
+
+
+def test_the_watcher_outlives_data_that_cannot_be_read(
+    home: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = Path(shutil.copytree(flights.source_folder(), tmp_path / "source"))
+    archive = folder / "flights.csv.zip"
+    archive.write_bytes(archive.read_bytes()[:1000])
+    monkeypatch.setenv("MLOPS_HOME", str(home.home))
+    monkeypatch.setenv("MLOPS_SOURCE", str(folder))
+    monkeypatch.setenv("MLOPS_CLOCK", at(home, "2013-03-03").clock)
+    assert command_line.main(["watch", "--once"]) == 4
+    pauses: list[float] = []
+
+    def pause(seconds: float) -> None:
+        pauses.append(seconds)
+        archive.unlink(missing_ok=True)
+        if len(pauses) == 3:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(time, "sleep", pause)
+    command_line.main(["watch", "--every", "7"])
+    assert pauses == [7.0] * 3
+    lines = [line for line in capsys.readouterr().out.splitlines() if "not trained: " in line]
+    assert len(lines) == 4
+    assert all("flights.csv.zip" in line for line in lines)
 
 
 # ---- schedule

@@ -15,9 +15,9 @@ import pytest
 from rich.console import Console
 
 from level1_pipeline import problem
-from level1_pipeline.orchestration.run import day
 from level1_pipeline.processes import environment
 from level1_pipeline.settings import Settings
+from level1_pipeline.store.days import start_of
 from level2_cicd.cli import FAILED_REQUESTS, main
 from level2_cicd.simulation import replay
 from level2_cicd.simulation import story as summer
@@ -87,9 +87,11 @@ def test_the_processes_of_the_simulation_get_its_settings_and_of_the_users_only_
 
 
 def test_a_fault_spoils_its_days_only_and_stays_within_the_bounds(rows: pd.DataFrame) -> None:
-    some = rows[(rows[problem.EVENT_TIME] >= day("2013-05-05")) & (rows[problem.EVENT_TIME] < day("2013-05-09"))]
-    spoilt = Fault("temp", day("2013-05-06"), day("2013-05-08")).spoil(some)
-    hit = (some[problem.EVENT_TIME] >= day("2013-05-06")) & (some[problem.EVENT_TIME] < day("2013-05-08"))
+    some = rows[
+        (rows[problem.EVENT_TIME] >= start_of("2013-05-05")) & (rows[problem.EVENT_TIME] < start_of("2013-05-09"))
+    ]
+    spoilt = Fault("temp", start_of("2013-05-06"), start_of("2013-05-08")).spoil(some)
+    hit = (some[problem.EVENT_TIME] >= start_of("2013-05-06")) & (some[problem.EVENT_TIME] < start_of("2013-05-08"))
     assert hit.any()
     assert (spoilt["temp"][hit] - (some["temp"][hit] - 32) / 1.8).abs().max() < 1e-9
     pd.testing.assert_frame_equal(spoilt[~hit], some[~hit])
@@ -100,9 +102,10 @@ def test_a_fault_spoils_its_days_only_and_stays_within_the_bounds(rows: pd.DataF
 def test_every_row_is_asked_about_once_and_no_outcome_is_told_before_it_is_known(home: Settings) -> None:
     seen = list(replay.moments(home, "2013-04-01", "2013-04-03", None))
     asked = pd.concat([rows for _, rows, _ in seen])
-    everything = problem.load(day("2013-04-20"), None, home.home.parent / "cache")
+    everything = problem.load(start_of("2013-04-20"), None, home.home.parent / "cache")
     wanted = everything[
-        (everything[problem.EVENT_TIME] >= day("2013-04-01")) & (everything[problem.EVENT_TIME] < day("2013-04-04"))
+        (everything[problem.EVENT_TIME] >= start_of("2013-04-01"))
+        & (everything[problem.EVENT_TIME] < start_of("2013-04-04"))
     ]
     assert sorted(asked[problem.ID]) == sorted(wanted[problem.ID])
     for now, rows, told in seen:
@@ -114,8 +117,8 @@ def test_every_row_is_asked_about_once_and_no_outcome_is_told_before_it_is_known
 @pytest.mark.usefixtures("prepared")
 def test_every_local_midnight_is_a_moment_also_after_the_clocks_were_changed(home: Settings) -> None:
     seen = [now for now, _, _ in replay.moments(home, "2013-11-02", "2013-11-04", None)]
-    assert {day("2013-11-03"), day("2013-11-04"), day("2013-11-05")} <= set(seen)
-    assert seen[-1] == day("2013-11-05")
+    assert {start_of("2013-11-03"), start_of("2013-11-04"), start_of("2013-11-05")} <= set(seen)
+    assert seen[-1] == start_of("2013-11-05")
 
 
 def test_traffic_counts_what_failed(days: Days, rows: pd.DataFrame) -> None:

@@ -11,8 +11,8 @@ import pandas as pd
 import pytest
 
 from level1_pipeline import problem
-from level1_pipeline.csv_file import CsvFile
 from level1_pipeline.errors import OutcomeFileRefused
+from level1_pipeline.inputs.csv_file import CsvFile
 from level1_pipeline.settings import Settings
 from level1_pipeline.store.database import Store
 from monitoring.data import outcome_files as files

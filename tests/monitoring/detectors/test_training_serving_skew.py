@@ -74,6 +74,6 @@ def test_unknown_ids_an_empty_log_and_no_source_are_inconclusive(logged: pd.Data
 
 @pytest.mark.flights
 def test_a_source_that_is_gone_says_so(home: Settings) -> None:
-    made = training_rows(pd.Timestamp("2013-05-01", tz="UTC"), home.home / "nowhere", home.home / "cache")
+    made = training_rows(home.changed({"source": home.home / "nowhere"}), pd.Timestamp("2013-05-01", tz="UTC"))
     assert isinstance(made, str)
     assert "nowhere" in made

@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import re
 from dataclasses import replace
-from datetime import timedelta
+from datetime import date, timedelta
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
@@ -17,7 +17,7 @@ from level1_pipeline import problem, schema
 from level1_pipeline.settings import Settings
 from level1_pipeline.store.database import Store
 from monitoring import history
-from monitoring.data.prediction_window import between
+from monitoring.data.prediction_window import whole_days
 from monitoring.reporting import evidently_snapshot, html_report, text
 from monitoring.results import Coverage, Drift, Effect, Interval, MonitoringRun, Release
 from tests.support.monitoring_runs import (
@@ -197,8 +197,7 @@ def test_the_report_lies_under_the_local_day_at_which_the_window_ends(home: Sett
 def test_windows_are_named_by_the_days_of_the_problem_and_not_by_those_of_utc(monkeypatch: pytest.MonkeyPatch) -> None:
     """East of Greenwich a local midnight lies on the day before."""
     monkeypatch.setattr(problem, "TIMEZONE", "Asia/Tokyo")
-    end = pd.Timestamp("2013-07-08", tz="Asia/Tokyo")
-    found = a_run(CHANGE, window=between(end - pd.DateOffset(days=7), end))
+    found = a_run(CHANGE, window=whole_days(date(2013, 7, 8), 7))
     assert "- window: 2013-07-01 to 2013-07-08\n" in text.body(found, "an incident")
 
 

@@ -13,8 +13,8 @@ import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
-from level1_pipeline import csv_file
-from level1_pipeline.csv_file import ROW, CsvFile, Fault, is_csv, is_missing, number
+from level1_pipeline.inputs import csv_file
+from level1_pipeline.inputs.csv_file import ROW, CsvFile, Fault, is_csv, is_missing, number
 
 A_FILE_EACH = settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 

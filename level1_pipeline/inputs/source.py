@@ -1,0 +1,49 @@
+"""The problem's rows and their fingerprint. Whatever is wrong with the raw data is one sentence."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from level1_pipeline import problem
+from level1_pipeline.errors import DataCheckFailed, NotFound
+from level1_pipeline.settings import Settings
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+
+def load(settings: Settings, until: pd.Timestamp | None = None) -> pd.DataFrame:
+    """`problem.load` with the raw data of the settings; without `until` all rows that there are.
+
+    Raises:
+        DataCheckFailed: a file is missing, cut, or not what it should be. `load` is the cloner's own code, and damaged
+            data may fail in it anywhere, so every error of it counts.
+    """
+    import pandas as pd
+
+    if until is None:
+        until = pd.Timestamp.max.tz_localize("UTC").as_unit("us")
+    try:
+        return problem.load(until, settings.source, settings.home / "cache")
+    except Exception as error:
+        raise DataCheckFailed(f"the rows of {problem.NAME} cannot be loaded: {_told(error)}") from error
+
+
+def fingerprint(settings: Settings) -> str:
+    """`problem.fingerprint`; where the files cannot be read it says so, and `load` will tell why.
+
+    Raises:
+        NotFound: the folder of the setting `source` is not there.
+    """
+    try:
+        return problem.fingerprint(settings.source)
+    except Exception as error:
+        if settings.source and not settings.source.is_dir():
+            raise NotFound(f"the raw data of {problem.NAME} cannot be read: {_told(error)}") from error
+        return f"unreadable: {_told(error)}"
+
+
+def _told(error: Exception) -> str:
+    """One line. The messages of these two say enough; those of others, as `'abc'`, need the name of their kind."""
+    text = " ".join(str(error).split())
+    return text if isinstance(error, ValueError | OSError) else f"{type(error).__name__}: {text}"
