@@ -29,7 +29,7 @@ unexport PYTHONHOME PYTHONPATH PYTHONOPTIMIZE PYTHONSTARTUP PYTHONWARNINGS
 export PYTHONUTF8 := 1
 # What a person types is data: make must not expand its dollars, and no shell may read it. So each of these reaches its
 # command through the environment, as it was typed.
-TYPED := AS_OF SIMULATION REASON SHOW WORKERS INPUT OUTPUT PREDICTION
+TYPED := AS_OF SIMULATION REASON SHOW WORKERS INPUT OUTPUT PREDICTION VERSION STEP BACKUP
 $(foreach name,$(TYPED),$(eval override $(name) := $$(value $(name))))
 export $(TYPED)
 
@@ -37,7 +37,7 @@ export $(TYPED)
 export OMP_WAIT_POLICY ?= PASSIVE
 export OPENBLAS_NUM_THREADS ?= 1
 
-.PHONY: help setup demo level0 level1 level2 serve schedule watch history score monitor ui operate rollout approve reject rollback trace test test-fast test-slow test-pythons check format bench bench-gate bench-serving bench-monitor bench-drift lock doctor clean
+.PHONY: help setup demo level0 level1 level2 serve schedule watch history score monitor ui operate rollout approve reject rollback repair trace test test-fast test-slow test-pythons check format bench bench-gate bench-serving bench-monitor bench-drift lock doctor clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z0-9-]+):.*## /\1\t/' | while IFS=$$'\t' read -r name meaning; do printf '  make %-14s %s\n' "$$name" "$$meaning"; done
@@ -89,14 +89,17 @@ operate: setup  ## Level 2: the control loop, until Ctrl-C: it monitors, diagnos
 rollout: setup  ## judge the active rollout once: it advances, waits for evidence or a person, or is rolled back
 	@$(PY) -m level2_cicd rollout advance
 
-approve: setup  ## approve the step of a rollout that waits for a person (REASON=…)
-	@$(PY) -m level2_cicd rollout approve --reason="$$REASON"
+approve: setup  ## approve what waits for a person, as rollout status names it (VERSION=… STEP=… REASON=…)
+	@$(PY) -m level2_cicd rollout approve --reason="$$REASON" -- "$$VERSION" "$$STEP"
 
 reject: setup  ## end the active rollout; the champion stays (REASON=…)
 	@$(PY) -m level2_cicd rollout reject --reason="$$REASON"
 
 rollback: setup  ## serve the previous champion again, in seconds (REASON=…)
 	@$(PY) -m level2_cicd rollback --reason="$$REASON"
+
+repair: setup  ## bring a damaged bundle back from MLflow or a backup (VERSION=… BACKUP=folder REASON=…)
+	@$(PY) -m level1_pipeline repair --reason="$$REASON" $${BACKUP:+--from="$$BACKUP"} -- "$$VERSION"
 
 trace: setup  ## from one served prediction (PREDICTION=id) back to model, run, code and data
 	@$(PY) -m level2_cicd trace -- "$$PREDICTION"

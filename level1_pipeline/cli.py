@@ -20,7 +20,7 @@ from level1_pipeline import problem
 from level1_pipeline.command_line import Reason, console, exit_code, new_app, open_settings, print_result, run
 from level1_pipeline.environment import without_password
 from level1_pipeline.errors import InputFileRefused, MLOpsError, NotFound
-from level1_pipeline.route_cli import history, promote, rollback
+from level1_pipeline.route_cli import clock, history, promote, repair, rollback
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -236,5 +236,5 @@ def _read_records(file: str) -> list[dict[str, Any]]:
         raise InputFileRefused(f"{file} cannot be read as JSON: {error}") from error
 
 
-for command in (promote, rollback, history):
+for command in (promote, rollback, repair, history, clock):
     app.command()(command)

@@ -84,6 +84,12 @@ def open_settings() -> Settings:
         raise SettingRefused(f"MLOPS_HOME: the folder {settings.home} cannot be made: {error.strerror}") from error
 
 
+def _database_errors() -> tuple[type[Exception], ...]:
+    """What SQLAlchemy raises when a database cannot be used, if it was imported at all."""
+    errors = sys.modules.get("sqlalchemy.exc")
+    return (errors.OperationalError,) if errors else ()
+
+
 def run(app: typer.Typer, program: str, arguments: Sequence[str] | None = None) -> int:
     """Run one command and return its exit code; an error of the project becomes one line on standard error.
 
@@ -103,6 +109,14 @@ def run(app: typer.Typer, program: str, arguments: Sequence[str] | None = None) 
     except typer.TyperException as error:  # the command line is wrong: say where, as Typer itself would
         print(printable(f"{program}: {error.format_message()} (try --help)"), file=sys.stderr)
         return USAGE
+    except Exception as error:
+        if not isinstance(error, (OSError, *_database_errors())):
+            raise
+        # A disk or a database: a traceback would explain nothing.
+        what = str(getattr(error, "orig", error)).strip().partition("\n")[0]
+        todo = "is MLOPS_HOME writable, is the disk full, is the database locked or away? then try again"
+        print(printable(f"{type(error).__name__}: {what}; {todo}"), file=sys.stderr)
+        return REFUSED
     return code if isinstance(code, int) else 0
 
 

@@ -2,6 +2,7 @@
 
     MLOpsError
     ├── SettingRefused          a setting has a value that is not possible
+    │   └── ClockRefused          the home lives by another clock
     ├── NotFound                what was asked for does not exist: a version, a row, a line, the replay clock
     ├── Refused                 it exists, and must not be used or done
     │   ├── BundleRefused         a damaged bundle, one for another problem, or one with types that nobody reviewed
@@ -10,7 +11,8 @@
     │   ├── RouteRefused          a change of the route that makes no sense or is not safe
     │   ├── InputFileRefused      a file to score
     │   ├── BatchRefused          a folder to write scores into
-    │   └── OutcomeFileRefused    a file of outcomes
+    │   ├── OutcomeFileRefused    a file of outcomes
+    │   └── DeletionRefused       so many old rows that the clock is more likely to be wrong
     ├── TrainingStopped         a training ends before a model is made
     │   ├── DataCheckFailed       the data breaks the schema
     │   ├── NotEnoughData         too few rows with a label
@@ -34,6 +36,10 @@ class MLOpsError(Exception):
 
 class SettingRefused(MLOpsError):
     """A setting has a value that is not possible."""
+
+
+class ClockRefused(SettingRefused):
+    """The home lives by another clock than the command."""
 
 
 class NotFound(MLOpsError, LookupError):
@@ -70,6 +76,10 @@ class BatchRefused(Refused):
 
 class OutcomeFileRefused(Refused, ValueError):
     """The file cannot be read as outcomes to its end; nothing of it is kept."""
+
+
+class DeletionRefused(Refused):
+    """So much would be deleted by its age that a person has to confirm it."""
 
 
 class TrainingStopped(MLOpsError):

@@ -1,8 +1,9 @@
-"""The commands that change or show what is served: promote, rollback, history."""
+"""The commands that change or show what is served: promote, rollback, repair, history; and the home's clock."""
 
 from __future__ import annotations
 
 import json
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from rich.table import Table
@@ -52,6 +53,45 @@ def rollback(
     before = registry.route()
     print_result("rollback", went_back(before, registry.rollback(reason, to)))
     registry.reconcile()
+
+
+def repair(
+    version: Annotated[str, Argument(help="A version whose bundle is damaged or gone.")],
+    reason: Reason = "",
+    backup: Annotated[
+        Path | None,
+        Option("--from", metavar="FOLDER", help="A backup of the bundle, or of the home (default: MLflow)."),
+    ] = None,
+) -> None:
+    """Bring the bundle of a published version back. Only the same content is taken; what was damaged stays beside it.
+
+    Example: python -m level1_pipeline repair 2 --from /backups/mlops --reason "a disk fault"
+    """
+    from level1_pipeline.registry import Registry
+
+    registry = Registry(open_settings())
+    mended = registry.repair(version, reason, backup)
+    print_result(
+        "repair", f"version {version} is {'as it was registered again' if mended else 'whole: nothing was done'}"
+    )
+
+
+def clock(
+    kind: Annotated[Literal["wall", "replay", "fixed"] | None, Argument(help="That the home is to live by.")] = None,
+    reason: Reason = "",
+) -> None:
+    """Show the clock that this home lives by, or let it live by another one. Its rows stay as they are.
+
+    Example: python -m level1_pipeline clock wall --reason "the replay is over"
+    """
+    from level1_pipeline.store import clock as clocks
+    from level1_pipeline.store.database import Store
+
+    settings = open_settings()
+    store = Store(settings.operations)
+    if kind:
+        clocks.change(settings, store, kind, reason)
+    print_result("clock", f"the home lives by: {clocks.remembered(store) or 'none yet'} | {settings.home}")
 
 
 def went_back(before: Route, after: Route) -> str:

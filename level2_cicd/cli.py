@@ -1,6 +1,6 @@
 """The command line of Level 2: operate, trigger, simulate, rollout, trace, rollback, reset.
 
-Exit codes: 0 done, 1 refused, 2 not understood, 3 rolled back or not reproduced, 5 waits for data or for a person.
+Exit codes: 0 done, 1 refused or failed, 2 not understood, 3 rolled back or not reproduced, 5 waits for data or for a person.
 """
 
 from __future__ import annotations
@@ -29,6 +29,7 @@ from level2_cicd.rollout.states import ROLLED_BACK
 from monitoring.alerting import tickets
 
 FAILED_REQUESTS = 1  # of a simulation
+PHASE_FAILED = 1  # of a cycle of the control loop: it went on with the others
 
 app = new_app(
     "Level 2: brings new versions into service step by step, and runs the control loop that drives it all.\n\n"
@@ -50,16 +51,19 @@ def operate(
 
     Example: python -m level2_cicd operate --once
     """
-    settings = open_settings()
+    settings, failed = open_settings(), ""
     if once:
-        _print_cycle(clock.now(settings), control_loop.Operator(settings).cycle())
+        operator = control_loop.Operator(settings)
+        _print_cycle(clock.now(settings), operator.cycle())
+        failed = ", ".join(operator.failed)
     else:
         with suppress(KeyboardInterrupt):
             control_loop.run(settings, _print_cycle)
     route = Registry(settings).route()
     rolling = f"version {route.challenger} in {route.mode}" if route.mode else "no rollout"
-    print_result("operate", f"champion {route.champion} | {rolling} | details: make history")
-    return 0
+    outcome = f"FAILED: {failed} | " if failed else ""
+    print_result("operate", f"{outcome}champion {route.champion} | {rolling} | details: make history")
+    return PHASE_FAILED if failed else 0
 
 
 def _print_cycle(now: datetime, messages: list[str]) -> None:

@@ -5,13 +5,12 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass
 from datetime import datetime
-from pathlib import Path
 from typing import Any
 
 import sqlalchemy as sa
 
 from level1_pipeline import problem
-from level1_pipeline.bundle.load import bundle_checksum, load_bundle, verify_bundle
+from level1_pipeline.bundle.load import load_bundle
 from level1_pipeline.errors import BundleRefused, NotFound
 from level1_pipeline.registry import Registry
 from level1_pipeline.settings import Settings
@@ -86,17 +85,21 @@ def trace(settings: Settings, prediction_id: str) -> list[Trace]:
     truth = f"{outcome.value:g}, known at {outcome.known_at.isoformat()}" if outcome else "not known"
     # A shadow's answer was never served, not even where all others failed.
     rows.sort(key=lambda row: (row["arm"] == SHADOW, row["score"] is None))
-    return [_traced(registry.bundle_folder(row["version"]), row, log, truth) for row in rows]
+    return [_traced(registry, row, log, truth) for row in rows]
 
 
-def _traced(folder: Path, row: dict[str, Any], log: list[Line], truth: str) -> Trace:
+def _traced(registry: Registry, row: dict[str, Any], log: list[Line], truth: str) -> Trace:
     facts = {"outcome": truth, "error": row["error"] or "none", "rollout step": _step(row, log)}
     again = None
     try:
-        facts |= _origin(verify_bundle(folder)) | {"bundle checksum": bundle_checksum(folder)}
+        # What answered is what the log says; in rows of an earlier release, what the store recorded later.
+        checksum = row["checksum"] or registry.published.checksum(row["version"])
+        facts["bundle checksum"] = checksum or UNKNOWN
+        bundle = load_bundle(registry.bundle_folder(row["version"]), checksum)
+        facts |= _origin(bundle.manifest)
         if row["score"] is not None:
-            again = float(load_bundle(folder).predict([row["record"]])[0])
-    except BundleRefused as refused:
+            again = float(bundle.predict([row["record"]])[0])
+    except (BundleRefused, NotFound) as refused:
         facts["bundle"] = f"refused: {refused}"
     kept = {name: row[name] for name in ("id", "arm", "version", "at", "score", "record")}
     return Trace(**kept, again=again, facts=facts)

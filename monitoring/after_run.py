@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from level1_pipeline.errors import DeletionRefused
 from level1_pipeline.settings import Settings
 from level1_pipeline.store.database import Store
 from monitoring import history
@@ -36,5 +37,8 @@ def publish(
     if history.counts(run.window):
         prometheus.write(settings, run, len(open_now))
     page = html_report.write(settings, store, run, open_now, columns)
-    retention.retain(settings, store, run.at)
+    try:
+        retention.retain(settings, store, run.at)
+    except DeletionRefused as refusal:
+        tickets.ask_a_person(store, "old rows are not deleted", str(refusal), run.at)
     return page

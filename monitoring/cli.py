@@ -130,7 +130,9 @@ def outcomes(
     Example: python -m monitoring outcomes arrivals.csv
     """
     settings = open_settings()
-    report = outcome_files.ingest(Store(settings.operations), file, clock.now(settings))
+    store = Store(settings.operations)
+    clock.live_by(settings, store)
+    report = outcome_files.ingest(store, file, clock.now(settings))
     for reason, count in report.bad.most_common():
         console.print(f"  not kept, {count:,} rows: {reason}")
     for example in report.examples:
@@ -214,13 +216,17 @@ def forget(entity: Annotated[str, typer.Option(help=f"Its {problem.ENTITY}, as i
 
 
 @app.command()
-def retain() -> int:
+def retain(
+    confirm: Annotated[
+        bool, typer.Option("--confirm", help="Also more than a tenth of all rows: the clock was looked at.")
+    ] = False,
+) -> int:
     """Delete what is older than MLOPS_RETENTION_DAYS. Each monitoring run does it, too.
 
     Example: python -m monitoring retain
     """
     settings = open_settings()
-    rows, lost = retention.retain(settings, Store(settings.operations), clock.now(settings))
+    rows, lost = retention.retain(settings, Store(settings.operations), clock.now(settings), confirm)
     print_result(
         "retain", f"{rows:,} predictions and {lost:,} outcomes older than {settings.retention_days:g} days deleted"
     )

@@ -24,10 +24,12 @@ def run_monitoring(settings: Settings, now: datetime | None = None, days: int = 
     Writes the run's row and, on a data fault, the spans in quarantine: in one transaction, so a killed run leaves
     nothing and can run again. Of a window of another length nothing is kept (`history.counts`).
     """
-    now = now or clock.now(settings)
-    window = last_days(now, days)
     store = Store(settings.operations)
     try:
+        if now is None:
+            clock.live_by(settings, store)
+            now = clock.now(settings)
+        window = last_days(now, days)
         earlier_runs = history.earlier(store, window, days, LAST_WINDOWS - 1)
         collected = collect(settings, store, window, now, earlier_runs)
         measured = measure(collected)

@@ -9,11 +9,13 @@ import sys
 import time
 import urllib.error
 import urllib.request
+from contextlib import suppress
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import typer
+from sqlalchemy.exc import SQLAlchemyError
 
 from level1_pipeline import problem, schema
 from level1_pipeline.bundle.load import verify_bundle
@@ -48,7 +50,16 @@ def run(workers: Annotated[int, typer.Option(metavar="N", help="Processes that a
     if not security.has_keys(settings) and not security.is_local(settings.serving_host):
         message = "no API key is configured, so only this machine may ask: 127.0.0.1 instead of"
         print(f"note: {message} {settings.serving_host}; make a key with: python -m serving key", file=sys.stderr)
+    _refuse_another_clock(settings)
     server.run(settings, workers)
+
+
+def _refuse_another_clock(settings: Settings) -> None:
+    """What is predicted by another clock would spoil the log. A store that cannot be read is no reason not to serve."""
+    store = Store(settings.operations)
+    with suppress(SQLAlchemyError):
+        clock.refuse_another(settings, store)
+    store.close()
 
 
 @app.command()
@@ -80,7 +91,7 @@ def route(
     settings = open_settings()
     store = Store(settings.operations)
     with leases.hold(store, leases.promotion(problem.NAME), settings.lease_seconds) as lease:
-        wanted = _next_route(settings, store.route(problem.NAME), mode, challenger, share)
+        wanted = _next_route(settings, store, mode, challenger, share)
         action = RouteSet(mode if mode != "none" else "no challenger")
         change = Change(settings.who, action, reason, clock.now(settings))
         values = {name: getattr(wanted, name) for name in ("challenger", "mode", "share")}
@@ -92,7 +103,8 @@ def route(
         print_result("route", f"champion {route.champion}, {message}")
 
 
-def _next_route(settings: Settings, route: Route, mode: Mode, challenger: str | None, share: float | None) -> Route:
+def _next_route(settings: Settings, store: Store, mode: Mode, challenger: str | None, share: float | None) -> Route:
+    route = store.route(problem.NAME)
     version = challenger or route.challenger
     if mode == "none":
         return replace(route, mode=None, share=0.0, challenger=version)
@@ -102,7 +114,8 @@ def _next_route(settings: Settings, route: Route, mode: Mode, challenger: str | 
         raise RouteRefused(f"'{version}' is no version; name a published one with --challenger")
     if version == route.champion:
         raise RouteRefused(f"version {version} is the champion already; name another one with --challenger")
-    if verify_bundle(loaded_model.folder(settings, version)).get("verdict") != "pass":
+    folder, recorded = loaded_model.folder(settings, version), store.checksums(problem.NAME).get(version)
+    if verify_bundle(folder, recorded).get("verdict") != "pass":
         raise RouteRefused(f"version {version} has not passed the gate, so it gets no traffic, not even copies")
     if (mode == "canary") != (0 < (share or 0.0) <= 1):
         raise RouteRefused("a canary needs --share above 0 and up to 1, and a shadow has none")
@@ -122,6 +135,8 @@ def score(
     """
     settings = open_settings()
     request = _predict_request(settings, row_id)
+    if url is None:
+        _refuse_another_clock(settings)
     if url:
         prediction = _post(url, request, secret)
     else:
@@ -152,20 +167,21 @@ def batch(
     from serving.batch.reader import Source
 
     settings = open_settings()
-    version = version or Store(settings.operations).route(problem.NAME).champion
+    store = Store(settings.operations)
+    version = version or store.route(problem.NAME).champion
     if version is None:
         raise RouteRefused("there is no champion yet to score with; train one (make level1) or name a --version")
     started, rows = time.perf_counter(), Source(source)
     if rows.aside:
         names = ", ".join(str(file.relative_to(source)) for file in rows.aside)
         print(printable(f"note: not read, because the name begins with . or _: {names}"), file=sys.stderr)
-    model = loaded_model.load(settings, version).bundle
+    model = loaded_model.load(settings, version, store.checksums(problem.NAME).get(version)).bundle
     result = job.score(rows, output, model, version, threads)
     speed = (
         f"{result.computed / (time.perf_counter() - started):,.0f} rows/s" if result.computed else "all there already"
     )
     message = f"{result.rows:,} rows, {result.bad:,} bad | version {version} | {speed} | {output}"
-    facts = {**result._asdict(), "version": version, "output": str(output)}
+    facts = {**result._asdict(), "version": version, "checksum": model.checksum, "output": str(output)}
     if as_json:
         print(json.dumps(facts))
     else:

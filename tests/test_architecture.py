@@ -64,12 +64,11 @@ OTHERS = {  # which rooms of other packages a package may import; a package stan
 ALONE = {"serving.batch"}  # imports nothing of its own package
 WITH_PREFECT = {"level1_pipeline/orchestration/flow.py"}
 ALIASES = {"set_registered_model_alias", "delete_registered_model_alias", "get_model_version_by_alias"}
-ALIAS_OWNER = "level1_pipeline/registry.py"
+ALIAS_OWNER = "level1_pipeline/registry/tracking.py"
 # Bounds. The aim is 200 and 30 lines; these are what nothing exceeds.
 MODULE_LINES, FUNCTION_LINES, FOLDER_MODULES, DOCSTRING_LINES = 250, 60, 12, 5
 LONGER = {  # modules that may be longer, and by how much; a number here may only shrink
     "level1_pipeline/flights.py": 281,
-    "level1_pipeline/registry.py": 263,
 }
 
 
@@ -250,7 +249,7 @@ def test_something_is_checked() -> None:
             ["names set_registered_model_alias"],
         ),
         ("level2_cicd/cli.py", "getattr(client, 'get_model_version_by_alias')", ["names get_model_version_by_alias"]),
-        ("level1_pipeline/registry.py", "client.delete_registered_model_alias('m', 'champion')", []),
+        ("level1_pipeline/registry/tracking.py", "client.delete_registered_model_alias('m', 'champion')", []),
         ("level0_notebooks/run.py", "from level1_pipeline import problem", ["imports level1_pipeline.problem"]),
         ("level0_notebooks/a.ipynb", "%matplotlib inline\nimport pandas\nimport serving", ["imports serving"]),
     ],

@@ -15,8 +15,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
-import shutil
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -26,7 +25,7 @@ from typing import TYPE_CHECKING, Any
 from level1_pipeline import problem, schema
 from level1_pipeline.bundle.predict import predict
 from level1_pipeline.bundle.tree_scorer import Scorer
-from level1_pipeline.errors import BundleRefused
+from level1_pipeline.errors import BundleRefused, NotFound
 
 if TYPE_CHECKING:
     import numpy as np
@@ -36,6 +35,7 @@ if TYPE_CHECKING:
 MANIFEST, MODEL, GOLDEN, PROFILE = "bundle.json", "model.skops", "golden.json", "profile.parquet"
 COMPILED, EVALUATION_MODEL = "compiled.json", "evaluation_model"
 GOLDEN_TOLERANCE = 1e-12
+REPAIR = "bring it back: python -m level1_pipeline repair VERSION"
 
 
 @dataclass(frozen=True)
@@ -45,6 +45,7 @@ class Bundle:
     manifest: dict[str, Any]
     folder: Path
     scorer: Scorer | None  # the compiled model; None if scikit-learn has to serve
+    checksum: str  # of the manifest that was read, and through it of every file
 
     @cached_property
     def pipeline(self) -> Pipeline:
@@ -54,7 +55,7 @@ class Bundle:
             BundleRefused: its file is damaged, holds other types, or predicts other numbers.
         """
         if sha256(self.folder / MODEL) != self.manifest["files"][MODEL]:
-            raise BundleRefused(f"{self.folder / MODEL} was changed after it was verified; publish the version again")
+            raise BundleRefused(f"{self.folder / MODEL} was changed after it was verified; {REPAIR}")
         loaded = _load_pipeline(self.folder / MODEL)
         _repeat_golden(self.folder, lambda records: predict(loaded, schema.frame(records)))
         return loaded
@@ -82,10 +83,15 @@ class Bundle:
         return self.scorer.predict_columns(inputs) if self.scorer else predict(self.pipeline, schema.to_frame(inputs))
 
 
-def replace_folder(partial: Path, folder: Path) -> None:
-    """Put a finished folder in the place of an older one."""
-    shutil.rmtree(folder, ignore_errors=True)
-    os.replace(partial, folder)
+def version_folder(bundles: Path, version: str) -> Path:
+    """Where a published version lies.
+
+    Raises:
+        NotFound: this is no name of a version. A path would name the same folder in other ways.
+    """
+    if not re.fullmatch(r"[\w.-]*\w", version):
+        raise NotFound(f"'{version}' is no version; see the history for those that there are")
+    return bundles / version
 
 
 def bundle_checksum(folder: Path) -> str:
@@ -93,41 +99,75 @@ def bundle_checksum(folder: Path) -> str:
     return sha256(folder / MANIFEST)
 
 
-def verify_bundle(folder: Path) -> dict[str, Any]:
-    """Compare every file with the manifest, without loading any. Returns the manifest.
+def verify_bundle(folder: Path, checksum: str | None = None) -> dict[str, Any]:
+    """Compare every file with the manifest, and that with the checksum, without loading any. Returns the manifest.
+
+    Args:
+        folder: of the bundle.
+        checksum: what the store recorded for this version. Without it only damage is noticed: who can write the
+            files can make the manifest fit.
 
     Raises:
-        BundleRefused: a file is missing or altered, or the bundle belongs to another problem.
+        BundleRefused: a file is missing or altered, or the bundle is another one, or belongs to another problem.
     """
+    return _verify(folder, checksum)[0]
+
+
+def _verify(folder: Path, checksum: str | None) -> tuple[dict[str, Any], str]:
+    """The manifest and its checksum, from the same bytes."""
     try:
-        manifest = json.loads((folder / MANIFEST).read_text())
+        content = (folder / MANIFEST).read_bytes()
+        actual = hashlib.sha256(content).hexdigest()
+        if checksum not in (None, actual):
+            raise BundleRefused(
+                f"{folder} holds another bundle ({actual[:12]}) than the one that was registered as this version "
+                f"({str(checksum)[:12]}); {REPAIR}"
+            )
+        manifest = json.loads(content)
         owner, registered = manifest["problem"], manifest["files"]
         needed = {MODEL, GOLDEN, PROFILE, *registered}
         altered = [name for name in sorted(needed) if registered[name] != sha256(folder / name)]
     except (OSError, ValueError, KeyError, TypeError) as error:
-        raise BundleRefused(f"{folder} is not a complete bundle ({error}); publish the version again") from error
+        raise BundleRefused(f"{folder} is not a complete bundle ({error}); {REPAIR}") from error
     if altered:
-        raise BundleRefused(
-            f"{', '.join(altered)} in {folder} is not what was registered (SHA-256 differs); publish the version again"
-        )
+        raise BundleRefused(f"{', '.join(altered)} in {folder} is not what was registered (SHA-256 differs); {REPAIR}")
     if owner != problem.NAME:
         raise BundleRefused(f"{folder} was made for '{owner}', but this is '{problem.NAME}'")
-    return manifest
+    return manifest, actual
 
 
-def load_bundle(folder: Path) -> Bundle:
+def load_bundle(folder: Path, checksum: str | None = None) -> Bundle:
     """Verify, load the compiled model (or else the pipeline), and repeat the golden predictions.
 
     Raises:
-        BundleRefused: see `verify`; or a type that is not in TRUSTED_TYPES, other numbers, or an input that the
+        BundleRefused: see `verify_bundle`; or a type that is not in TRUSTED_TYPES, other numbers, or an input that the
             Record has no more. One that the Record has since got is no reason: such a model goes on without it.
     """
-    manifest = verify_bundle(folder)
-    bundle = Bundle(manifest, folder, _scorer(folder, manifest))
+    manifest, actual = _verify(folder, checksum)
+    bundle = Bundle(manifest, folder, _scorer(folder, manifest), actual)
     if bundle.scorer:
         _repeat_golden(folder, bundle.predict)
     else:
         bundle.pipeline  # noqa: B018  (what must not be loaded is refused now, not at the first request)
+    return bundle
+
+
+def load_to_serve(folder: Path, checksum: str | None = None) -> Bundle:
+    """Everything that must be true of a version before it answers a request, or before a route names it: verified,
+    blessed, loaded, its golden predictions repeated, and warmed up with one row and with many.
+
+    Raises:
+        BundleRefused: any of it is not true.
+    """
+    bundle = load_bundle(folder, checksum)
+    if bundle.manifest.get("verdict") != "pass":
+        raise BundleRefused(f"the bundle in {folder} has not passed the gate, so it is not served")
+    golden = json.loads((folder / GOLDEN).read_text())["records"]
+    try:
+        for size in (1, len(golden)):
+            bundle.predict(golden[:size])
+    except Exception as error:  # whatever a model raises
+        raise BundleRefused(f"the model in {folder} cannot score its own golden records ({error!r})") from error
     return bundle
 
 
@@ -156,7 +196,7 @@ def _scorer(folder: Path, manifest: dict[str, Any]) -> Scorer | None:
     try:
         return Scorer(json.loads((folder / COMPILED).read_text()))
     except Exception as error:  # whatever a hostile or broken file makes the reader raise, it is not loaded
-        raise BundleRefused(f"{folder / COMPILED} cannot be read ({error!r}); publish the version again") from error
+        raise BundleRefused(f"{folder / COMPILED} cannot be read ({error!r}); {REPAIR}") from error
 
 
 def _load_pipeline(path: Path) -> Pipeline:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,7 +19,6 @@ from level1_pipeline.bundle.load import (
     MODEL,
     PROFILE,
     bundle_checksum,
-    replace_folder,
     sha256,
     verify_bundle,
 )
@@ -52,8 +52,14 @@ def write_bundle(
     engine = _compile(partial / COMPILED, pipeline, holdout)
     files = {file.name: sha256(file) for file in sorted(partial.iterdir())}
     _write_manifest(partial, {"problem": problem.NAME, **info, "engine": engine, "files": files})
-    replace_folder(partial, folder)
+    _replace_folder(partial, folder)
     return bundle_checksum(folder)
+
+
+def _replace_folder(partial: Path, folder: Path) -> None:
+    """Put a finished folder in the place of an older one of the same run."""
+    shutil.rmtree(folder, ignore_errors=True)
+    os.replace(partial, folder)
 
 
 def _compile(path: Path, pipeline: Pipeline, rows: pd.DataFrame) -> dict[str, Any]:
@@ -93,7 +99,7 @@ def seal_bundle(folder: Path, target: Path, info: dict[str, Any], evaluation_mod
             files |= {f"{EVALUATION_MODEL}/{file.name}": sha256(file) for file in sorted(evidence.iterdir())}
         _write_manifest(partial, {**manifest, **info, "files": files})
         verify_bundle(partial)
-        replace_folder(partial, target)
+        _replace_folder(partial, target)
     finally:
         shutil.rmtree(partial, ignore_errors=True)
     return target

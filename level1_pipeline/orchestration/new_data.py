@@ -25,7 +25,7 @@ def new_month(settings: Settings) -> str | None:
     """
     now = today(settings)
     month = _complete_month(now)
-    trained = last_judged_as_of(Store(settings.operations).audit_log(problem.NAME))
+    trained = last_judged_as_of(Store(settings.operations).audit_log(problem.NAME), now)
     if trained and _complete_month(pd.Timestamp(trained)) >= month:
         return None
     rows = source.load(settings, now)

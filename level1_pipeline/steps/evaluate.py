@@ -66,7 +66,7 @@ def _against_champion(
         opponent, name = run.registry.load(version), f"champion {version}"
         unseen = _unseen(holdout, opponent)
         if len(np.unique(days(holdout[unseen]))) < gate.COMPARISON_MIN_DAYS and (
-            earlier := run.registry.evaluation_model(opponent)
+            earlier := _evaluation_model(run, opponent)
         ):
             opponent, name = earlier, f"the evaluation model of champion {version} (which has seen these days itself)"
             unseen = _unseen(holdout, opponent)
@@ -75,6 +75,13 @@ def _against_champion(
     fresh = holdout[unseen]
     theirs = predict(opponent.pipeline, fresh) if len(fresh) else np.empty(0)
     return gate.better_than_champion(fresh, theirs, p[unseen.to_numpy()], name)
+
+
+def _evaluation_model(run: Run, served: Bundle) -> Bundle | None:
+    """The model that the gate judged in the place of a served one, if there is one. It lies in the served model's
+    bundle; in a home made before, it is a version of its own. Raises BundleRefused when it is damaged or gone."""
+    older = served.manifest.get("judged_version")
+    return run.registry.load(older) if older else served.evaluation_model
 
 
 def _unseen(holdout: pd.DataFrame, model: Bundle) -> pd.Series:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import pandas as pd
 
 from level1_pipeline import problem
-from level1_pipeline.bundle.load import PROFILE, verify_bundle
+from level1_pipeline.bundle.load import PROFILE
 from level1_pipeline.errors import BundleRefused
 from level1_pipeline.evaluation import data_checks, gate
 from level1_pipeline.evaluation.drift import DriftTest, day_summaries, drift_test
@@ -59,7 +59,7 @@ def _drift_against_champion(run: Run, newest: pd.DataFrame) -> DriftTest | None:
         return None
     folder = run.registry.bundle_folder(champion)
     try:
-        verify_bundle(folder)
+        run.registry.published.verify(champion)
     except BundleRefused as error:
         return DriftTest("inconclusive", None, {}, str(error))
     reference = pd.read_parquet(folder / PROFILE)

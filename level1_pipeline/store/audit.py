@@ -60,6 +60,18 @@ class RolledBack(Action, text="roll back"):
 
 
 @dataclass(frozen=True)
+class ClockSet(Action, text="clock: {kind}"):
+    """A person let the home live by another clock."""
+
+    kind: str = ""
+
+
+@dataclass(frozen=True)
+class BundleRepaired(Action, text="repair bundle"):
+    """A damaged bundle was brought back from a copy with the same content."""
+
+
+@dataclass(frozen=True)
 class RouteSet(Action, text="route: {mode}"):
     """A person gave a challenger traffic, or took it back."""
 

@@ -56,11 +56,11 @@ def last_training(log: Iterable[Line], *, or_permission: bool = False) -> dateti
     return max((line.at for line in log if isinstance(line.action, kinds)), default=None)
 
 
-def last_judged_as_of(log: Iterable[Line]) -> datetime | None:
-    """The newest "as of" among the trainings that the gate judged."""
+def last_judged_as_of(log: Iterable[Line], now: datetime) -> datetime | None:
+    """The newest "as of" until `now` among the trainings that the gate judged; later ones knew a wrong clock."""
     judged = (line for line in log if isinstance(line.action, TrainingJudged))
     times = (datetime.fromisoformat(line.action.as_of) if line.action.as_of else line.at for line in judged)  # type: ignore[attr-defined]
-    return max(times, default=None)
+    return max((time for time in times if time <= now), default=None)
 
 
 def was_carried_out(log: Iterable[Line], order_id: str) -> bool:

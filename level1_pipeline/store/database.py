@@ -1,31 +1,32 @@
 """The operations store: what is served (routes), who may change it (leases), who did (audit), what was
 predicted (predictions), and what really happened (outcomes).
 
-SQLAlchemy Core on SQLite (WAL) by default, PostgreSQL by URL. The row in `routes` is the only truth
-about what is served; it changes in one transaction with its line in the append-only `audit` table.
+SQLAlchemy Core on SQLite (WAL) by default, PostgreSQL by URL. The row in `routes` says what is to be served, by
+version, and `bundles` what each version is, by checksum; a route changes in one transaction with its line in the
+append-only `audit` table.
 """
 
 from __future__ import annotations
 
-import sqlite3
-import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from functools import cached_property
-from pathlib import Path
 from typing import Any
 
 import sqlalchemy as sa
-from pydantic_core import to_json
 
 from level1_pipeline.errors import LeaseLost, NotFound
 from level1_pipeline.store import schema
 from level1_pipeline.store.audit import Change, Line
 from level1_pipeline.store.audit_columns import columns, read_line
 from level1_pipeline.store.routes import Route
-from level1_pipeline.store.tables import audit, leases, replay, rollouts, routes
+from level1_pipeline.store.tables import INSERT, audit, bundles, clock, leases, predictions, replay, rollouts, routes
 
+NAMING_A_VERSION = (
+    *(routes.c.champion, routes.c.challenger, routes.c.previous),
+    *(audit.c.from_version, audit.c.to_version, rollouts.c.version, predictions.c.version, bundles.c.version),
+)
 ENDED = ("champion", "rolled back")  # the last states of a rollout
 
 
@@ -46,21 +47,7 @@ class Store:
     @cached_property
     def engine(self) -> sa.Engine:
         """The engine, with the tables made or migrated (safe for parallel starts)."""
-        url = sa.make_url(self.url)
-        if url.get_backend_name() == "sqlite":
-            Path(url.database or "").parent.mkdir(parents=True, exist_ok=True)
-            engine = sa.create_engine(url, connect_args={"timeout": 30}, json_serializer=_json)
-            sa.event.listen(engine, "connect", _configure_sqlite)
-            sa.event.listen(engine, "begin", _begin)
-        else:
-            # A restarted or unreachable server must cost seconds, not a broken pool or a hanging thread.
-            if url.drivername == "postgresql":
-                url = url.set(drivername="postgresql+psycopg")
-            engine = sa.create_engine(
-                url, pool_pre_ping=True, connect_args={"connect_timeout": 5}, json_serializer=_json
-            )
-        schema.bring_up_to_date(engine)
-        return engine
+        return schema.open_engine(self.url)
 
     def close(self) -> None:
         """Give the connections back; the next use opens new ones."""
@@ -91,7 +78,9 @@ class Store:
                 connection.execute(statement)
             before = _route(connection, problem)
             after = replace(before, **values)
-            row = {"problem": problem, "changed_at": change.at, **asdict(after)}
+            after = replace(after, checksums=_checksums(connection, problem, after.versions))
+            row = {name: value for name, value in asdict(after).items() if name != "checksums"}
+            row |= {"problem": problem, "changed_at": change.at}
             exists = connection.scalar(sa.select(sa.func.count()).where(routes.c.problem == problem))
             connection.execute(
                 routes.update().where(routes.c.problem == problem).values(row)
@@ -122,6 +111,8 @@ class Store:
         with self.engine.begin() as connection:
             if lease:
                 _fence(connection, lease)
+            if checksums := _checksums(connection, problem, {*filter(None, (from_version, to_version))}):
+                change = replace(change, evidence={**change.evidence, "checksums": checksums})
             _record(connection, problem, change, from_version, to_version)
 
     def rollout(self, problem: str) -> dict[str, Any] | None:
@@ -138,6 +129,31 @@ class Store:
         with self._reading() as connection:
             return [read_line(**row) for row in connection.execute(lines).mappings()]
 
+    def checksums(self, problem: str) -> dict[str, str]:
+        """What each version is: the checksum of its bundle."""
+        with self._reading() as connection:
+            rows = connection.execute(sa.select(bundles).where(bundles.c.problem == problem))
+            return {row.version: row.checksum for row in rows}
+
+    def record_checksum(self, problem: str, version: str, checksum: str) -> str:
+        """Record what a version is, unless that was done. Returns the checksum that counts: the first.
+
+        The primary key decides, so of several processes that record at once all get the same answer.
+        """
+        row = {"problem": problem, "version": version, "checksum": checksum, "recorded_at": datetime.now(UTC)}
+        with self.engine.begin() as connection:
+            connection.execute(INSERT[connection.dialect.name](bundles).values(row).on_conflict_do_nothing())
+        return self.checksums(problem)[version]
+
+    def versions(self, problem: str) -> set[str]:
+        """Every version that the store has ever heard of."""
+        named: set[str | None] = set()
+        with self._reading() as connection:
+            for column in NAMING_A_VERSION:
+                of_problem = column.table.c.problem == problem
+                named.update(connection.scalars(sa.select(column).where(of_problem).distinct()))
+        return {version for version in named if version}
+
     def replay_time(self) -> datetime:
         """The time on the replay clock.
 
@@ -151,15 +167,12 @@ class Store:
         return now
 
     def set_replay_time(self, now: datetime) -> None:
-        """Move the replay clock."""
+        """Move the replay clock. The first time makes a home live by it."""
         with self.engine.begin() as connection:
             connection.execute(replay.delete())
             connection.execute(replay.insert().values(id=1, now=now))
-
-
-def _json(value: Any) -> str:
-    """As `json.dumps`, in a quarter of the time."""
-    return to_json(value).decode()
+            if connection.scalar(sa.select(clock.c.kind)) is None:
+                connection.execute(clock.insert().values(id=1, kind="replay"))
 
 
 def _fence(connection: sa.Connection, lease: Lease) -> None:
@@ -176,7 +189,15 @@ def _fence(connection: sa.Connection, lease: Lease) -> None:
 
 def _route(connection: sa.Connection, problem: str) -> Route:
     row = connection.execute(sa.select(routes).where(routes.c.problem == problem)).first()
-    return Route(row.champion, row.challenger, row.mode, row.share, row.previous) if row else Route()
+    if row is None:
+        return Route()
+    route = Route(row.champion, row.challenger, row.mode, row.share, row.previous)
+    return replace(route, checksums=_checksums(connection, problem, route.versions))
+
+
+def _checksums(connection: sa.Connection, problem: str, versions: set[str]) -> dict[str, str]:
+    named = (bundles.c.problem == problem) & bundles.c.version.in_(sorted(versions))
+    return {row.version: row.checksum for row in connection.execute(sa.select(bundles).where(named))}
 
 
 def _record(connection: sa.Connection, problem: str, change: Change, before: str | None, after: str | None) -> None:
@@ -187,24 +208,3 @@ def _record(connection: sa.Connection, problem: str, change: Change, before: str
         "to_version": after,
     }
     connection.execute(audit.insert().values(line))
-
-
-def _configure_sqlite(connection: Any, _: Any) -> None:
-    connection.isolation_level = None  # transactions are begun by `_begin`, not by the driver
-    connection.execute("PRAGMA busy_timeout = 30000")
-    deadline = time.monotonic() + 30
-    while True:
-        try:
-            connection.execute("PRAGMA journal_mode = WAL")
-            return
-        except sqlite3.OperationalError:
-            # SQLite does not wait for the lock when several first openers switch the mode at once.
-            if time.monotonic() > deadline:
-                raise
-            time.sleep(0.02)
-
-
-def _begin(connection: sa.Connection) -> None:
-    # Take the write lock at the start: an upgrade in the middle of a transaction fails at once when raced.
-    reads_only = connection.get_execution_options().get("reads_only")
-    connection.exec_driver_sql("BEGIN" if reads_only else "BEGIN IMMEDIATE")

@@ -19,6 +19,7 @@ from level1_pipeline.store.tables import leases
 
 logger = logging.getLogger(__name__)
 
+SKEW = 5.0  # seconds by which the clocks of two machines may differ
 PATIENCE = 1.0  # seconds: a holder that lives needs milliseconds for what it does under a lease of promotions
 
 
@@ -32,14 +33,18 @@ def acquire(store: Store, name: str, seconds: float, take_over: bool = False) ->
 
     With `take_over` also one that is held: its holder then can neither renew it nor write (`LeaseLost`).
 
+    One that ends later than its own length from now was taken by a wrong clock, and is free, too.
+
     Raises:
         LeaseHeld: it is held; the message says by whom and until when.
     """
     now = datetime.now(UTC)
-    values = {"holder": f"{socket.gethostname()}:{os.getpid()}", "expires_at": now + timedelta(seconds=seconds)}
+    holder, expires_at = f"{socket.gethostname()}:{os.getpid()}", now + timedelta(seconds=seconds)
+    values = {"holder": holder, "expires_at": expires_at, "seconds": seconds}
     with store.engine.begin() as connection:
         held = connection.execute(sa.select(leases).where(leases.c.name == name).with_for_update()).first()
-        if held and held.expires_at > now and not take_over:
+        genuine = held and held.expires_at <= now + timedelta(seconds=(held.seconds or seconds) + SKEW)
+        if held and held.expires_at > now and genuine and not take_over:
             until = f"{held.expires_at:%H:%M:%S} UTC"
             raise LeaseHeld(
                 f"'{name}' is held by {held.holder} until {until}; it is renewed while that process lives, and free after that"

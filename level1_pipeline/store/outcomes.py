@@ -1,4 +1,4 @@
-"""Keeping what really happened, by prediction id: late, twice, corrected, or in any order, always the same end."""
+"""Keeping what really happened, by prediction id: late, twice, corrected, or in any order: the same reports, the same row."""
 
 from __future__ import annotations
 
@@ -43,7 +43,8 @@ def possible(known_at: datetime | None, now: datetime) -> bool:
 
 
 def keep(store: Store, reported: Iterable[Reported], now: datetime) -> Result:
-    """Keep outcomes in one transaction. The value that became known last counts, whatever comes first.
+    """Keep outcomes in one transaction. The value that became known last counts, whatever comes first; it is known from
+    the first time at which it was ever reported.
 
     Of two values that became known at the same moment the larger one counts: any fixed rule gives the same end.
 
@@ -98,14 +99,20 @@ def _amend(connection: sa.Connection, outcome: Reported, now: datetime) -> str:
     known_at = outcome.known_at or now
     same = (COLUMNS.problem == problem.NAME) & (COLUMNS.id == outcome.id)
     old = connection.execute(sa.select(outcomes).where(same).with_for_update()).one()
-    changes: dict[str, Any] = {"confirmed_at": max(old.confirmed_at, known_at)}
-    corrected = outcome.value != old.value and (known_at, outcome.value) > (old.confirmed_at, old.value)
-    if corrected:
-        changes |= {"value": outcome.value, "known_at": known_at, "corrected_at": datetime.now(UTC)}
-    elif outcome.value == old.value:
-        changes["known_at"] = min(old.known_at, known_at)
+    # The first and the last time of each value that was ever reported: they are the same in whatever order reports come.
+    times = {float(value): tuple(map(datetime.fromisoformat, both)) for value, both in (old.other_values or {}).items()}
+    times[old.value] = (old.known_at, old.confirmed_at)
+    first, last = times.get(outcome.value, (known_at, known_at))
+    times[outcome.value] = (min(first, known_at), max(last, known_at))
+    value = max(times, key=lambda value: (times[value][1], value))
+    first, last = times.pop(value)
+    changes: dict[str, Any] = {"value": value, "known_at": first, "confirmed_at": last}
+    if times:
+        changes["other_values"] = {str(other): [at.isoformat() for at in both] for other, both in times.items()}
+    if value != old.value:
+        changes["corrected_at"] = datetime.now(UTC)
     connection.execute(outcomes.update().where(same).values(changes))
-    return "corrected" if corrected else "unchanged"
+    return "corrected" if value != old.value else "unchanged"
 
 
 def _logged(connection: sa.Connection, ids: set[str]) -> set[str]:

@@ -58,6 +58,15 @@ leases = sa.Table(
     sa.Column("holder", sa.String, nullable=False),
     sa.Column("token", sa.Integer, nullable=False),  # grows with every holder: an old one is fenced off
     sa.Column("expires_at", UtcTime, nullable=False),  # wall time: a lease is about living processes
+    sa.Column("seconds", sa.Float),  # its length: one that ends later than so many seconds from now cannot be genuine
+)
+bundles = sa.Table(
+    "bundles",  # what each version is, since it was registered: the first checksum counts, and no other ever does
+    metadata,
+    sa.Column("problem", sa.String, primary_key=True),
+    sa.Column("version", sa.String, primary_key=True),
+    sa.Column("checksum", sa.String, nullable=False),  # SHA-256 of bundle.json, and through it of every file
+    sa.Column("recorded_at", UtcTime, nullable=False),  # wall time
 )
 audit = sa.Table(
     "audit",
@@ -87,6 +96,7 @@ predictions = sa.Table(
     sa.Column("score", sa.Float),  # missing when the model failed
     sa.Column("error", sa.String),  # why it failed; where a canary failed the champion answered in its place
     sa.Column("latency_ms", sa.Float, nullable=False),  # of the model, for the rows that it scored together
+    sa.Column("checksum", sa.String),  # of the bundle that answered; missing in rows of an earlier release
     sa.Index("predictions_by_time", "problem", "at"),
 )
 outcomes = sa.Table(
@@ -95,10 +105,11 @@ outcomes = sa.Table(
     sa.Column("problem", sa.String, primary_key=True),
     sa.Column("id", sa.String, primary_key=True),  # of the prediction, which need not be known (yet)
     sa.Column("value", sa.Float, nullable=False),
-    sa.Column("known_at", UtcTime, nullable=False),  # when this value became known, on the clock of decisions
+    sa.Column("known_at", UtcTime, nullable=False),  # when this value first became known, on the clock of decisions
     sa.Column("confirmed_at", UtcTime, nullable=False),  # the latest known_at of any report: later ones count
     sa.Column("recorded_at", UtcTime, nullable=False),  # wall time of the first report
     sa.Column("corrected_at", UtcTime),  # wall time of the last report that changed the value
+    sa.Column("other_values", sa.JSON(none_as_null=True)),  # that were reported, too: first and last known_at of each
 )
 monitoring_runs = sa.Table(
     "monitoring_runs",  # one for each end of a window: the same run again replaces itself
@@ -160,6 +171,12 @@ rollouts = sa.Table(
 )
 replay = sa.Table(
     "replay", metadata, sa.Column("id", sa.Integer, primary_key=True), sa.Column("now", UtcTime, nullable=False)
+)
+clock = sa.Table(
+    "clock",  # which one the home lives by: wall, replay or fixed
+    metadata,
+    sa.Column("id", sa.Integer, primary_key=True),
+    sa.Column("kind", sa.String, nullable=False),
 )
 
 # An insert that may meet its own row: both databases can do nothing or update then, each with its own statement.

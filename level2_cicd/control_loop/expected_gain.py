@@ -42,7 +42,8 @@ def need(settings: Settings, store: Store, order: Order) -> Need:
 
 def _new_outcomes(settings: Settings, store: Store) -> int:
     """Outcomes that the last judged training could not have: a rejected candidate would only be made of its rows again."""
-    last, until = last_judged_as_of(store.audit_log(problem.NAME)), maturity_cutoff(pd.Timestamp(clock.now(settings)))
+    now = clock.now(settings)
+    last, until = last_judged_as_of(store.audit_log(problem.NAME), now), maturity_cutoff(pd.Timestamp(now))
     new = (predictions.c.problem == problem.NAME) & (predictions.c.at <= until.to_pydatetime())
     if last is not None:
         new &= predictions.c.at > maturity_cutoff(pd.Timestamp(last)).to_pydatetime()

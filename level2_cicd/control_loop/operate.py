@@ -19,7 +19,7 @@ from level1_pipeline.registry import Registry
 from level1_pipeline.settings import Settings
 from level1_pipeline.store import audit, clock, leases
 from level1_pipeline.store.audit import Order
-from level1_pipeline.store.audit_queries import champions, open_order
+from level1_pipeline.store.audit_queries import open_order
 from level2_cicd.control_loop import expected_gain, outcome_inbox, retraining_budget, situation, training_job
 from level2_cicd.control_loop.next_action import NextAction, next_action
 from level2_cicd.control_loop.triggers import MONITORING, due, order_for
@@ -46,9 +46,10 @@ class Operator:
     def __post_init__(self) -> None:
         self.registry = Registry(self.settings)
         self.store = self.registry.store
+        self.failed: list[str] = []  # phases and trainings of the last cycle that did not end as they should
 
     def cycle(self) -> list[str]:
-        """One cycle. Returns a message for each thing that it did.
+        """One cycle. Returns a message for each thing that it did; `failed` names what could not be done.
 
         Raises:
             LeaseHeld: another loop is at work, or somebody changes the route at this moment.
@@ -59,10 +60,12 @@ class Operator:
             "bring the tickets up to date": self._follow,
             "order a training": self._order,
         }
+        self.failed.clear()
+        clock.live_by(self.settings, self.store)
         with leases.hold(self.store, f"operate {problem.NAME}", self.settings.lease_seconds):
             messages = [message for name, phase in phases.items() for message in self._try(name, phase)]
             for _ in range(MOST_ACTIONS):
-                action = next_action(situation.read(self.store))
+                action = next_action(situation.read(self.store, clock.now(self.settings)))
                 message = self._try_action(action)
                 messages += [f"{action.kind}: {message}"] if message else []
                 if not message or action.kind == "advance":
@@ -78,13 +81,15 @@ class Operator:
             raise
         except Exception as error:
             logger.exception("the control loop could not %s", name)
+            self.failed.append(name)
             message = f"{type(error).__name__}: {error}"
             self._ask_a_person(f"the control loop cannot {name}", message)
             return [f"{name}: failed ({message})"]
 
     def _monitor(self) -> list[str]:
         """A monitoring run over the newest window, when it is due."""
-        now, newest = clock.now(self.settings), history.newest(self.store)
+        now = clock.now(self.settings)
+        newest = history.newest(self.store, now)
         if self.registry.route().champion is None:
             return []
         every = timedelta(days=self.settings.loop.monitor_every_days)
@@ -97,13 +102,13 @@ class Operator:
 
     def _follow(self) -> list[str]:
         """The tickets of the newest monitoring run, in every cycle: the loop that made it may have been killed."""
-        if newest := history.newest(self.store):
+        if newest := history.newest(self.store, clock.now(self.settings)):
             after_run.tell(self.settings, self.store, newest)
         return []
 
     def _order(self) -> list[str]:
         """Trainings that are due by the calendar or by new data."""
-        order = due(self.settings, situation.read(self.store))
+        order = due(self.settings, situation.read(self.store, clock.now(self.settings)))
         return [f"order: {self._ask_the_budget(order)}"] if order else []
 
     def _try_action(self, action: NextAction) -> str | None:
@@ -160,6 +165,7 @@ class Operator:
             # Without this line a training that always crashes would be tried for ever.
             crashed = audit.TrainingCrashed(seconds=round(time.perf_counter() - watch, 1), order=order.id)
             self._record(crashed, f"exit code {code}; its log: {training_job.log(self.settings)}", order.evidence)
+            self.failed.append("train")
             return f"crashed with exit code {code}"
         waiting = open_order(self.store.audit_log(problem.NAME))
         if waiting and waiting.id == order.id:
@@ -168,15 +174,8 @@ class Operator:
         return f"ended with exit code {code} (trigger: {order.trigger})"
 
     def _roll_back(self, version: str, reason: str, evidence: dict[str, Any]) -> str:
-        """To the version that is named or, where its bundle is damaged, to the champion before it."""
-        serving = self.registry.route().champion
-        earlier = [champion for champion in champions(self.store.audit_log(problem.NAME)) if champion != serving]
-        for target in dict.fromkeys([version, *earlier]):
-            try:
-                return f"champion {self.registry.rollback(reason, target, evidence).champion}"
-            except BundleRefused as damaged:
-                reason += f" (not version {target}: {damaged})"
-        raise BundleRefused(f"no earlier champion can serve: {reason}")
+        """To the version that is named or, where that cannot serve, to the champion before it."""
+        return f"champion {self.registry.rollback(reason, version, evidence, or_earlier=True).champion}"
 
     def _ask_a_person(self, about: str, message: str) -> None:
         tickets.ask_a_person(self.store, about, message, clock.now(self.settings))

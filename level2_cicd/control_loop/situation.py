@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from datetime import datetime
 
 from level1_pipeline import problem
 from level1_pipeline.store.audit import Line
@@ -27,7 +28,7 @@ class Situation:
         return self.newest is not None and self.newest.diagnosis.cause == "data fault"
 
 
-def read(store: Store) -> Situation:
-    """The situation now."""
+def read(store: Store, now: datetime) -> Situation:
+    """The situation at `now`, on the clock of decisions."""
     rolling = store.rollout(problem.NAME) is not None
-    return Situation(store.route(problem.NAME), rolling, store.audit_log(problem.NAME), history.newest(store))
+    return Situation(store.route(problem.NAME), rolling, store.audit_log(problem.NAME), history.newest(store, now))

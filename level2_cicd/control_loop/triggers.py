@@ -55,8 +55,9 @@ def due(settings: Settings, now: Situation) -> Order | None:
         month = new_month(settings)
         if month:
             return Order(NEW_DATA, f"all of {month} has its outcomes", day, {"cause": NEW_DATA, "month": month})
-    last = last_training(now.log)
-    if last is None or clock.now(settings) - last < timedelta(days=loop.schedule_days):
+    at = clock.now(settings)
+    last = last_training([line for line in now.log if line.at <= at])
+    if last is None or at - last < timedelta(days=loop.schedule_days):
         return None
     if SCHEDULE in loop.triggers and not was_ordered(now.log, SCHEDULE, day):
         why = f"the last training was at {date_of(last)}, and one is due every {loop.schedule_days:g} days"

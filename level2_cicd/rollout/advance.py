@@ -10,7 +10,6 @@ from datetime import datetime
 from typing import Any
 
 from level1_pipeline import problem
-from level1_pipeline.bundle.load import verify_bundle
 from level1_pipeline.errors import LeaseHeld, LeaseLost, PromotionRefused
 from level1_pipeline.registry import Registry
 from level1_pipeline.settings import Settings
@@ -58,7 +57,7 @@ def _champion_to_beat(registry: Registry, version: str, automatic: bool) -> str:
         raise PromotionRefused("there is no champion to compare with; the first one comes from Level 1: make level1")
     if champion == version:
         raise PromotionRefused(f"version {version} is the champion already")
-    verify_bundle(registry.bundle_folder(version))
+    registry.published.verify(version)
     failed = rolled_back_in_a_row(registry.store.audit_log(problem.NAME))
     allowed = registry.settings.rollout.max_rollbacks
     if automatic and failed >= allowed:

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from datetime import datetime
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from level1_pipeline import problem
-from level1_pipeline.bundle.load import Bundle, load_bundle
+from level1_pipeline.bundle.load import Bundle
 from level1_pipeline.evaluation import gate
 from level1_pipeline.evaluation.gate import Check
 from level1_pipeline.policies import RolloutPolicy
@@ -129,13 +129,13 @@ def harm(y: np.ndarray, candidate: np.ndarray, champion: np.ndarray, policy: Rol
 
 
 def canary_harm(
-    store: Store, candidate: Arm, champion: Path, now: datetime, policy: RolloutPolicy
+    store: Store, candidate: Arm, champion: Callable[[], Bundle], now: datetime, policy: RolloutPolicy
 ) -> tuple[Check, int]:
     """`harm` on the canary's matured outcomes, re-scored with the champion's bundle; and how many these are. Cases on
     which the champion fails are left out: a candidate that mends them would else never be judged."""
     records, rows = queries.records(store, candidate, matured(now), HARM_ROWS)
     enough = len(rows) >= policy.min_outcomes
-    usual = _scores(load_bundle(champion), records) if enough else np.zeros(len(rows))
+    usual = _scores(champion(), records) if enough else np.zeros(len(rows))
     both = np.isfinite(usual)
     y, scores = rows[problem.TARGET].to_numpy(), rows["score"].to_numpy()
     return harm(y[both], scores[both], usual[both], policy), int(both.sum())

@@ -26,12 +26,12 @@ QUALITY, INFRASTRUCTURE = "quality blessing", "infrastructure blessing"
 STATUS, CLEAR = Path("/proc/self/status"), Path("/proc/self/clear_refs")
 
 
-def blessings(folder: Path, policy: RolloutPolicy | None = None) -> list[Check]:
+def blessings(folder: Path, policy: RolloutPolicy | None = None, checksum: str | None = None) -> list[Check]:
     """*Quality*: the gate passed it. *Infrastructure*: the serving code loads it, gets its golden numbers, in time and
     in bounded memory."""
     try:
-        verdict = verify_bundle(folder).get("verdict")
-        infrastructure = Calls().run(lambda: _trial(folder, policy or RolloutPolicy()), TRIAL_SECONDS)
+        verdict = verify_bundle(folder, checksum).get("verdict")
+        infrastructure = Calls().run(lambda: _trial(folder, policy or RolloutPolicy(), checksum), TRIAL_SECONDS)
     except BundleRefused as refusal:
         return [Check(INFRASTRUCTURE, "fail", str(refusal))]
     except Overdue as overdue:
@@ -39,10 +39,10 @@ def blessings(folder: Path, policy: RolloutPolicy | None = None) -> list[Check]:
     return [Check(QUALITY, "pass" if verdict == "pass" else "fail", f"the gate's verdict is {verdict}"), infrastructure]
 
 
-def _trial(folder: Path, policy: RolloutPolicy) -> Check:
+def _trial(folder: Path, policy: RolloutPolicy, checksum: str | None) -> Check:
     _forget_peak()
     before = _megabytes("VmRSS")
-    bundle = load_bundle(folder)
+    bundle = load_bundle(folder, checksum)
     golden = json.loads((folder / GOLDEN).read_text())["records"]
     records = (golden * (TIMED_ROWS // len(golden) + 1))[:TIMED_ROWS]
     started = time.perf_counter()

@@ -26,24 +26,40 @@ def _writer(settings: Settings, now: datetime) -> Iterator[Writer]:
         yield Writer(registry, lease, now)
 
 
-def approve(settings: Settings, reason: str, now: datetime | None = None) -> Decision | None:
+def approve(settings: Settings, version: str, step: str, reason: str, now: datetime | None = None) -> Decision | None:
     """A person agrees to the step that waits (or lets a stopped rollout go on); alarms still count.
 
     Returns None when the approval is recorded and another process acts on the rollout: the loop takes the step.
 
+    Args:
+        settings: of the home.
+        version: the candidate that the person means: meanwhile another one may wait.
+        step: that the person agrees to, as `rollout status` prints it; spaces do not count.
+        reason: for the audit log.
+        now: on the clock of decisions.
+
     Raises:
-        NoRollout: nothing waits for a person.
+        NoRollout: nothing waits for a person, or something else does; nothing was approved.
     """
     now = now or clock.now(settings)
     with _writer(settings, now) as writer:
         rollout = writer.current()
-        step = rollout.waiting
-        if not step:
+        if not rollout.waiting:
             raise NoRollout(f"version {rollout.version} ({rollout.step.state}) waits for nobody; see: rollout status")
+        if (version, _without_spaces(step)) != (rollout.version, _without_spaces(rollout.waiting)):
+            raise NoRollout(
+                f"what waits is version {rollout.version}, step '{rollout.waiting}', and not version {version}, step "
+                f"'{step}', so nothing was approved; see: rollout status"
+            )
+        step = rollout.waiting
         approved = (*rollout.approved, *(() if step == STOPPED else (step,)))
         action = RolloutApproved(rollout.version, step)
         writer.write(replace(rollout, waiting=None, approved=approved), action, reason)
     return look_again(settings, now)
+
+
+def _without_spaces(step: str) -> str:
+    return "".join(step.split())
 
 
 def reject(settings: Settings, reason: str, now: datetime | None = None) -> Decision:

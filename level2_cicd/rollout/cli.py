@@ -56,10 +56,17 @@ def _advance() -> int:
 
 
 @commands.command("approve")
-def _approve(reason: Reason) -> int:
-    """Agree to the step that waits for a person."""
+def _approve(
+    version: Annotated[str, typer.Argument(help="The candidate that waits.")],
+    step: Annotated[str, typer.Argument(help="The step that it waits for, as status prints it: 'canary 5 %'.")],
+    reason: Reason,
+) -> int:
+    """Agree to the step that waits for a person; anything else than what waits is refused.
+
+    Example: python -m level2_cicd rollout approve 3 "canary 5 %" --reason "the shadow is fine"
+    """
     settings = open_settings()
-    decision = by_hand.approve(settings, reason)
+    decision = by_hand.approve(settings, version, step, reason)
     if decision:
         return _print_decision(settings, decision)
     going_on = record.current(Store(settings.operations))
@@ -113,7 +120,8 @@ def _print_status(settings: Settings, as_json: bool = False) -> int:
     else:
         for check in rollout.decision.checks if rollout.decision else ():
             console.print(f"  {check.status:<12} {check.name}: {check.message}")
-        person = f" | waits for a person: {rollout.waiting} (make approve, make reject)" if waits else ""
+        approve = f'make approve VERSION={rollout.version} STEP="{rollout.waiting}", or make reject'
+        person = f" | waits for a person: {rollout.waiting} ({approve})" if waits else ""
         since = f"since {local(rollout.since)}"
         _print(f"version {rollout.version} in {rollout.step} {since}, champion {rollout.champion}{person}")
     return WAITS if waits else 0

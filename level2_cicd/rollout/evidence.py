@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from datetime import datetime
 
+from level1_pipeline.errors import BundleRefused
 from level1_pipeline.evaluation.gate import Check
 from level1_pipeline.policies import RolloutPolicy
 from level1_pipeline.registry import Registry
@@ -14,7 +15,7 @@ from level2_cicd.rollout import alarms, quality, queries
 from level2_cicd.rollout.blessings import blessings
 from level2_cicd.rollout.queries import Arm
 from level2_cicd.rollout.state_machine import Evidence, Rollout
-from level2_cicd.rollout.states import BLESSED, REGISTERED
+from level2_cicd.rollout.states import BAKE, BLESSED, REGISTERED
 
 logger = logging.getLogger(__name__)
 
@@ -28,7 +29,8 @@ def gather(registry: Registry, rollout: Rollout, now: datetime) -> Evidence:
     champion = Arm(rollout.champion, CHAMPION, rollout.began)
     try:
         if rollout.step.state in (REGISTERED, BLESSED):
-            return Evidence(tuple(blessings(registry.bundle_folder(rollout.version), policy)))
+            checksum = registry.published.checksum(rollout.version)
+            return Evidence(tuple(blessings(registry.bundle_folder(rollout.version), policy, checksum)))
         if rollout.step.state == SHADOW:
             return _shadow(store, policy, Arm(rollout.version, SHADOW, rollout.began), champion, now)
         return _canary(registry, rollout, Arm(rollout.version, CANARY, rollout.began), champion, now)
@@ -59,7 +61,17 @@ def _shadow(store: Store, policy: RolloutPolicy, candidate: Arm, champion: Arm, 
 def _canary(registry: Registry, rollout: Rollout, candidate: Arm, champion: Arm, now: datetime) -> Evidence:
     store, policy = registry.store, registry.settings.rollout
     checks, answers, usual = _alarms(store, policy, candidate, champion)
-    harm, outcomes = alarms.canary_harm(store, candidate, registry.bundle_folder(champion.version), now, policy)
+    harm, outcomes = alarms.canary_harm(store, candidate, lambda: registry.load(champion.version), now, policy)
     in_step = queries.counts(store, Arm(candidate.version, CANARY, rollout.since)).rows
     trial = quality.effect(*(queries.answers(store, arm, queries.matured(now)) for arm in (candidate, champion)))
-    return Evidence((*checks, harm), answers, usual, in_step, outcomes, notes=(trial,))
+    serves = [_still_serves(registry, candidate.version)] if rollout.step.state == BAKE else []
+    return Evidence((*checks, harm, *serves), answers, usual, in_step, outcomes, notes=(trial,))
+
+
+def _still_serves(registry: Registry, version: str) -> Check:
+    """Before its last step: a worker that started now would serve it."""
+    try:
+        registry.published.prove(version)
+    except BundleRefused as refusal:
+        return Check("bundle", "fail", str(refusal))
+    return Check("bundle", "pass", "loads, and repeats its golden predictions")

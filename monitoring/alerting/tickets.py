@@ -70,7 +70,8 @@ def follow(store: Store, run: MonitoringRun) -> list[Event]:
     with store.engine.begin() as connection:
         if connection.dialect.name == "postgresql":  # SQLite has one writer anyway
             connection.execute(sa.text("LOCK TABLE tickets IN SHARE ROW EXCLUSIVE MODE"))
-        newest = connection.scalar(sa.select(sa.func.max(T.window_end)).where(T.problem == problem.NAME))
+        seen = sa.select(sa.func.max(T.window_end)).where(T.problem == problem.NAME)
+        newest = connection.scalar(seen.where(T.window_end <= run.at))  # later ones were seen by a wrong clock
         if newest and newest > run.window.end:
             return []
         closed = _close(connection, run, now)

@@ -76,7 +76,7 @@ def collect(
         reference=_reference(logged, quarantined, rows),
         champion=champion,
         releases=history,
-        models=load_published(settings.bundles, sorted(filter(None, versions))),
+        models=load_published(settings.bundles, store, sorted(filter(None, versions))),
         earlier_runs=earlier_runs,
         training_rows=rows,
         quarantined=quarantined,

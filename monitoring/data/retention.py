@@ -18,7 +18,7 @@ from typing import Any
 import sqlalchemy as sa
 
 from level1_pipeline import problem
-from level1_pipeline.errors import DatabaseBusy, NotFound
+from level1_pipeline.errors import DatabaseBusy, DeletionRefused, NotFound
 from level1_pipeline.settings import Settings
 from level1_pipeline.store import clock, leases
 from level1_pipeline.store.audit import Change, EntityForgotten, OldRowsDeleted
@@ -28,6 +28,7 @@ from level1_pipeline.store.tables import monitoring_runs, outcomes, predictions,
 
 ROWS_IN_STATEMENT = 10_000  # rows deleted in one statement, so that the service gets its turn
 IDS_IN_STATEMENT = 500  # ids in one statement: databases limit its parameters
+AT_ONCE = 0.1  # of all rows, which retention deletes without a person: a month's rows of the usual 400 days
 STRUCK = "(forgotten)"
 SEARCHED_MIN_CHARACTERS = 4  # characters of a name that is searched in texts; "7" names nobody there
 TEXTS = {  # where words about predictions could stand
@@ -84,21 +85,61 @@ def forget(settings: Settings, store: Store, entity: str) -> Forgotten:
     return Forgotten(rows, lost, struck, files, mark)
 
 
-def retain(settings: Settings, store: Store, now: datetime) -> tuple[int, int]:
-    """Delete predictions older than the retention, and outcomes that old without one. Returns how many of each."""
-    before = now - timedelta(days=settings.retention_days)
+def retain(settings: Settings, store: Store, now: datetime, confirmed: bool = False) -> tuple[int, int]:
+    """Delete predictions older than the retention, and outcomes that old without one. Returns how many of each.
+
+    A clock may be wrong, and what is deleted is gone. So age is counted from the newest event in the log, if that is
+    before `now`, and more than AT_ONCE of the rows are deleted only after a person has `confirmed` it: then `now`
+    alone counts.
+
+    Raises:
+        DeletionRefused: so much is old that the clock, or the setting, is more likely to be wrong.
+    """
+    newest = now if confirmed else _newest_event(store, now)
+    if newest is None:
+        return 0, 0
+    before = min(now, newest) - timedelta(days=settings.retention_days)
     p, o = predictions.c, outcomes.c
-    old = sa.select(p.id, p.arm).where(p.problem == problem.NAME, p.at < before).limit(ROWS_IN_STATEMENT)
-    rows = _delete_all(store, predictions.delete().where(p.problem == problem.NAME, sa.tuple_(p.id, p.arm).in_(old)))
+    logged, old_predictions = p.problem == problem.NAME, p.at < before
     same = (p.problem == o.problem) & (p.id == o.id)
-    alone = sa.select(o.id).where(o.problem == problem.NAME, o.known_at < before, ~sa.exists().where(same))
-    lost = _delete_all(
-        store, outcomes.delete().where(o.problem == problem.NAME, o.id.in_(alone.limit(ROWS_IN_STATEMENT)))
-    )
-    if rows or lost:
-        message = f"{rows} predictions and {lost} outcomes older than {settings.retention_days:g} days deleted"
-        store.record(problem.NAME, Change(settings.who, OldRowsDeleted(), message, now, {"before": before.isoformat()}))
-    return rows, lost
+    reported, old_outcomes = o.problem == problem.NAME, o.known_at < before
+    counted = {
+        "predictions": _count(store, predictions, logged, old_predictions),
+        "outcomes": _count(store, outcomes, reported, old_outcomes & ~sa.exists().where(same, ~old_predictions)),
+    }
+    if not any(old for old, _ in counted.values()):
+        return 0, 0
+    rows = " and ".join(f"{old} {name}" for name, (old, _) in counted.items())
+    if not confirmed and any(old > AT_ONCE * all_rows for old, all_rows in counted.values()):
+        raise DeletionRefused(
+            f"{rows} are older than {settings.retention_days:g} days at {newest:%Y-%m-%d}, which is more than "
+            f"{AT_ONCE:.0%} of all, so nothing was deleted: if the clock and MLOPS_RETENTION_DAYS are right, say so with "
+            "python -m monitoring retain --confirm"
+        )
+    # First of all: what is deleted without a line would never be noticed.
+    message = f"{rows} older than {settings.retention_days:g} days deleted"
+    store.record(problem.NAME, Change(settings.who, OldRowsDeleted(), message, now, {"before": before.isoformat()}))
+    ids = sa.select(p.id, p.arm).where(logged, old_predictions).limit(ROWS_IN_STATEMENT)
+    deleted = _delete_all(store, predictions.delete().where(logged, sa.tuple_(p.id, p.arm).in_(ids)))
+    alone = sa.select(o.id).where(reported, old_outcomes, ~sa.exists().where(same)).limit(ROWS_IN_STATEMENT)
+    return deleted, _delete_all(store, outcomes.delete().where(reported, o.id.in_(alone)))
+
+
+def _newest_event(store: Store, now: datetime) -> datetime | None:
+    """The newest prediction or outcome until now; None without any. Those after it were made by a wrong clock."""
+    with store.engine.connect().execution_options(reads_only=True) as connection:
+        times = [
+            connection.scalar(sa.select(sa.func.max(at)).where(at.table.c.problem == problem.NAME, at <= now))
+            for at in (predictions.c.at, outcomes.c.confirmed_at)
+        ]
+    return max(filter(None, times), default=None)
+
+
+def _count(store: Store, table: sa.Table, of_problem: Any, old: Any) -> tuple[int, int]:
+    """How many rows are old, and how many there are."""
+    with store.engine.connect().execution_options(reads_only=True) as connection:
+        count = sa.select(sa.func.count()).select_from(table).where(of_problem)
+        return connection.scalar(count.where(old)) or 0, connection.scalar(count) or 0
 
 
 def scrub(store: Store) -> None:

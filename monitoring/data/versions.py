@@ -6,8 +6,8 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from level1_pipeline import problem
-from level1_pipeline.bundle.load import Bundle, load_bundle
-from level1_pipeline.errors import BundleRefused
+from level1_pipeline.bundle.load import Bundle, load_bundle, version_folder
+from level1_pipeline.errors import BundleRefused, NotFound
 from level1_pipeline.store import audit_queries
 from level1_pipeline.store.database import Store
 from monitoring.results import Release
@@ -28,12 +28,13 @@ def past_champions(history: tuple[Release, ...], champion: str | None) -> list[s
     return list(dict.fromkeys(reversed(names)))[:PAST_CHAMPIONS_TRIED] if champion else []
 
 
-def load_published(bundles: Path, versions: Iterable[str]) -> dict[str, Bundle]:
-    """The bundles of versions. One that is gone or damaged is left out: it must not stop a monitoring run."""
-    models = {}
+def load_published(bundles: Path, store: Store, versions: Iterable[str]) -> dict[str, Bundle]:
+    """The bundles of versions. One that is gone, damaged or not what was registered is left out: it must not stop a
+    monitoring run."""
+    models, recorded = {}, store.checksums(problem.NAME)
     for version in versions:
         try:
-            models[version] = load_bundle(bundles / version)
-        except BundleRefused:
+            models[version] = load_bundle(version_folder(bundles, version), recorded.get(version))
+        except (BundleRefused, NotFound):
             continue
     return models

@@ -22,7 +22,7 @@ import pyarrow.dataset
 from rich.console import Console
 
 from level1_pipeline import problem, schema
-from level1_pipeline.bundle.load import Bundle, bundle_checksum
+from level1_pipeline.bundle.load import Bundle
 from level1_pipeline.errors import BatchRefused, InputFileRefused
 from level1_pipeline.inputs.csv_file import ROW
 from serving.batch import chunk, reader
@@ -51,7 +51,7 @@ def score(source: Source, output: Path, model: Bundle, version: str, threads: in
         "problem": problem.NAME,
         "version": version,
         "run_id": model.manifest.get("run_id"),
-        "checksum": bundle_checksum(model.folder),
+        "checksum": model.checksum,
         "engine": model.manifest.get("engine", {}).get("name"),
         "rows_in_a_part": reader.CHUNK,
         "input": source.identity(),

@@ -11,7 +11,7 @@ from statistics import median
 from typing import TYPE_CHECKING, Any
 
 from level1_pipeline import schema
-from level1_pipeline.bundle.load import GOLDEN, Bundle, bundle_checksum, load_bundle
+from level1_pipeline.bundle.load import GOLDEN, Bundle, load_to_serve, version_folder
 from level1_pipeline.errors import BundleRefused
 from level1_pipeline.settings import Settings
 from serving.models.calls import Calls, Overdue
@@ -30,7 +30,7 @@ class Model:
 
     version: str
     bundle: Bundle
-    checksum: str
+    checksum: str  # of the bundle: what the version is
     typical: Record  # an ordinary value for each input
     categories: dict[str, frozenset[str]]  # values that training saw, for the inputs of which that is known
     calls: Calls = field(default_factory=Calls, compare=False, repr=False)
@@ -60,35 +60,36 @@ class Model:
 
 def folder(settings: Settings, version: str) -> Path:
     """Where a published version lies."""
-    return settings.bundles / version
+    return version_folder(settings.bundles, version)
 
 
-def load(settings: Settings, version: str) -> Model:
+def load(settings: Settings, version: str, checksum: str | None = None) -> Model:
     """Verify the checksums, load with the reviewed types, repeat the golden predictions, warm up.
+
+    Args:
+        settings: of the home.
+        version: a published one.
+        checksum: what the store recorded for it; without it any whole bundle is taken.
 
     Raises:
         BundleRefused: any of it failed or did not end; this version must not be served.
     """
     place = folder(settings, version)
     try:
-        return _loads[place].run(lambda: _load(place, version), LOAD_SECONDS)
+        return _loads[place].run(lambda: _load(place, version, checksum), LOAD_SECONDS)
     except Overdue as overdue:
         raise BundleRefused(f"version {version} could not be loaded: {overdue}") from overdue
 
 
-def _load(place: Path, version: str) -> Model:
-    loaded = load_bundle(place)
-    if loaded.manifest.get("verdict") != "pass":
-        raise BundleRefused(f"version {version} has not passed the gate, so it is not served")
+def _load(place: Path, version: str, checksum: str | None) -> Model:
+    loaded = load_to_serve(place, checksum)
     golden = json.loads((place / GOLDEN).read_text())["records"]
-    for size in (1, len(golden)):
-        loaded.predict(golden[:size])
     manifest = loaded.manifest
     typical = manifest.get("typical") or {name: _typical([record[name] for record in golden]) for name in golden[0]}
     return Model(
         version=version,
         bundle=loaded,
-        checksum=bundle_checksum(place),
+        checksum=loaded.checksum,
         typical=dict.fromkeys(schema.names()) | typical,  # the Record may have inputs that this model does not know
         categories={name: frozenset(values) for name, values in manifest.get("categories", {}).items()},
     )

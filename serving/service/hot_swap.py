@@ -1,6 +1,7 @@
 """Follows the `routes` row: what it names is loaded, checked and warmed up, and only then served.
 
-A version that fails any check is never served: the last good one stays, and the reason is reported.
+A version that fails any check is never served: the last good one stays, and the reason is reported. So does a version
+whose content is not what the store recorded: a number alone is no identity.
 """
 
 from __future__ import annotations
@@ -10,11 +11,13 @@ import logging
 import os
 import time
 from contextlib import suppress
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from datetime import datetime
 from pathlib import Path
 
 from level1_pipeline import problem
+from level1_pipeline.bundle.load import REPAIR, bundle_checksum
+from level1_pipeline.errors import BundleRefused
 from level1_pipeline.settings import Settings
 from level1_pipeline.store import audit_queries
 from level1_pipeline.store.clock import Clock
@@ -48,26 +51,29 @@ class HotSwap:
         except Exception as error:  # the last bundle goes on answering, whatever the database does
             trouble["store"] = f"the store cannot be read ({type(error).__name__}); the last known route is served"
             route = self.serving.route if self.serving else self._remembered()
-        if route and (not self.serving or route != self.serving.route or self.trouble):
+        if route and (not self.serving or _differ(route, self.serving.route) or self.trouble):
             self._follow(route, trouble)
+        self._check_the_disk(trouble)
         self._report(trouble)
 
     def _follow(self, route: Route, trouble: dict[str, str]) -> None:
         before = self.serving
-        champion = self._model(route.champion, CHAMPION, trouble)
+        champion = self._model(route, route.champion, CHAMPION, trouble)
         if not champion and before:
             champion = before.champion
             trouble.setdefault(CHAMPION, "the route names no champion any more; the last one is served")
         elif not champion and route.previous:
-            champion = self._model(route.previous, "previous champion", trouble)
+            champion = self._model(route, route.previous, "previous champion", trouble)
         if not champion:
             return
-        challenger = self._model(route.challenger, "challenger", trouble) if route.mode else None
-        if before and (before.route, before.champion, before.challenger) == (route, champion, challenger):
+        challenger = self._model(route, route.challenger, "challenger", trouble) if route.mode else None
+        same_models = before and (before.champion, before.challenger) == (champion, challenger)
+        if before and same_models and not _differ(route, before.route):
             return
         self.serving = Serving(route, champion, challenger, self._since(champion.version, before))
         self._loaded = {model.version: model for model in (champion, challenger, before and before.champion) if model}
-        self._remember(route)
+        loaded = {version: model.checksum for version, model in self._loaded.items() if version in route.versions}
+        self._remember(replace(route, checksums={**route.checksums, **loaded}))
         self.metrics.swaps.inc()
         self._count(before, -1)
         self._count(self.serving, 1)
@@ -75,14 +81,20 @@ class HotSwap:
         facts = {**both, "mode": route.mode, "share": route.share, **champion.engine}
         logger.info("now serving version %s", champion.version, extra={"facts": facts})
 
-    def _model(self, version: str | None, role: str, trouble: dict[str, str]) -> Model | None:
+    def _model(self, route: Route, version: str | None, role: str, trouble: dict[str, str]) -> Model | None:
         """A version, loaded now or before; None, with the reason in `trouble`, when it is refused."""
-        if version is None or version in self._loaded:
-            return self._loaded.get(version or "")
+        if version is None:
+            return None
+        checksum = route.checksums.get(version)
+        if version in self._loaded and checksum in (None, self._loaded[version].checksum):
+            return self._loaded[version]
         again, reason = self._refused.get(version, (0.0, ""))
         if time.monotonic() >= again:
             try:
-                loaded = self._loaded[version] = loaded_model.load(self.settings, version)
+                loaded = loaded_model.load(self.settings, version, checksum)
+                if checksum is None:
+                    self._record(version, loaded.checksum)
+                self._loaded[version] = loaded
                 self._refused.pop(version, None)
                 return loaded
             except Exception as error:  # BundleRefused, or whatever else a damaged file provokes
@@ -93,6 +105,30 @@ class HotSwap:
                 self._refused[version] = (time.monotonic() + wait, reason)
         trouble[role] = reason
         return None
+
+    def _record(self, version: str, checksum: str) -> None:
+        """A version of an earlier release, which has no checksum in the store, is from now on what was loaded first.
+        Where nothing can be recorded it is served all the same, as before."""
+        try:
+            recorded = self.store.record_checksum(problem.NAME, version, checksum)
+        except Exception:
+            return
+        if recorded != checksum:
+            raise BundleRefused(f"another worker has loaded other content ({recorded[:12]})")
+
+    def _check_the_disk(self, trouble: dict[str, str]) -> None:
+        """Say so when a bundle that serves is no longer what lies on the disk: a restart would not serve it."""
+        serving = self.serving
+        for model in (serving.champion, serving.challenger) if serving else ():
+            if model is None:
+                continue
+            try:
+                same = bundle_checksum(model.bundle.folder) == model.checksum
+            except OSError:
+                same = False
+            if not same:
+                message = f"version {model.version} goes on serving, but its bundle on the disk is gone or another one"
+                trouble.setdefault(f"bundle of version {model.version}", f"{message}; {REPAIR}")
 
     def _since(self, version: str, before: Serving | None) -> str | None:
         """When this version became champion, from the audit log."""
@@ -140,3 +176,8 @@ class HotSwap:
         if until:
             with suppress(Exception):  # a replay clock that cannot be read now
                 self.metrics.age.set((self.clock.now() - datetime.fromisoformat(until)).total_seconds())
+
+
+def _differ(route: Route, other: Route) -> bool:
+    """Whether two routes name other versions, or the same ones with other content."""
+    return (route, route.checksums) != (other, other.checksums)

@@ -58,7 +58,7 @@ class Service:
             BackgroundThread("hot swap", settings.watch_seconds, self.hot_swap.look),
             BackgroundThread("shadow", PAUSE_SECONDS, self.shadow.work),
             BackgroundThread("access log", ACCESS_LOG_SECONDS, self.access_log.work_off),
-            writer := BackgroundThread("prediction log", settings.flush_seconds, self.log.flush),
+            writer := BackgroundThread("prediction log", settings.flush_seconds, self._write_log),
         )
         self.log.hurry = writer.hurry
 
@@ -77,6 +77,12 @@ class Service:
         self.log.close()
         self.access_log.work_off()
         self.store.close()
+
+    def _write_log(self) -> None:
+        """The first prediction makes the home live by this clock."""
+        if self.log.waiting:
+            self.clock.remember()
+        self.log.flush()
 
     def predict(self, requests: list[PredictRequest]) -> list[Prediction]:
         """Score cases with what is served now; the log is written behind the answer.

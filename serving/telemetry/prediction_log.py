@@ -96,6 +96,7 @@ class PredictionLog:
     def _rows(self, scored: Scored) -> list[Row]:
         """A value for each column of the table, in the form that its database takes."""
         arm, version, error, took = scored.arm, scored.model.version, scored.error, scored.latency_ms
+        checksum = scored.model.checksum
         time, recorded = self._time, self._time(scored.recorded_at)
         return [
             (
@@ -110,6 +111,7 @@ class PredictionLog:
                 score,
                 error if score is None else None,
                 took,
+                checksum,
             )
             for (made, entity, record, at), score in scored
         ]

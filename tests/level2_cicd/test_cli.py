@@ -14,8 +14,12 @@ from level1_pipeline.settings import Settings
 from level1_pipeline.store.audit import BudgetReset
 from level1_pipeline.store.tables import rollouts
 from level2_cicd.cli import main
+from level2_cicd.control_loop import operate as control_loop
+from level2_cicd.control_loop import outcome_inbox, situation
+from level2_cicd.control_loop.next_action import NextAction
 from level2_cicd.rollout import advance
 from level2_cicd.rollout.state_machine import Decision
+from monitoring import history
 from tests.support.days import Days
 from tests.support.serving import set_route
 
@@ -42,7 +46,7 @@ def test_a_rollout_is_started_looked_at_advanced_and_rejected(typed: Days, capsy
     assert "stay: shadow | INCONCLUSIVE" in last_line(capsys)
     assert main(["rollout", "stop", "--reason", "a look first"]) == 5
     assert "waits for a person: stopped" in last_line(capsys)
-    assert main(["rollout", "approve", "--reason", "seen"]) == 5
+    assert main(["rollout", "approve", "2", "stopped", "--reason", "seen"]) == 5
     assert main(["rollout", "reject", "--reason", "no"]) == 0
     assert "roll back: rolled back" in last_line(capsys)
 
@@ -73,7 +77,7 @@ def test_an_approval_that_another_process_overtakes_stands_and_says_what_happens
             return real(settings, now)
 
     monkeypatch.setattr(advance, "advance", overtaken)
-    assert main(["rollout", "approve", "--reason", "seen"]) == 0
+    assert main(["rollout", "approve", "2", "shadow", "--reason", "seen"]) == 0
     message = {
         "the loop writes": "approved; the loop takes the step",
         "somebody rolls back": "approved; but the rollout was ended meanwhile; see: make history",
@@ -86,10 +90,49 @@ def test_an_approval_that_another_process_overtakes_stands_and_says_what_happens
 
 
 def test_what_is_refused_is_said_without_a_traceback(typed: Days, capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["rollout", "approve", "--reason", "yes"]) == 1
+    assert main(["rollout", "approve", "2", "shadow", "--reason", "yes"]) == 1
     assert capsys.readouterr().err.startswith("NoRollout: no rollout is going on")
     assert main(["rollout", "start", "1", "--reason", "again"]) == 1
     assert "champion already" in capsys.readouterr().err
+
+
+def test_the_status_says_what_to_type_to_approve_and_nothing_else_is_approved(
+    typed: Days, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MLOPS_APPROVALS", "all")
+    main(["rollout", "start", "2", "--reason", "new month"])
+    assert main(["rollout", "status"]) == 5
+    assert 'make approve VERSION=2 STEP="shadow"' in last_line(capsys)
+    for meant in (["3", "shadow"], ["2", "canary 25 %"], ["2", "champion"], ["2", ""], ["", "shadow"]):
+        assert main(["rollout", "approve", *meant, "--reason", "meant for something else"]) == 1
+        assert "what waits is version 2, step 'shadow'" in capsys.readouterr().err
+    assert "rollout: approved" not in [action for action, *_ in typed.audit()]
+    assert main(["rollout", "approve", "--reason", "whatever waits"]) == 2
+    main(["rollout", "approve", "2", "sha dow", "--reason", "spaces do not count"])
+    assert "rollout: approved" in [action for action, *_ in typed.audit()]
+
+
+@pytest.mark.parametrize("phase", ["take in outcomes", "monitor", "order a training"])
+def test_a_phase_of_the_loop_that_failed_shows_in_the_exit_code(
+    typed: Days, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, phase: str
+) -> None:
+    assert main(["operate", "--once"]) == 0
+
+    def fails(*_: object) -> list[str]:
+        raise RuntimeError("planted")
+
+    module, name = {
+        "take in outcomes": (outcome_inbox, "take_in"),
+        "monitor": (history, "newest"),
+        "order a training": (control_loop, "due"),
+    }[phase]
+    monkeypatch.setattr(control_loop, "next_action", lambda _: NextAction("nothing"))
+    monkeypatch.setattr(situation, "read", lambda *_: None)
+    monkeypatch.setattr(module, name, fails)
+    assert main(["operate", "--once"]) == 1
+    printed = capsys.readouterr().out
+    assert f"{phase}: failed (RuntimeError: planted)" in printed
+    assert f"FAILED: {phase}" in printed.splitlines()[-1]
 
 
 def test_a_person_resets_the_retraining_budget(typed: Days, capsys: pytest.CaptureFixture[str]) -> None:

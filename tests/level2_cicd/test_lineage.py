@@ -14,7 +14,7 @@ from level2_cicd.cli import main
 from level2_cicd.lineage import trace
 from level2_cicd.rollout.cli import NOT_PASSED
 from tests.support.prediction_log import log_predictions
-from tests.support.serving import NOW, Models, edit_manifest, logged_when, opened, serve, set_route
+from tests.support.serving import NOW, Models, edit_manifest, logged, logged_when, opened, serve, set_route
 
 
 @pytest.fixture
@@ -66,7 +66,9 @@ def test_a_bundle_that_was_exchanged_is_noticed(asked: Settings, models: Models)
     models.publish(asked.home, "1", 2)
     served = trace(asked, "case-1")[0]
     assert not served.reproduced
-    assert "NOT reproduced, it says" in dict(served.lines)["re-scoring"]
+    assert dict(served.lines)["re-scoring"] == "NOT reproduced"
+    assert "holds another bundle" in served.facts["bundle"]
+    assert served.facts["bundle checksum"] == logged(asked)[0]["checksum"]
 
 
 def log(settings: Settings, arm: str, version: str, score: float | None, record: dict[str, Any]) -> None:

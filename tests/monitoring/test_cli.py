@@ -148,10 +148,27 @@ def test_an_evidently_that_fails_does_not_hide_what_the_run_found(
 
 
 def test_each_run_applies_the_retention(home: Settings, store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
-    log_predictions(store, [{"id": "a", "at": END - timedelta(days=401), "record": {}, "score": 0.5}])
+    times = {"a": END - timedelta(days=401)} | {f"young {n}": END - timedelta(days=1) for n in range(9)}
+    log_predictions(store, [{"id": name, "at": at, "record": {}, "score": 0.5} for name, at in times.items()])
     run(home, monkeypatch, a_run(NOTHING))
     with store.engine.begin() as connection:
-        assert connection.scalar(sa.select(sa.func.count()).select_from(predictions)) == 0
+        assert set(connection.scalars(sa.select(predictions.c.id))) == times.keys() - {"a"}
+
+
+def test_a_run_that_would_delete_much_deletes_nothing_and_asks_a_person(
+    home: Settings, store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    times = {"old": END - timedelta(days=401), "young": END - timedelta(days=1)}
+    log_predictions(store, [{"id": name, "at": at, "record": {}, "score": 0.5} for name, at in times.items()])
+    assert run(home, monkeypatch, a_run(NOTHING)) == cli.FINE
+    with store.engine.begin() as connection:
+        assert connection.scalar(sa.select(sa.func.count()).select_from(predictions)) == 2
+    (ticket,) = incidents.open_tickets(store)
+    assert "1 predictions and 0 outcomes are older than 400 days" in ticket["body"]
+    assert "retain --confirm" in ticket["body"]
+    done = command(home, "retain")
+    assert (done.returncode, "Traceback" in done.stderr, "nothing was deleted" in done.stderr) == (1, False, True)
+    assert "| 1 predictions and 0 outcomes" in command(home, "retain", "--confirm").stdout
 
 
 def test_outcomes_forget_and_retain_end_with_a_line_and_a_code(home: Settings, store: Store, tmp_path: Path) -> None:
@@ -236,12 +253,12 @@ def test_a_look_over_another_length_leaves_its_page_and_nothing_else(
         settings = home.changed({"webhook": url})
         history.record(store, a_run(FAULT))
         run(settings, monkeypatch, a_run(FAULT))
-        before = (figures.read_text(), history.newest(store), quarantine.spans(store), len(got))
+        before = (figures.read_text(), history.newest(store, END), quarantine.spans(store), len(got))
         for said in (NOTHING, CHANGE):
             look = a_run(said, window=short)
             history.record(store, look)
             run(settings, monkeypatch, look)
-    assert (figures.read_text(), history.newest(store), quarantine.spans(store), len(got)) == before
+    assert (figures.read_text(), history.newest(store, END), quarantine.spans(store), len(got)) == before
     assert [row["seen"] for row in incidents.open_tickets(store)] == [1]
     pages = {page.name for page in (home.home / "reports" / "monitor" / problem.NAME).iterdir()}
     assert pages == {"2013-07-08.html", "2013-07-08-from-2013-07-05.html"}

@@ -14,6 +14,7 @@ from level1_pipeline.store.audit import Action, Change, Order, RolloutMoved, Tra
 from level1_pipeline.store.database import Store
 from tests.support.audit_lines import START, a_line, a_log
 
+END = datetime(2014, 1, 1, tzinfo=UTC)
 ORDER = Order("schedule", "it is due", "2013-04-01T04:00:00+00:00", {"cause": "schedule"}, "an-id")
 FAILED, SUCCEEDED = RolloutMoved(step="rolled back"), RolloutMoved(step="champion")
 
@@ -76,9 +77,10 @@ def test_trainings_of_a_period_are_those_that_ended_after_its_start_until_its_en
 
 def test_the_newest_day_that_a_gate_judged_is_that_of_the_data_not_of_the_line() -> None:
     log = a_log(TrainingJudged("2013-03-01T05:00:00+00:00"), TrainingJudged("2013-02-01T05:00:00+00:00"))
-    assert audit_queries.last_judged_as_of(log) == datetime(2013, 3, 1, 5, tzinfo=UTC)
-    assert audit_queries.last_judged_as_of(a_log(audit.TrainingStopped("2013-03-01T05:00:00+00:00"))) is None
-    assert audit_queries.last_judged_as_of(a_log("train: gate pass")) == START
+    assert audit_queries.last_judged_as_of(log, END) == datetime(2013, 3, 1, 5, tzinfo=UTC)
+    assert audit_queries.last_judged_as_of(a_log(audit.TrainingStopped("2013-03-01T05:00:00+00:00")), END) is None
+    assert audit_queries.last_judged_as_of(a_log("train: gate pass"), END) == START
+    assert audit_queries.last_judged_as_of(log, datetime(2013, 2, 2, tzinfo=UTC)) == datetime(2013, 2, 1, 5, tzinfo=UTC)
 
 
 def test_the_oldest_order_without_an_end_is_the_open_one() -> None:

@@ -50,7 +50,7 @@ def test_a_change_of_the_route_writes_one_audit_line(store: Store, home: Setting
     first = lines[0]
     assert (first.actor, first.reason, first.at) == ("tester", "it is better", NOW)
     assert first.evidence["log_loss"] == 0.48
-    canary = {"champion": "1", "challenger": "2", "mode": "canary", "share": 0.05, "previous": None}
+    canary = {"champion": "1", "challenger": "2", "mode": "canary", "share": 0.05, "previous": None, "checksums": {}}
     assert lines[1].evidence["route_before"] == {**canary, "challenger": None, "mode": None, "share": 0.0}
     assert lines[1].evidence["route_after"] == canary
     assert first.at.tzinfo is first.recorded_at.tzinfo is UTC

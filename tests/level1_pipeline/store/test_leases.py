@@ -9,7 +9,7 @@ import sys
 import threading
 import time
 from collections import Counter
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 import pytest
 import sqlalchemy as sa
@@ -46,6 +46,21 @@ def test_a_held_lease_is_refused_and_the_message_names_the_holder(store: Store) 
 def test_an_expired_lease_is_free_and_its_token_grows_with_each_holder(store: Store) -> None:
     tokens = [leases.acquire(store, "flights", 0).token for _ in range(4)]
     assert tokens == [1, 2, 3, 4]
+
+
+@pytest.mark.parametrize("late", [timedelta(seconds=90), timedelta(days=1), timedelta(days=4000)])
+def test_a_lease_that_a_wrong_clock_took_is_free(store: Store, late: timedelta) -> None:
+    """The clock was ahead while the lease was taken, and is right again."""
+    taken = leases.acquire(store, "flights", 60)
+    with store.engine.begin() as connection:
+        connection.execute(table.update().values(expires_at=datetime.now(UTC) + late))
+    assert leases.acquire(store, "flights", 5).token == taken.token + 1
+
+
+def test_a_longer_lease_than_ours_is_respected(store: Store) -> None:
+    leases.acquire(store, "flights", 600)
+    with pytest.raises(LeaseHeld):
+        leases.acquire(store, "flights", 1)
 
 
 def test_a_released_lease_is_free_at_once_and_its_token_still_grows(store: Store) -> None:

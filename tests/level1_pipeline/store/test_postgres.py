@@ -87,7 +87,7 @@ def test_a_route_changes_with_its_audit_line_and_only_under_the_current_lease(st
 def test_an_old_store_is_migrated_once_by_eight_processes_and_everything_is_read(old: str) -> None:
     assert exit_codes(start_processes(read_audit_log, 8, old)) == [0] * 8
     store = Store(old)
-    newest = history.newest(store)
+    newest = history.newest(store, datetime.now(UTC))
     assert newest
     assert newest.diagnosis.cause == "concept drift"
     assert store.route("flight_delay").champion == "4"
@@ -110,7 +110,7 @@ def test_a_migration_that_fails_in_the_middle_leaves_nothing_and_the_next_start_
         Store(old).audit_log("flight_delay")
     sa.event.remove(sa.Engine, "before_cursor_execute", fail)
     store = Store(old)
-    newest = history.newest(store)
+    newest = history.newest(store, datetime.now(UTC))
     assert newest
     assert newest.diagnosis.cause == "concept drift"
     store.close()

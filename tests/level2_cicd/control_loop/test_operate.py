@@ -239,6 +239,7 @@ def test_after_too_many_rejected_candidates_one_ticket_asks_for_a_person_who_clo
     assert len(asked) == 1
     assert "reset" in asked[0]["body"]
     monkeypatch.setenv("MLOPS_HOME", str(days.settings.home))
+    monkeypatch.setenv("MLOPS_CLOCK", "replay")
     assert main(["reset", "--reason", "the data were mended"]) == 0
     assert not [line for line in tickets.open_tickets(days.store) if line["incident"].startswith(tickets.PERSON_NEEDED)]
 
@@ -293,6 +294,7 @@ def test_after_a_person_has_looked_a_refused_candidate_is_tried_again(
     rolled_back_before(days)
     operated(CHANGE, max_rollbacks=1).cycle()
     monkeypatch.setenv("MLOPS_HOME", str(days.settings.home))
+    monkeypatch.setenv("MLOPS_CLOCK", "replay")
     assert main(["reset", "--reason", "the candidate is fine"]) == 0
     operated(CHANGE).cycle()
     assert (days.route.challenger, days.route.mode) == ("2", "shadow")

@@ -151,18 +151,15 @@ def test_a_candidate_is_blamed_for_failing_where_the_champion_answers_and_only_t
     assert (theirs.errors > 0) == bool(champion.fails)
 
 
-def test_harm_is_judged_on_the_cases_that_the_champion_can_score(
-    home: Settings, rows: pd.DataFrame, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_harm_is_judged_on_the_cases_that_the_champion_can_score(home: Settings, rows: pd.DataFrame) -> None:
     """Else a candidate that mends a crash could never be shown to do no harm."""
     labelled = rows[rows[problem.TARGET].notna()].head(300)
     crashing, mended = Crashing(0, 20), Crashing(0, 0)
     serving = Serving(Route("1", "2", "canary", 1.0), Model("1", crashing, "", {}, {}), Model("2", mended, "", {}, {}))  # type: ignore[arg-type]
     store = asked(home, labelled, serving)
     keep(store, [Reported(f"{n}", float(value), NOW) for n, value in enumerate(labelled[problem.TARGET])], NOW)
-    monkeypatch.setattr(alarms, "load_bundle", lambda _: crashing)
     later = NOW + timedelta(days=5)
-    check, cases = alarms.canary_harm(store, Arm("2", "canary", NOW), home.home / "1", later, POLICY)
+    check, cases = alarms.canary_harm(store, Arm("2", "canary", NOW), lambda: crashing, later, POLICY)  # type: ignore[arg-type, return-value]
     store.close()
     assert check.status == "pass", check.message
     assert 200 < cases < 280, "the others broke the champion"

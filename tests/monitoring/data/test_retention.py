@@ -12,7 +12,7 @@ import pytest
 import sqlalchemy as sa
 
 from level1_pipeline import problem, schema
-from level1_pipeline.errors import LeaseHeld
+from level1_pipeline.errors import DeletionRefused, LeaseHeld
 from level1_pipeline.settings import Settings
 from level1_pipeline.store import leases
 from level1_pipeline.store.database import Store
@@ -188,7 +188,7 @@ def test_retention_deletes_by_age_on_the_clock_and_keeps_what_is_younger(both: S
         log(store, {"new": 10}, at=NOW - timedelta(days=29))
         keep(store, [Reported("nobody", 1, NOW - timedelta(days=31)), Reported("late", 1, NOW)], NOW)
         keep(store, [Reported("case-of-new-1", 0, NOW - timedelta(days=40))], NOW)
-        assert retention.retain(settings, store, NOW) == (21, 21)
+        assert retention.retain(settings, store, NOW, confirmed=True) == (21, 21)
         assert counts(store) == (11, 11)
         assert retention.retain(settings, store, NOW) == (0, 0)
         (line,) = store.audit_log(problem.NAME)
@@ -198,7 +198,51 @@ def test_retention_deletes_by_age_on_the_clock_and_keeps_what_is_younger(both: S
 def test_retention_takes_a_large_log_in_pieces(home: Settings, store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(retention, "ROWS_IN_STATEMENT", 7)
     log(store, {"old": 50}, at=NOW - timedelta(days=401))
-    assert retention.retain(home, store, NOW) == (51, 50)
+    assert retention.retain(home, store, NOW, confirmed=True) == (51, 50)
+
+
+@pytest.mark.parametrize("years", [1, 3, 30, -30])
+def test_a_wrong_clock_alone_deletes_nothing(home: Settings, store: Store, years: int) -> None:
+    """Nothing in the log is older than a week; the machine's clock is wrong by years."""
+    log(store, {"someone": 40})
+    wrong = NOW + timedelta(days=366 * years)
+    assert retention.retain(home, store, wrong) == (0, 0)
+    assert counts(store) == (41, 40)
+    assert store.audit_log(problem.NAME) == []
+
+
+def test_a_wrong_clock_by_which_something_was_kept_deletes_nothing_either(home: Settings, store: Store) -> None:
+    log(store, {"someone": 40})
+    wrong = NOW + timedelta(days=3000)
+    log(store, {"under the wrong clock": 5}, at=wrong - timedelta(hours=1))
+    with pytest.raises(DeletionRefused, match=r"more than 10% of all, so nothing was deleted.*--confirm"):
+        retention.retain(home, store, wrong)
+    assert counts(store) == (47, 45)
+    assert store.audit_log(problem.NAME) == []
+    assert retention.retain(home, store, NOW) == (0, 0)
+
+
+def test_old_outcomes_without_predictions_are_bounded_too(home: Settings, store: Store) -> None:
+    log(store, {"someone": 40})
+    keep(store, [Reported(f"nobody {n}", 1, NOW - timedelta(days=500)) for n in range(20)], NOW)
+    with pytest.raises(DeletionRefused, match="0 predictions and 20 outcomes"):
+        retention.retain(home, store, NOW)
+    assert counts(store) == (41, 60)
+
+
+def test_what_is_deleted_has_its_line_first(home: Settings, store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    log(store, {"someone": 40})
+    log(store, {"old": 3}, at=NOW - timedelta(days=410))
+
+    def killed(*_: object) -> int:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(retention, "_delete_all", killed)
+    with pytest.raises(KeyboardInterrupt):
+        retention.retain(home, store, NOW)
+    (line,) = store.audit_log(problem.NAME)
+    assert line.reason == "4 predictions and 3 outcomes older than 400 days deleted"
+    assert counts(store) == (45, 43)
 
 
 def test_a_snapshot_of_few_rows_holds_no_id_and_no_row(home: Settings, store: Store, rows: pd.DataFrame) -> None:

@@ -21,11 +21,22 @@ from level1_pipeline.bundle.load import COMPILED, GOLDEN, MANIFEST, MODEL
 from level1_pipeline.settings import Settings
 from level1_pipeline.store.clock import Clock
 from level1_pipeline.store.database import Store
+from level1_pipeline.store.tables import bundles
 from serving.models.explain import explain
 from serving.schemas import ExplainRequest
 from serving.service.hot_swap import HotSwap
 from serving.telemetry.metrics import Metrics
-from tests.support.serving import NOW, Models, degraded, edit_manifest, eventually, serve, set_route
+from tests.support.serving import (
+    NOW,
+    Models,
+    degraded,
+    edit_manifest,
+    eventually,
+    logged_when,
+    opened,
+    serve,
+    set_route,
+)
 
 
 def version(client: httpx2.Client) -> str | None:
@@ -326,3 +337,44 @@ def test_a_restart_lands_on_exactly_the_version_of_the_route(served: Settings, m
         assert one.serving
         assert one.serving.champion.version == champion
         assert one.serving.since == NOW.isoformat()
+
+
+def exchange(place: Path, models: Models, kind: int) -> None:
+    """Other content, whole and blessed, under the same number."""
+    shutil.rmtree(place)
+    shutil.copytree(models.folder / str(kind), place)
+
+
+def test_other_content_under_the_number_that_serves_changes_nothing_and_is_told(
+    client: httpx2.Client, served: Settings, models: Models
+) -> None:
+    body = {"record": models.records[0]}
+    assert client.get("/readyz").json()["state"] == "ready"
+    exchange(folder(served, "1"), models, 1)
+    assert "its bundle on the disk is gone or another one" in degraded(client)["reasons"][0]
+    set_route(served, champion="1", challenger="2")
+    assert client.post("/predict", json=body).json()["score"] == models.scores[0][0]
+    restarted = watcher(served)
+    restarted.look()
+    assert restarted.serving is None
+    assert "holds another bundle" in restarted.trouble["champion"]
+    exchange(folder(served, "1"), models, 0)
+    eventually(lambda: client.get("/readyz").json()["state"] == "ready")
+
+
+def test_a_worker_that_is_told_of_other_content_under_its_number_keeps_what_it_has(
+    client: httpx2.Client, served: Settings, models: Models, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The store is another one, or was brought back from another home's backup."""
+    eventually(lambda: client.get("/readyz").json()["state"] == "ready")
+    with opened(served) as store, store.engine.begin() as connection:
+        connection.execute(bundles.update().values(checksum="f" * 64))
+    assert "champion 1 is refused" in degraded(client)["reasons"][0]
+    assert "champion 1 is refused" in caplog.text
+    assert client.post("/predict", json={"record": models.records[0]}).json()["score"] == models.scores[0][0]
+
+
+def test_the_prediction_log_names_version_and_checksum(client: httpx2.Client, served: Settings, models: Models) -> None:
+    client.post("/predict", json={"record": models.records[0]})
+    (row,) = logged_when(served, 1)
+    assert (row["version"], row["checksum"]) == ("1", client.get("/model").json()["checksum"])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import random
 import sqlite3
 import subprocess
@@ -56,6 +57,7 @@ def row(number: int, **changes: Any) -> dict[str, Any]:
         "score": 0.5,
         "error": None,
         "latency_ms": 1.5,
+        "checksum": "checksum",
         **changes,
     }
 
@@ -348,6 +350,20 @@ def test_any_order_of_arrival_gives_the_same_end(both: Settings, seed: int) -> N
         ingest(both, posted, NOW)
     found = known_outcomes(both)
     assert {name: one["value"] for name, one in found.items()} == {f"o{n}": (n + 3) % 2 for n in range(10)}
+    # The value of the third day was reported on the first day, too.
+    assert {(row["known_at"].day, row["confirmed_at"].day) for row in found.values()} == {(1, 3)}
+
+
+def test_the_same_reports_leave_the_same_row_in_every_order(both: Settings) -> None:
+    reports = [outcome("o", 1, 1), outcome("o", 0, 2), outcome("o", 1, 3), outcome("o", 0, 3)]
+    kept = ("value", "known_at", "confirmed_at", "other_values")
+    ends = []
+    for number, order in enumerate(itertools.permutations(reports)):
+        for report in order:
+            ingest(both, [report._replace(id=f"o{number}")], NOW)
+        ends.append({name: known_outcomes(both)[f"o{number}"][name] for name in kept})
+    assert all(end == ends[0] for end in ends)
+    assert (ends[0]["value"], ends[0]["known_at"].day, ends[0]["confirmed_at"].day) == (1, 1, 3)
 
 
 def test_unknown_ids_are_kept_apart_until_their_prediction_appears(both: Settings, log_of: MakeLog) -> None:

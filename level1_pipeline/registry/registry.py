@@ -1,27 +1,28 @@
-"""Versions of the model: register, publish, promote, roll back. The only file that names MLflow aliases.
+"""Versions of the model: register, publish, promote, roll back.
 
-MLflow keeps runs, versions and aliases for people. What is served stands in the `routes` row of the
-store; the aliases mirror it. A promotion or rollback writes the row under a lease, with its audit
-line, and works on published bundles, so it needs neither MLflow nor scikit-learn.
+MLflow keeps runs, versions and aliases for people. What is served stands in the `routes` row of the store, by version
+and checksum; the aliases mirror it. A promotion or rollback loads the published bundle as the service will, and then
+writes the row under a lease, with its audit line. It needs no MLflow.
 """
 
 from __future__ import annotations
 
-import logging
 import shutil
-import sqlite3
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-from uuid import uuid4
 
 from level1_pipeline import problem
-from level1_pipeline.bundle.load import Bundle, bundle_checksum, load_bundle, replace_folder, verify_bundle
-from level1_pipeline.errors import BundleRefused, NotFound, PromotionRefused
+from level1_pipeline.bundle.load import Bundle, bundle_checksum
+from level1_pipeline.errors import PromotionRefused
+from level1_pipeline.registry import tracking
+from level1_pipeline.registry.publication import Publication, find_copy
+from level1_pipeline.registry.tracking import CHALLENGER, CHAMPION, PREVIOUS
 from level1_pipeline.settings import Settings
 from level1_pipeline.store import clock, leases
-from level1_pipeline.store.audit import Action, Change, Promoted, RolledBack
+from level1_pipeline.store.audit import Action, BundleRepaired, Change, Promoted, RolledBack
+from level1_pipeline.store.audit_queries import champions
 from level1_pipeline.store.database import ENDED, Lease, Store
 from level1_pipeline.store.routes import Route
 from level1_pipeline.store.tables import rollouts
@@ -29,9 +30,6 @@ from level1_pipeline.store.tables import rollouts
 if TYPE_CHECKING:
     from mlflow.tracking import MlflowClient
 
-logger = logging.getLogger(__name__)
-
-CHAMPION, CHALLENGER, PREVIOUS = "champion", "challenger", "previous"
 ANY = "any"  # a person promotes whatever serves now
 
 
@@ -52,83 +50,75 @@ class Registry:
 
     @cached_property
     def client(self) -> MlflowClient:
-        """MLflow, opened on the first use (it migrates a new database)."""
-        import mlflow
+        """MLflow, opened on the first use."""
+        return tracking.open_client(self.settings)
 
-        mlflow.set_tracking_uri(self.settings.tracking)
-        client = mlflow.MlflowClient()
-        database = Path(self.settings.tracking.removeprefix("sqlite:///"))
-        if self.settings.tracking.startswith("sqlite:///"):
-            client.search_experiments(max_results=1)
-            with sqlite3.connect(database) as connection:
-                connection.execute("PRAGMA journal_mode = WAL")
-        return client
+    @cached_property
+    def published(self) -> Publication:
+        """The published bundles."""
+        return Publication(self.settings.bundles, self.store)
 
     def experiment(self, name: str) -> str:
         """The id of an MLflow experiment, made when it is missing."""
         experiment = self.client.get_experiment_by_name(name)
-        artifacts = (self.settings.home / "mlartifacts" / name).as_uri()
+        artifacts = tracking.artifact_location(self.settings.home, name)
         return (
             experiment.experiment_id if experiment else self.client.create_experiment(name, artifact_location=artifacts)
         )
 
     def register(self, run_id: str, model_uri: str, folder: Path, tags: dict[str, str]) -> str:
-        """Make a version of a logged model, with the bundle in `folder` as its artifact. Returns the version."""
-        if not self.client.search_registered_models(f"name = '{problem.NAME}'"):
-            self.client.create_registered_model(problem.NAME, description=(problem.__doc__ or "").strip())
-        artifact = f"bundles/{folder.name}"
+        """Make a version of a logged model, with the bundle in `folder` as its artifact. Returns the version.
+
+        MLflow counts from 1 again when its database is lost, or is another one. So numbers that were given before are
+        skipped, and the store, which records what the version is, decides between two that register at once.
+        """
+        artifact, checksum = f"bundles/{folder.name}", bundle_checksum(folder)
         self.client.log_artifacts(run_id, str(folder), artifact)
-        tags = {**tags, "bundle": artifact, "bundle_sha256": bundle_checksum(folder)}
-        return str(self.client.create_model_version(problem.NAME, model_uri, run_id, tags=tags).version)
+        tags = {**tags, "bundle": artifact, "bundle_sha256": checksum}
+        highest = self.published.highest_number()
+
+        def is_new(version: str) -> bool:
+            return int(version) > highest and self.store.record_checksum(problem.NAME, version, checksum) == checksum
+
+        return tracking.create_version(self.client, model_uri, run_id, tags, is_new)
 
     def bundle_folder(self, version: str) -> Path:
         """Where a published version lies."""
-        return self.settings.bundles / version
+        return self.published.folder(version)
 
     def publish(self, version: str) -> Path:
-        """Copy a version's bundle to where it is served from, whole or not at all.
+        """Copy a version's bundle to where it is served from, whole or not at all. Nothing ever takes its place.
 
         Raises:
             BundleRefused: the bytes are not those that were registered.
             NotFound: there is no such version.
         """
-        target = self.bundle_folder(version)
-        from mlflow.exceptions import MlflowException
+        with self.published.workplace(version) as partial:
+            self.published.put(version, tracking.fetch_bundle(self.client, version, partial))
+        return self.bundle_folder(version)
 
-        try:
-            registered = self.client.get_model_version(problem.NAME, version)
-        except MlflowException as error:
-            raise NotFound(
-                f"version {version} of {problem.NAME} cannot be read from MLflow ({error}); see the history"
-            ) from error
-        partial = target.with_name(f".{version}-{uuid4().hex}")
-        partial.mkdir(parents=True)
-        try:
-            copied = Path(self.client.download_artifacts(registered.run_id, registered.tags["bundle"], str(partial)))
-            verify_bundle(copied)
-            if bundle_checksum(copied) != registered.tags["bundle_sha256"]:
-                raise BundleRefused(
-                    f"the manifest of version {version} is not the one that was registered; train again"
-                )
-            replace_folder(copied, target)
-        finally:
-            shutil.rmtree(partial, ignore_errors=True)
-        return target
+    def repair(self, version: str, reason: str, backup: Path | None = None) -> bool:
+        """Bring a published bundle back, from a backup or from MLflow. Returns False when it is whole.
+
+        Raises:
+            BundleRefused: what was there, too, is not what this version was.
+            NotFound: nothing is there.
+        """
+
+        def fetch(partial: Path) -> Path:
+            if backup:
+                return Path(shutil.copytree(find_copy(backup, version), partial / version))
+            return tracking.fetch_bundle(self.client, version, partial)
+
+        mended = self.published.repair(version, fetch)
+        if mended:
+            change = Change(self.settings.who, BundleRepaired(), reason, clock.now(self.settings))
+            self.store.record(problem.NAME, change, to_version=version)
+        return mended
 
     def load(self, version: str) -> Bundle:
         """A published version, verified; see `bundle.load`."""
-        return load_bundle(self.bundle_folder(version))
-
-    def evaluation_model(self, model: Bundle) -> Bundle | None:
-        """The model that the gate judged in the place of a served one, if there is one.
-
-        It lies in the served model's bundle. In a home made before, it is a version of its own.
-
-        Raises:
-            BundleRefused: it is damaged or gone.
-        """
-        older = model.manifest.get("judged_version")
-        return self.load(older) if older else model.evaluation_model
+        return self.published.load(version)
 
     def route(self) -> Route:
         """What is served now."""
@@ -171,8 +161,9 @@ class Registry:
             BundleRefused: its bundle is damaged or was never published.
             LeaseHeld: another promotion is going on.
         """
-        if verify_bundle(self.bundle_folder(version)).get("verdict") != "pass":
+        if self.published.verify(version).get("verdict") != "pass":
             raise PromotionRefused(f"version {version} has not passed the gate, so it cannot become {alias}")
+        self.published.prove(version)
         with self.promotion() as lease:
             now = self.route()
             self.refuse_during_a_trial()
@@ -193,29 +184,42 @@ class Registry:
         self.reconcile()
         return route
 
-    def rollback(self, reason: str, version: str | None = None, evidence: dict[str, Any] | None = None) -> Route:
+    def rollback(
+        self,
+        reason: str,
+        version: str | None = None,
+        evidence: dict[str, Any] | None = None,
+        or_earlier: bool = False,
+    ) -> Route:
         """Serve the previous champion again (or `version`), and end any rollout; without a previous one only that.
 
-        Works on the disk and the store alone, whatever MLflow or a process that holds the lease does; the
-        aliases follow with the caller's `reconcile`.
+        Works on the disk and the store alone, whatever MLflow or a process that holds the lease does; the aliases
+        follow with the caller's `reconcile`. The older version is loaded first, as the service will load it. Where the
+        previous champion cannot serve, the one before it does. A version that is named has a substitute only if the
+        caller says so (`or_earlier`).
 
         Raises:
             PromotionRefused: there is nothing to go back to and no rollout to end.
-            BundleRefused: the older bundle is damaged.
+            BundleRefused: no older bundle can serve.
         """
-        with self.promotion(urgent=True) as lease:
-            now = self.route()
+        while True:
+            now, why = self.route(), ""
             target = version or now.previous or now.champion
+            if target and target != now.champion:
+                if version and not or_earlier and self.published.verify(version).get("verdict") != "pass":
+                    raise PromotionRefused(f"version {version} never passed the gate")
+                earlier = champions(self.store.audit_log(problem.NAME)) if or_earlier or not version else []
+                target, why = self.published.first_that_serves([target, *earlier], but=now.champion)
             wanted: dict[str, Any] = {CHALLENGER: None, "mode": None, "share": 0.0}
             if target != now.champion:
-                if verify_bundle(self.bundle_folder(str(target))).get("verdict") != "pass":
-                    raise PromotionRefused(f"version {target} never passed the gate")
                 wanted |= {CHAMPION: target, PREVIOUS: None}
             elif not (now.mode or self.store.rollout(problem.NAME)):
                 raise PromotionRefused(
                     f"there is no other version to go back to (champion: {now.champion}); name one with --to, see the history"
                 )
-            return self._change(lease, RolledBack(), reason, evidence, **wanted)
+            with self.promotion(urgent=True) as lease:
+                if self.route() == now:  # else somebody was quicker, and what was proved may be the wrong one
+                    return self._change(lease, RolledBack(), reason + why, evidence, **wanted)
 
     def _change(
         self, lease: Lease, action: Action, reason: str, evidence: dict[str, Any] | None, **wanted: Any
@@ -227,24 +231,7 @@ class Registry:
         return self.store.change_route(problem.NAME, lease, change, also=[ended], **wanted)
 
     def _mirror(self, route: Route) -> bool:
-        """Make MLflow's aliases say what the route says. False when MLflow cannot be reached: the next
-        change mends it, and nothing that is served depends on it."""
-        wanted = {alias: getattr(route, alias) for alias in (CHAMPION, CHALLENGER, PREVIOUS)}
-        if not any(wanted.values()):
-            return True  # nothing was ever promoted, and MLflow may not even know the model
-        try:
-            have = self.client.get_registered_model(problem.NAME).aliases
-            for alias, version in wanted.items():
-                if version and str(have.get(alias)) != version:
-                    self.client.set_registered_model_alias(problem.NAME, alias, version)
-                elif not version and alias in have:
-                    self.client.delete_registered_model_alias(problem.NAME, alias)
-        except Exception as error:  # any failure of the registry must leave serving and rollback alone
-            logger.warning(
-                "MLflow's aliases could not be updated (%s); what is served is not affected", type(error).__name__
-            )
-            return False
-        return True
+        return tracking.mirror(lambda: self.client, route)
 
     def reconcile(self) -> bool:
         """Make MLflow's aliases follow the route, after a change, a crash or an outage; never raises for MLflow.
