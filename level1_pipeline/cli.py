@@ -227,7 +227,7 @@ def _read_records(file: str) -> list[dict[str, Any]]:
     from pydantic import ValidationError
 
     try:
-        given = json.loads(sys.stdin.read() if file == "-" else Path(file).read_text())
+        given = json.loads(sys.stdin.buffer.read() if file == "-" else Path(file).read_bytes())
         records = given if isinstance(given, list) else [given]
         return [problem.Record.model_validate(record).model_dump() for record in records]
     except ValidationError as error:

@@ -42,10 +42,14 @@ class LiteralConsole(Console):
 
 
 console = LiteralConsole(soft_wrap=True)
-# A shell may hand over bytes that are no text; no database would take them.
-Reason = Annotated[
-    str, typer.Option(help="Why, for the audit log.", callback=lambda reason: reason and printable(reason))
-]
+
+
+def _as_text(reason: str) -> str:
+    """A shell may hand over bytes that are no UTF-8, which no database takes."""
+    return reason and reason.encode("utf-8", "backslashreplace").decode()
+
+
+Reason = Annotated[str, typer.Option(help="Why, for the audit log.", callback=_as_text)]
 
 
 def new_app(description: str) -> typer.Typer:

@@ -132,7 +132,9 @@ def _as_dict(line: Line) -> dict[str, Any]:
 
 def _print_line(line: Line) -> None:
     """One line whole: its evidence is what the change rests on."""
-    values = _as_dict(line)
+    from level1_pipeline.store.days import local
+
+    values = {**_as_dict(line), "at": local(line.at), "recorded_at": local(line.recorded_at)}
     values["evidence"] = json.dumps(line.evidence, indent=2)
     for name, value in values.items():
         console.print(f"{name:<12} {value}")

@@ -30,7 +30,8 @@ def checks_page(path: Path, broken: list[Finding], checked: int, rows: int, drif
     """Write the result of the data checks as one HTML page."""
     import jinja2
 
-    template = jinja2.Environment(autoescape=True).from_string(Path(__file__).with_name("checks.html").read_text())
+    source = Path(__file__).with_name("checks.html").read_text(encoding="utf-8")
+    template = jinja2.Environment(autoescape=True).from_string(source)
     page = template.render(
         problem=problem.NAME,
         broken=[[f.part, f.column, f.rule, f.count, ", ".join(f.examples)] for f in broken],
@@ -41,7 +42,7 @@ def checks_page(path: Path, broken: list[Finding], checked: int, rows: int, drif
         names=[part.name for part in fields(schema.Column)],
         columns=[["" if value is None else value for value in asdict(column).values()] for column in schema.columns()],
     )
-    path.write_text(page)
+    path.write_text(page, encoding="utf-8")
 
 
 def plots(folder: Path, holdout: pd.DataFrame, predictions: pd.DataFrame, pipeline: Any) -> list[Path]:

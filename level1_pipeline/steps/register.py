@@ -152,7 +152,8 @@ def _log_files(run: Run, training: Training, model: Any) -> None:
         for image in model_card.plots(run.path(""), holdout, predictions, model):
             mlflow.log_artifact(str(image), "plots")
     tables = model_card.tables(holdout, predictions) if training.evaluated.metrics else {}
-    run.path(CARD).write_text(model_card.model_card(_origin(run, training), training.verdict, tables))
+    card = model_card.model_card(_origin(run, training), training.verdict, tables)
+    run.path(CARD).write_text(card, encoding="utf-8")
     mlflow.log_artifact(str(run.path(CARD)))
 
 

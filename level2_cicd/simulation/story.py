@@ -128,7 +128,7 @@ def run(settings: Settings, trained: str, first: str, last: str, fault: replay.F
 
 def _first_champion(settings: Settings, as_of: str) -> None:
     command = [sys.executable, "-m", "level1_pipeline", "train", "--as-of", as_of]
-    done = subprocess.run(command, env=environment(settings), capture_output=True, text=True)
+    done = subprocess.run(command, env=environment(settings), capture_output=True, encoding="utf-8", errors="replace")
     if done.returncode:
         raise TrainingStopped(f"Level 1 made no champion as of {as_of}:\n{done.stdout}{done.stderr}")
 

@@ -233,7 +233,7 @@ def _remove_files(home: Path, names: list[str]) -> tuple[str, ...]:
     for folder in PREPARED:
         shutil.rmtree(home / folder, ignore_errors=True)
     files = [path for path in (home / "reports").rglob("*") if path.is_file()]
-    held = [path for path in files if _in(path.read_text(errors="replace"), names)]
+    held = [path for path in files if _in(path.read_text(encoding="utf-8", errors="replace"), names)]
     for path in held:
         path.unlink()
     return tuple(str(path.relative_to(home)) for path in held)

@@ -19,10 +19,10 @@ from typing import Any, NamedTuple
 
 import pyarrow as pa
 import pyarrow.dataset
-from rich.console import Console
 
 from level1_pipeline import problem, schema
 from level1_pipeline.bundle.load import Bundle
+from level1_pipeline.command_line import LiteralConsole
 from level1_pipeline.errors import BatchRefused, InputFileRefused
 from level1_pipeline.inputs.csv_file import ROW
 from serving.batch import chunk, reader
@@ -100,7 +100,7 @@ def _done(output: Path, about: dict[str, Any]) -> dict[str, Any] | None:
 
 def _read(file: Path) -> dict[str, Any]:
     try:
-        about: dict[str, Any] = json.loads(file.read_text())
+        about: dict[str, Any] = json.loads(file.read_bytes())
         about["input"]
     except (ValueError, TypeError, KeyError, OSError) as error:
         raise BatchRefused(f"{file} is damaged ({error}); remove its folder, or choose another OUTPUT") from error
@@ -111,7 +111,7 @@ def _score_missing(source: Source, output: Path, model: Bundle, threads: int) ->
     """Compute the parts that are not there yet; returns their rows. Reading, trees and writing are work outside of
     Python's lock, so threads use the cores, and share the model and the chunks."""
     computed, read, waiting = 0, 0, deque[Future[int]]()
-    with Console(stderr=True).status("scoring") as status, ThreadPoolExecutor(threads) as pool:
+    with LiteralConsole(stderr=True).status("scoring") as status, ThreadPoolExecutor(threads) as pool:
         for number, table in enumerate(source.chunks()):
             status.update(f"scoring: {(read := read + len(table)):,} rows")
             if not chunk.path(output, SCORES, number).exists():

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -178,3 +179,13 @@ def test_no_encoding_of_the_terminal_ends_a_command(encoding: str) -> None:
     done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, check=False)
     assert done.returncode == 1, done.stderr
     assert "MLOpsError: " in done.stderr.decode(encoding)
+
+
+def test_everything_is_printed_by_the_console_that_takes_no_markup() -> None:
+    packages = ("level1_pipeline", "serving", "monitoring", "level2_cicd")
+    modules = {path: path.read_text() for package in packages for path in (ROOT / package).rglob("*.py")}
+    others = [
+        str(path) for path, text in modules.items() if re.search(r"(?<!Literal)Console\(|rich import print", text)
+    ]
+    assert others == []
+    assert not [str(path) for path, text in modules.items() if "markup=True" in text or "from_markup" in text]
