@@ -312,10 +312,10 @@ def test_a_model_that_is_slightly_another_one_is_not_proved(
     assert_refused(tampered(numbers, change), pipeline, labelled.tail(1000))
 
 
-PLACES = [5, pytest.param(40, marks=pytest.mark.slow)]  # each proof of a planted place takes a quarter of a second
+PLANTED = [5, pytest.param(40, marks=pytest.mark.slow)]  # each proof of a planted place takes a quarter of a second
 
 
-@pytest.mark.parametrize("count", PLACES)
+@pytest.mark.parametrize("count", PLANTED)
 @pytest.mark.parametrize("side", [-np.inf, np.inf])
 def test_one_single_threshold_that_is_one_bit_off_is_found_wherever_it_is(
     numbers: Data, pipeline: Pipeline, labelled: pd.DataFrame, side: float, count: int
@@ -330,7 +330,7 @@ def test_one_single_threshold_that_is_one_bit_off_is_found_wherever_it_is(
             tree["threshold"][node] = right
 
 
-@pytest.mark.parametrize("count", PLACES)
+@pytest.mark.parametrize("count", PLANTED)
 def test_one_leaf_that_is_off_by_a_billionth_is_found_wherever_it_is(
     numbers: Data, pipeline: Pipeline, labelled: pd.DataFrame, count: int
 ) -> None:
