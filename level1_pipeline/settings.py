@@ -70,6 +70,15 @@ class Settings(BaseSettings):
     )
     max_body_bytes: int = Field(1_000_000, gt=0, description="a larger request body is refused (413)")
     max_rows: int = Field(1000, gt=0, description="a request with more rows is refused (422)")
+    max_connections: int = Field(
+        500, gt=0, description="open connections of a worker; beyond, the oldest idle one is closed for a new one"
+    )
+    max_connections_of_address: int = Field(
+        250, gt=0, description="of these from one address; raise it where a proxy stands before the service"
+    )
+    keep_alive_seconds: int = Field(
+        5, gt=0, description="an idle connection stays open this long; set it above the idle time of your proxy"
+    )
     rate_limit: float = Field(
         500.0, ge=0, description="requests a second for each client and worker, twice that at once (429); 0: no limit"
     )

@@ -38,7 +38,7 @@ Mode = Literal["shadow", "canary", "none"]
 
 
 @app.command()
-def run(workers: Annotated[int, typer.Option(metavar="N", help="Processes that answer.")] = 1) -> None:
+def run(workers: Annotated[int, typer.Option(metavar="N", min=1, help="Processes that answer.")] = 1) -> None:
     """Serve predictions until Ctrl-C. The page of the API is at /docs.
 
     Example: python -m serving run --workers 2

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import os
+import resource
+import signal
 import tempfile
 import threading
 import time
@@ -10,7 +13,8 @@ import urllib.error
 import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from typing import TYPE_CHECKING
+from multiprocessing.connection import wait
+from typing import TYPE_CHECKING, Any
 
 from level1_pipeline import problem
 from level1_pipeline.settings import Settings
@@ -20,7 +24,10 @@ from serving.telemetry.json_logging import write_json_lines
 if TYPE_CHECKING:
     import uvicorn
 
+    from serving.api.middleware import Middleware
+
 STARTUP_SECONDS = 120
+OWN_FILES = 200  # beside the connections
 METRICS_FOLDER = "PROMETHEUS_MULTIPROC_DIR"  # where several workers share their figures
 
 
@@ -31,19 +38,52 @@ def run(settings: Settings, workers: int) -> None:
 
     os.environ.pop(METRICS_FOLDER, None)  # of another program: its files are not ours
     write_json_lines()
-    config = _config(settings, "serving.api.app:from_environment", workers)
+    _allow_files(settings.max_connections + OWN_FILES)
+    config = _config(settings, "serving.server:application", workers)
     socket = config.bind_socket()
-    url = f"http://{config.host}:{socket.getsockname()[1]}"
-    threading.Thread(target=_announce, args=(url,), daemon=True).start()
+    threading.Thread(target=_announce, args=(config.host, socket.getsockname()[1]), daemon=True).start()
     if workers == 1:
+        server = uvicorn.Server(config)
+        _on_hangup(lambda *_: setattr(server, "should_exit", True))
         with suppress(KeyboardInterrupt):  # Ctrl-C is the normal end; uvicorn passes it on when all is finished
-            uvicorn.Server(config).run([socket])
+            server.run([socket])
         return
     # A folder of its own for each start: numbers of older workers would be added. Not in the home, because
     # its files are mapped into memory, and a full disk would kill the workers.
     with tempfile.TemporaryDirectory(prefix="mlops-metrics-") as folder:
         os.environ[METRICS_FOLDER] = folder
         Multiprocess(config, sockets=[socket]).run()
+
+
+def application() -> Middleware:
+    """The application for the environment's settings, in a worker. It ends when its supervisor is gone, however that
+    ended: an orphan would keep the port, and nobody would ever stop it."""
+    from serving.api.app import from_environment
+
+    supervisor = multiprocessing.parent_process()
+    if supervisor:
+        _on_hangup(signal.SIG_IGN)  # a terminal tells all its processes; the supervisor is the one that acts on it
+        threading.Thread(target=_end_after, args=(supervisor.sentinel,), daemon=True).start()
+    return from_environment()
+
+
+def _end_after(sentinel: int) -> None:
+    wait([sentinel])
+    os.kill(os.getpid(), signal.SIGTERM)
+
+
+def _on_hangup(handler: Any) -> None:
+    """What SIGHUP does, whose default ends a process without writing its log; under `nohup` it does nothing."""
+    if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:
+        signal.signal(signal.SIGHUP, handler)
+
+
+def _allow_files(count: int) -> None:
+    """Raise the number of files that this process may open, as far as the system lets it."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    most = count if hard == resource.RLIM_INFINITY else min(count, hard)
+    if soft != resource.RLIM_INFINITY and soft < most:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (most, hard))
 
 
 @contextmanager
@@ -71,12 +111,18 @@ def temporary(settings: Settings) -> Iterator[str]:
 def _config(settings: Settings, app: object, workers: int = 1) -> uvicorn.Config:
     import uvicorn
 
-    return uvicorn.Config(
+    from serving.api.connections import BoundedProtocol, Connections
+
+    host = settings.serving_host.strip("[]")
+    config = uvicorn.Config(
         app,  # type: ignore[arg-type]
-        host=settings.serving_host if security.has_keys(settings) else "127.0.0.1",
+        host=host if security.has_keys(settings) or security.is_local(host) else "127.0.0.1",
         port=settings.serving_port,
         factory=isinstance(app, str),
         workers=workers,
+        http=BoundedProtocol,
+        ws="none",
+        timeout_keep_alive=settings.keep_alive_seconds,
         log_config=None,  # our own lines, see telemetry/json_logging.py
         access_log=False,
         proxy_headers=False,  # anybody can write X-Forwarded-For: the rate limit counts who really connects
@@ -84,6 +130,9 @@ def _config(settings: Settings, app: object, workers: int = 1) -> uvicorn.Config
         timeout_graceful_shutdown=15,
         timeout_worker_healthcheck=60,  # a busy worker is not a dead one
     )
+    counted = Connections(settings.max_connections, settings.max_connections_of_address)
+    config.counted_connections = counted  # type: ignore[attr-defined]
+    return config
 
 
 def _wait(url: str) -> str:
@@ -100,6 +149,11 @@ def _wait(url: str) -> str:
     return "not ready yet"
 
 
-def _announce(url: str) -> None:
-    state = _wait(url.replace("0.0.0.0", "127.0.0.1"))  # noqa: S104  (ask it here, wherever it listens)
+def _url(host: str, port: int) -> str:
+    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+
+
+def _announce(host: str, port: int) -> None:
+    here = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)  # noqa: S104  (ask it here, wherever it listens)
+    state, url = _wait(_url(here, port)), _url(host, port)
     print(f"serving | {problem.NAME} | {state} | {url} | its API: {url}/docs | stop with Ctrl-C", flush=True)

@@ -15,6 +15,7 @@ from level1_pipeline import problem
 from serving.errors import Refusal, not_json
 
 BODY_SECONDS = 20.0  # for a whole body to arrive
+BODIES = 40  # of the largest size that are in memory at once
 BOM = b"\xef\xbb\xbf"  # what some programs write before UTF-8 (RFC 8259: it may be ignored)
 # Pydantic writes down every unknown field: a megabyte of them takes it a second and 230 MB. So a body in which that
 # many could be is looked at first; a smaller one (of some forty rows) cannot do harm.
@@ -23,26 +24,58 @@ MAX_FIELDS = 100 + 2 * len(problem.Record.model_fields)  # of one object
 Steps = Generator[Any, Any, bytes]
 
 
-async def read_body(receive: Receive, limit: int) -> bytes:
-    """The body, of at most `limit` bytes.
+class Bodies:
+    """Reads bodies, and counts the bytes of all that are being read or answered."""
 
-    Nearly every body is there when the request begins, and is read without a timer: a timer for each request would
-    cost it 6 µs.
+    def __init__(self, limit: int):
+        self.limit, self.held = limit, 0
 
-    Raises:
-        Refusal: the body is too large (413), or did not arrive in time (408).
-        ClientDisconnect: the caller hung up before its end.
-    """
-    steps: Steps = _read(receive, limit).__await__()
-    try:
-        awaited = next(steps)  # runs until it has to wait for the network
-    except StopIteration as end:
-        return end.value
-    try:
-        async with asyncio.timeout(BODY_SECONDS):
-            return await _rest(awaited, steps)
-    except TimeoutError as error:
-        raise Refusal(408, f"the body did not arrive within {BODY_SECONDS:g} seconds") from error
+    async def read(self, receive: Receive) -> bytes:
+        """A body of at most `limit` bytes. Whoever gets it says so when it is answered: `release`.
+
+        Nearly every body is there when the request begins, and is read without a timer: a timer for each request would
+        cost it 6 µs.
+
+        Raises:
+            Refusal: the body is too large (413), did not arrive in time (408), or there are too many at once (503).
+            ClientDisconnect: the caller hung up before its end.
+        """
+        steps: Steps = self._read(receive).__await__()
+        try:
+            awaited = next(steps)  # runs until it has to wait for the network
+        except StopIteration as end:
+            return end.value
+        try:
+            async with asyncio.timeout(BODY_SECONDS):
+                return await _rest(awaited, steps)
+        except TimeoutError as error:
+            raise Refusal(408, f"the body did not arrive within {BODY_SECONDS:g} seconds") from error
+
+    def release(self, size: int) -> None:
+        """A body is not needed any more."""
+        self.held -= size
+
+    async def _read(self, receive: Receive) -> bytes:
+        size, parts, more = 0, [], True
+        try:
+            while more and size <= 10 * self.limit:  # read on a while, so that the sender gets the answer; then cut
+                message = await receive()
+                if message["type"] == "http.disconnect":
+                    raise ClientDisconnect
+                content, more = message.get("body", b""), message.get("more_body", False)
+                size += len(content)
+                if size <= self.limit:
+                    parts.append(content)
+                    self.held += len(content)
+                if self.held > BODIES * self.limit:
+                    raise Refusal(503, "too many large bodies at once; send it again", headers={"Retry-After": "5"})
+            if size > self.limit:
+                refused = f"the body is larger than {self.limit:,} bytes; send fewer rows in one request"
+                raise Refusal(413, refused)
+        except BaseException:
+            self.release(sum(map(len, parts)))
+            raise
+        return b"".join(parts)
 
 
 @types.coroutine
@@ -50,21 +83,6 @@ def _rest(awaited: Any, steps: Steps) -> Steps:
     """The rest of a coroutine that has begun and waits for `awaited`."""
     yield awaited
     return (yield from steps)
-
-
-async def _read(receive: Receive, limit: int) -> bytes:
-    size, parts, more = 0, [], True
-    while more and size <= 10 * limit:  # read on a while, so that the sender gets the answer; then cut
-        message = await receive()
-        if message["type"] == "http.disconnect":
-            raise ClientDisconnect
-        content, more = message.get("body", b""), message.get("more_body", False)
-        size += len(content)
-        if size <= limit:
-            parts.append(content)
-    if size > limit:
-        raise Refusal(413, f"the body is larger than {limit:,} bytes; send fewer rows in one request")
-    return b"".join(parts)
 
 
 def check_kind(headers: Mapping[bytes, bytes]) -> None:

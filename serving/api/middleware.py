@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from serving.api.body import check_kind, check_shape, read_body
+from serving.api.body import Bodies, check_kind, check_shape
 from serving.api.routes import answer
 from serving.api.security import ADDRESSES, Caller, RateLimit, Security, check_method
 from serving.errors import Refusal
@@ -36,7 +36,7 @@ class Middleware:
     """The ASGI application: FastAPI's, with the checks around it."""
 
     def __init__(self, app: ASGIApp, service: Service):
-        self.app, self.service = app, service
+        self.app, self.service, self.bodies = app, service, Bodies(service.settings.max_body_bytes)
         self.access, self.rate = Security(service.settings), RateLimit(service.settings.rate_limit)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -45,7 +45,7 @@ class Middleware:
             if scope["type"] == "lifespan":  # there is no websocket here, and so none that could pass unchecked
                 await self.app(scope, receive, send)
             return None
-        started, status, complete = time.perf_counter(), 0, False
+        started, status, complete, body = time.perf_counter(), 0, False, b""
         headers = dict(scope["headers"])
         given = headers.get(b"x-request-id", b"").decode("latin-1")
         request_id = given if SAFE_ID.fullmatch(given) else new_id()
@@ -60,15 +60,17 @@ class Middleware:
             await send(message)
 
         try:
-            body = await self._admit(scope, headers, receive)
+            self._admit(scope, headers)
+            body = await self.bodies.read(receive)
+            content = self._content(scope, headers, body)
             if (scope["path"], scope["method"]) == PREDICT:  # without FastAPI; see docs/serving.md for what that means
-                content = await answer(self.service, body)
-                await tagged({"type": "http.response.start", "status": 200, "headers": [JSON, _length(content)]})
-                await tagged({"type": "http.response.body", "body": content})
+                answered = await answer(self.service, content)
+                await tagged({"type": "http.response.start", "status": 200, "headers": [JSON, _length(answered)]})
+                await tagged({"type": "http.response.body", "body": answered})
             else:
                 # The router knows GET; for HEAD the server leaves out the body.
                 method = "GET" if scope["method"] == "HEAD" else scope["method"]
-                await self.app({**scope, "method": method}, _given(body, receive), tagged)
+                await self.app({**scope, "method": method}, _given(content, receive), tagged)
         except ClientDisconnect:
             status = status or HUNG_UP  # nobody is there to be answered, and half a request is none
         except Refusal as refusal:
@@ -80,11 +82,12 @@ class Middleware:
             if not status:
                 await FAILED.response(request_id)(scope, receive, tagged)
         finally:
+            self.bodies.release(len(body))
             self._log(scope, request_id, status, time.perf_counter() - started)
         return None
 
-    async def _admit(self, scope: Scope, headers: Mapping[bytes, bytes], receive: Receive) -> bytes:
-        """Check the request; returns its body."""
+    def _admit(self, scope: Scope, headers: Mapping[bytes, bytes]) -> None:
+        """Check what can be checked before the body is read."""
         path, address = scope["path"], scope["client"][0] if scope.get("client") else ""
         host, shown = (headers.get(name, b"").decode("latin-1") for name in (b"host", b"authorization"))
         caller = Caller(address, host, shown)
@@ -94,11 +97,12 @@ class Middleware:
             _check_single([name for name, _ in scope["headers"]])
         if path == READY:
             scope.setdefault("state", {})["trusted"] = self.access.trusts(caller)
-        body = await read_body(receive, self.service.settings.max_body_bytes)
+
+    def _content(self, scope: Scope, headers: Mapping[bytes, bytes], body: bytes) -> bytes:
+        """The JSON in a body."""
         if body:
             check_kind(headers)
-            body = check_shape(body, parsed_later=path == PREDICT[0])
-        return body
+        return check_shape(body, parsed_later=scope["path"] == PREDICT[0]) if body else body
 
     def _check_access(self, path: str, caller: Caller) -> None:
         """The rate counts for whoever shows no valid key, too: nobody may guess quickly."""

@@ -25,6 +25,7 @@ from serving.service.hot_swap import HotSwap
 from serving.service.shadow import PAUSE_SECONDS, Shadow
 from serving.telemetry.access_log import PAUSE_SECONDS as ACCESS_LOG_SECONDS
 from serving.telemetry.access_log import AccessLog
+from serving.telemetry.error_output import OUTPUT
 from serving.telemetry.metrics import Metrics
 from serving.telemetry.prediction_log import PredictionLog
 
@@ -76,6 +77,7 @@ class Service:
         self.shadow.finish()
         self.log.close()
         self.access_log.work_off()
+        OUTPUT.flush(seconds=1.0)
         self.store.close()
 
     def _write_log(self) -> None:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import logging
 import os
-import sys
 import threading
 from collections import defaultdict, deque
 from collections.abc import Callable, Iterable
@@ -18,11 +17,13 @@ from typing import Any, NamedTuple, TypeVar
 from pydantic_core import to_json
 
 from serving.models.routing import Scored
+from serving.telemetry.error_output import OUTPUT
 from serving.telemetry.metrics import Metrics
 
 logger = logging.getLogger(__name__)
 
 PAUSE_SECONDS = 0.1
+MOST_WAITING = 10_000  # answers; a thread that gets no turn must not let them fill the memory
 Item = TypeVar("Item")
 
 
@@ -56,10 +57,14 @@ class AccessLog:
     def answered(self, answer: Answer) -> None:
         """Take an answer."""
         self._answers.append(answer)
+        if len(self._answers) > MOST_WAITING:
+            self.work_off()
 
     def scored(self, scored: Scored) -> None:
         """Take the scores of a model."""
         self._scored.append(scored)
+        if len(self._scored) > MOST_WAITING:
+            self.work_off()
 
     def work_off(self) -> None:
         """Count everything that was taken before, and write its lines."""
@@ -75,8 +80,8 @@ class AccessLog:
                 self.metrics.scored(version, arm, scores, [group.latency_ms / 1000 for group in groups])
             lines = [answer.line() for answer in answers if answer.logged] if logger.isEnabledFor(logging.INFO) else []
             if lines:
-                sys.stderr.write(b"\n".join([*lines, b""]).decode())
-                sys.stderr.flush()
+                OUTPUT.write(b"\n".join([*lines, b""]).decode())
+            OUTPUT.flush()
 
 
 def _grouped(items: list[Item], key: Callable[[Item], Any]) -> Iterable[tuple[Any, list[Item]]]:

@@ -8,6 +8,8 @@ from datetime import UTC, datetime
 
 from pydantic_core import to_json
 
+from serving.telemetry.error_output import OUTPUT
+
 REQUEST_ID: ContextVar[str] = ContextVar("request_id", default="")
 
 
@@ -35,6 +37,6 @@ def write_json_lines(level: int = logging.INFO) -> None:
     # What no line of ours shows need not be found out (logging's own advice on optimization).
     logging.logThreads = logging.logMultiprocessing = False
     logging._srcfile = None
-    handler = logging.StreamHandler()
+    handler = logging.StreamHandler(OUTPUT)
     handler.setFormatter(JsonLines())
     logging.basicConfig(level=level, handlers=[handler], force=True)
