@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -21,15 +22,18 @@ HOSTILE = [
     "--help",
     "",
 ]
-TARGETS = {
-    "approve": ("REASON", "--reason={}"),
-    "reject": ("REASON", "--reason={}"),
-    "rollback": ("REASON", "--reason={}"),
-    "history": ("SHOW", "--show={}"),
-    "trace": ("PREDICTION", "{}"),
-    "level1": ("AS_OF", "--as-of={}"),
-    "serve": ("WORKERS", "--workers={}"),
-}
+TYPED = [
+    ("approve", "REASON", "--reason={}"),
+    ("approve", "STEP", "{}"),
+    ("reject", "REASON", "--reason={}"),
+    ("rollback", "REASON", "--reason={}"),
+    ("repair", "VERSION", "{}"),
+    ("repair", "BACKUP", "--from={}"),
+    ("history", "SHOW", "--show={}"),
+    ("trace", "PREDICTION", "{}"),
+    ("level1", "AS_OF", "--as-of={}"),
+    ("serve", "WORKERS", "--workers={}"),
+]
 
 
 def arguments(folder: Path, target: str, *typed: str, **environment: str) -> list[str]:
@@ -43,10 +47,9 @@ def arguments(folder: Path, target: str, *typed: str, **environment: str) -> lis
 
 
 @pytest.mark.parametrize("text", HOSTILE[:-1])
-@pytest.mark.parametrize("target", TARGETS)
-def test_what_is_typed_arrives_unharmed(tmp_path: Path, target: str, text: str) -> None:
-    variable, form = TARGETS[target]
-    assert arguments(tmp_path, target, f"{variable}={text}")[-1] == form.format(text)
+@pytest.mark.parametrize(("target", "variable", "form"), TYPED)
+def test_what_is_typed_arrives_unharmed(tmp_path: Path, target: str, variable: str, form: str, text: str) -> None:
+    assert form.format(text) in arguments(tmp_path, target, f"{variable}={text}")
 
 
 @pytest.mark.parametrize("text", HOSTILE)
@@ -66,3 +69,13 @@ def test_without_a_word_the_defaults_hold(tmp_path: Path) -> None:
     assert arguments(tmp_path, "serve")[-1] == "--workers=1"
     assert arguments(tmp_path, "level1")[-1] == "--as-of=2013-04-01"
     assert "--fault-from" in arguments(tmp_path, "level2")
+
+
+def test_every_variable_of_a_command_comes_through_the_environment() -> None:
+    """Also those of targets to come: a recipe that writes `$(REASON)` would let make and the shell read the words."""
+    lines = (ROOT / "Makefile").read_text().splitlines()
+    typed = next(line for line in lines if line.startswith("TYPED :=")).split()[2:]
+    recipes = [line for line in lines if line.startswith("\t")]
+    used = {name for line in recipes if "$(PY) -m" in line for name in re.findall(r"\$\$\{?([A-Z_]+)", line)}
+    assert used == set(typed)
+    assert not [line for line in recipes for name in typed if f"$({name})" in line]

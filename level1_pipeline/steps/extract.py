@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from level1_pipeline import problem
+from level1_pipeline.errors import DataCheckFailed
 from level1_pipeline.inputs import source
 from level1_pipeline.steps.step import Run, StepResult, step
 
@@ -37,5 +39,10 @@ def extract(run: Run) -> Extracted:
         DataCheckFailed: they cannot be loaded.
     """
     rows = source.load(run.registry.settings, run.time)
-    rows.to_parquet(run.path(ROWS), index=False)
+    try:
+        rows.to_parquet(run.path(ROWS), index=False)
+    except (ValueError, TypeError) as error:  # a word among numbers, say
+        raise DataCheckFailed(
+            f"the rows of {problem.NAME} hold values of several kinds in a column: {error}"
+        ) from error
     return Extracted(rows=len(rows), repaired=rows.attrs.get("glitches", {}), files=run.digests(ROWS))

@@ -18,7 +18,7 @@ from level1_pipeline.settings import Settings
 from level1_pipeline.store.database import Store
 from monitoring import history
 from monitoring.data.prediction_window import whole_days
-from monitoring.reporting import evidently_snapshot, html_report, text
+from monitoring.reporting import evidently_snapshot, html_report, plots, text
 from monitoring.results import Coverage, Drift, Effect, Interval, MonitoringRun, Release
 from tests.support.monitoring_runs import (
     CHANGE,
@@ -212,3 +212,10 @@ def test_a_log_that_is_too_young_to_compare_with_is_compared_with_the_rows_befor
     found = a_run()
     assert found.reference
     assert len(evidently_snapshot._reference(home, store, found)) == evidently_snapshot.COMPARABLE_MIN_ROWS
+
+
+def test_values_with_dollars_are_no_formulas() -> None:
+    effects = (Effect("$\\frac$ 5 & $6|carrier", 2.0), Effect("a_$x^$|mean", 1.0))
+    drawn = plots.picture(lambda axes: plots.drift(axes, effects), "drift")
+    svg = base64.b64decode(drawn.src.partition(",")[2]).decode()
+    assert "$\\frac$ 5 &amp; $6" in svg
