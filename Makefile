@@ -113,7 +113,7 @@ test-fast: setup  ## the tests without databases, servers and processes: for tho
 test-slow: setup  ## the long proofs
 	@$(PY) -m pytest -m slow
 
-test-pythons: setup  ## the fast tests and parity on each other supported Python found on this machine
+test-pythons: setup  ## the fast tests and parity on each other supported Python (3.11 to 3.14) that is here or that uv brings
 	@UV="$(UV)" INSTALL="$(INSTALL)" .ci/other-pythons
 
 check: setup  ## lint, format and types

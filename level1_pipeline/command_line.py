@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import os
 import re
 import sys
 from collections.abc import Sequence
@@ -102,6 +103,7 @@ def run(app: typer.Typer, program: str, arguments: Sequence[str] | None = None) 
         program: how a person starts it, for the help, as `python -m serving`.
         arguments: by default those of the process.
     """
+    os.environ.pop("PROMETHEUS_MULTIPROC_DIR", None)  # of another program; the service gives its workers their own
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):  # what a terminal's encoding lacks must not end a command
             stream.reconfigure(errors="backslashreplace")

@@ -28,7 +28,6 @@ if TYPE_CHECKING:
 
 STARTUP_SECONDS = 120
 OWN_FILES = 200  # beside the connections
-METRICS_FOLDER = "PROMETHEUS_MULTIPROC_DIR"  # where several workers share their figures
 
 
 def run(settings: Settings, workers: int) -> None:
@@ -36,7 +35,6 @@ def run(settings: Settings, workers: int) -> None:
     import uvicorn
     from uvicorn.supervisors import Multiprocess
 
-    os.environ.pop(METRICS_FOLDER, None)  # of another program: its files are not ours
     write_json_lines()
     _allow_files(settings.max_connections + OWN_FILES)
     config = _config(settings, "serving.server:application", workers)
@@ -51,7 +49,7 @@ def run(settings: Settings, workers: int) -> None:
     # A folder of its own for each start: numbers of older workers would be added. Not in the home, because
     # its files are mapped into memory, and a full disk would kill the workers.
     with tempfile.TemporaryDirectory(prefix="mlops-metrics-") as folder:
-        os.environ[METRICS_FOLDER] = folder
+        os.environ["PROMETHEUS_MULTIPROC_DIR"] = folder
         Multiprocess(config, sockets=[socket]).run()
 
 
@@ -93,7 +91,6 @@ def temporary(settings: Settings) -> Iterator[str]:
 
     from serving.api.app import create_app
 
-    os.environ.pop(METRICS_FOLDER, None)
     config = _config(settings.changed({"serving_host": "127.0.0.1", "serving_port": 0}), create_app(settings))
     config.log_level = "warning"
     socket, server = config.bind_socket(), uvicorn.Server(config)

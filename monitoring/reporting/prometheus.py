@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import time
 from pathlib import Path
-from typing import get_args
-
-from prometheus_client import CollectorRegistry, Gauge, write_to_textfile
+from typing import TYPE_CHECKING, get_args
 
 from level1_pipeline import problem
 from level1_pipeline.settings import Settings
 from monitoring.results import Action, Cause, MonitoringRun, Performance
+
+if TYPE_CHECKING:  # it looks into the environment when it is imported: not before the command has cleared that
+    from prometheus_client import CollectorRegistry, Gauge
 
 
 def path(settings: Settings) -> Path:
@@ -20,6 +21,8 @@ def path(settings: Settings) -> Path:
 
 def write(settings: Settings, run: MonitoringRun, open_tickets: int) -> Path:
     """Replace the file in one step (a reader never sees half of it); returns where it is."""
+    from prometheus_client import write_to_textfile
+
     target = path(settings)
     target.parent.mkdir(parents=True, exist_ok=True)
     write_to_textfile(str(target), registry(run, open_tickets, time.time()))
@@ -57,10 +60,14 @@ class Page:
     """Gauges by name, made when they are first used."""
 
     def __init__(self) -> None:
-        self.registry, self._gauges = CollectorRegistry(), dict[str, Gauge]()
+        from prometheus_client import CollectorRegistry
+
+        self.registry, self._gauges = CollectorRegistry(), dict[str, "Gauge"]()
 
     def add(self, name: str, message: str, value: float, **labels: str) -> None:
         """Set one figure."""
+        from prometheus_client import Gauge
+
         if name not in self._gauges:
             self._gauges[name] = Gauge(f"mlops_monitor_{name}", message, ["problem", *labels], registry=self.registry)
         self._gauges[name].labels(problem.NAME, *labels.values()).set(float(value))
