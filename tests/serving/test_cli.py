@@ -71,6 +71,12 @@ def test_a_command_line_that_nobody_understands_has_the_exit_code_2(capsys: pyte
     assert "sideways" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("workers", ["-1", "0", "two"])
+def test_a_service_has_at_least_one_process(workers: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["run", "--workers", workers]) == 2
+    assert "--workers" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
