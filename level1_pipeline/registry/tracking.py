@@ -58,7 +58,7 @@ def artifact_location(home: Path, experiment: str) -> str:
 def _follow_the_home(connection: sqlite3.Connection, home: Path) -> None:
     """Let the addresses lead into this home again after it was moved, renamed or copied: MLflow keeps absolute ones,
     and a copy would read from, and write into, the original."""
-    here = artifact_location(home, "")
+    here = f"{(home / ARTIFACTS).as_uri()}/"
     with connection:
         tables = {name for (name,) in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
         for table in PLACES.keys() & tables:
