@@ -19,6 +19,7 @@ from level2_cicd.rollout.states import BAKE, BLESSED, CANARY, REGISTERED, ROLLED
 
 Kind = Literal["advance", "stay", "wait", "roll back"]
 STOPPED = "stopped"  # a person wants to look before anything goes on
+CLOCK_ERROR = timedelta(hours=1)  # more than clocks of several machines differ
 ALARMS = ("errors", "latency", "distribution", "harm")  # all of them watch every canary
 
 
@@ -80,6 +81,9 @@ def next_state(rollout: Rollout, evidence: Evidence, policy: RolloutPolicy, now:
         return decided("roll back", Step(ROLLED_BACK), failed)
     if rollout.waiting == STOPPED:
         return decided("wait", rollout.step, "stopped by a person: approve or reject it")
+    if rollout.since > now + CLOCK_ERROR:
+        message = f"its step began on {rollout.since:%Y-%m-%d %H:%M} UTC, which is in the future: a clock was wrong"
+        return decided("roll back", Step(ROLLED_BACK), f"{message}, so nothing after it can be compared")
     if verdict == "pass":
         if after.state in policy.approvals and str(after) not in rollout.approved:
             return decided("wait", after, f"ready for {after}, which needs a person: approve or reject it")

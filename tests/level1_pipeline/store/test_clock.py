@@ -20,9 +20,10 @@ from level1_pipeline.store.tables import outcomes, predictions
 from level2_cicd.cli import main as level2
 from level2_cicd.control_loop import situation
 from monitoring import history
+from monitoring.alerting import tickets
 from monitoring.cli import main as monitoring
 from serving.__main__ import main as serving
-from tests.support.monitoring_runs import CHANGE, END, WEEK, a_run
+from tests.support.monitoring_runs import CHANGE, END, NOTHING, WEEK, a_run
 from tests.support.prediction_log import log_predictions
 
 KINDS = {"wall": "wall", "replay": "replay", "fixed": "2013-07-08T12:00:00-04:00"}
@@ -137,3 +138,8 @@ def test_a_monitoring_run_whose_window_ends_in_the_future_is_ignored_until_then(
     assert history.newest(store, END + WEEK) == real
     assert situation.read(store, END).newest == real
     assert history.newest(store, END + 30 * WEEK) == future
+
+
+def test_tickets_are_followed_although_a_wrong_clock_has_seen_a_later_window(store: Store) -> None:
+    assert [event.event for event in tickets.follow(store, a_run(CHANGE, weeks=30))] == ["opened"]
+    assert [event.event for event in tickets.follow(store, a_run(NOTHING))] == ["closed"]

@@ -18,7 +18,7 @@ import sqlalchemy as sa
 from level1_pipeline import problem
 from level1_pipeline.errors import StoreRefused
 from level1_pipeline.settings import Settings
-from level1_pipeline.store import audit, audit_queries, quarantine, schema, tables
+from level1_pipeline.store import audit, audit_queries, clock, quarantine, schema, tables
 from level1_pipeline.store.database import Store
 from level1_pipeline.store.routes import Route
 from monitoring import history
@@ -97,6 +97,26 @@ def test_the_audit_log_of_an_old_home_stays_as_it_is_and_answers_every_question(
     newest = history.newest(store, datetime.now(UTC))
     assert newest
     assert audit_queries.was_answered(log, newest.window.end)
+
+
+def test_an_old_home_knows_its_clock_and_learns_its_checksums_when_bundles_are_loaded(store: Store) -> None:
+    assert clock.remembered(store) == "replay"
+    assert store.checksums(problem.NAME) == {}
+    assert store.versions(problem.NAME) == {"2", "4"}
+    assert store.record_checksum(problem.NAME, "4", "the first") == "the first"
+    assert store.record_checksum(problem.NAME, "4", "another") == "the first"
+    assert store.route(problem.NAME).checksums == {"4": "the first"}
+
+
+@pytest.mark.parametrize(("days", "kind"), [(0, "wall"), (400, "fixed")])
+def test_an_old_home_without_a_replay_lives_by_the_clock_of_its_predictions(old: Path, days: int, kind: str) -> None:
+    with sqlite3.connect(old) as connection:
+        connection.execute("DELETE FROM replay")
+        connection.execute(f"UPDATE predictions SET at = datetime(recorded_at, '-{days} days')")
+    connection.close()
+    store = Store(f"sqlite:///{old}")
+    assert clock.remembered(store) == kind
+    store.close()
 
 
 @pytest.mark.parametrize("statement", ["UPDATE audit SET actor = 'nobody'", "DELETE FROM audit"])

@@ -56,6 +56,13 @@ def test_what_passes_goes_one_step_further_and_never_two(step: Step, following: 
 
 
 @pytest.mark.parametrize("step", PATH, ids=str)
+def test_a_step_that_a_wrong_clock_began_in_the_future_does_not_block_until_then(step: Step) -> None:
+    assert look(step, days=-0.01).kind != "roll back"  # the clocks of two machines differ
+    decision = look(step, days=-400)
+    assert (decision.kind, "a clock was wrong" in decision.reason) == ("roll back", True)
+
+
+@pytest.mark.parametrize("step", PATH, ids=str)
 def test_one_failed_check_rolls_back_from_every_state_and_says_why(step: Step) -> None:
     evidence = seen(checks=(*QUIET, Check("errors2", "fail", "3 of 100 answers failed")))
     decision = look(step, evidence)
