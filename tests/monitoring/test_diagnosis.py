@@ -95,10 +95,12 @@ def week(rows: pd.DataFrame) -> pd.DataFrame:
     return rows[(when >= midnight(FIRST)) & (when < midnight(LAST))].reset_index(drop=True)
 
 
+@pytest.mark.integration
 def test_an_ordinary_week_has_no_fault(before: Log, week: pd.DataFrame) -> None:
     assert data_faults.find(before, log_of(week, FIRST, LAST)) == []
 
 
+@pytest.mark.integration
 @pytest.mark.parametrize("kind", KNOWN)
 def test_a_known_kind_of_fault_is_found_with_its_column_and_slice(before: Log, week: pd.DataFrame, kind: str) -> None:
     """Without a look at the training code: the source itself may be what is wrong."""
@@ -112,6 +114,7 @@ def test_a_known_kind_of_fault_is_found_with_its_column_and_slice(before: Log, w
     assert found[0].column in answer.message
 
 
+@pytest.mark.integration
 def test_days_that_nobody_was_asked_about_say_nothing_about_when_callers_ask(
     rows: pd.DataFrame, week: pd.DataFrame
 ) -> None:
@@ -121,6 +124,7 @@ def test_days_that_nobody_was_asked_about_say_nothing_about_when_callers_ask(
     assert [fault for fault in data_faults.find(never_asked, log_of(late, FIRST, LAST)) if not fault.strange] == []
 
 
+@pytest.mark.integration
 def test_a_fault_of_two_days_covers_these_days_only(before: Log, week: pd.DataFrame) -> None:
     bad = week[problem.EVENT_TIME] >= midnight("2013-05-25")
     current = log_of(week.assign(temp=week["temp"].mask(bad, 51.0)), FIRST, LAST)
@@ -136,6 +140,7 @@ def some_now(values: Sequence[str], now: int) -> list[Any]:
     return [*values[:now], *(pytest.param(value, marks=pytest.mark.slow) for value in values[now:])]
 
 
+@pytest.mark.integration
 @pytest.mark.parametrize("first", some_now([FIRST, "2013-08-19", "2013-11-11"], 1))
 def test_a_column_without_any_value_is_a_fault_however_often_it_is_missing(rows: pd.DataFrame, first: str) -> None:
     """Gusts are missing in 77 % of the rows, on many calm days in all of them."""
@@ -152,10 +157,12 @@ def test_a_column_without_any_value_is_a_fault_however_often_it_is_missing(rows:
         ]
 
 
+@pytest.mark.integration
 def test_a_window_of_few_rows_is_judged_by_the_rules_of_the_record_only(before: Log, week: pd.DataFrame) -> None:
     assert data_faults.find(before, log_of(week.head(1), FIRST, LAST)) == []
 
 
+@pytest.mark.integration
 def test_a_fault_everywhere_is_not_blamed_on_the_only_slice_large_enough_to_be_checked(
     before: Log, week: pd.DataFrame
 ) -> None:
@@ -165,6 +172,7 @@ def test_a_fault_everywhere_is_not_blamed_on_the_only_slice_large_enough_to_be_c
     assert [(one.column, one.slice) for one in found] == [("temp", "")]
 
 
+@pytest.mark.integration
 def test_a_fault_at_one_airport_that_shows_in_all_rows_is_blamed_on_it(before: Log, week: pd.DataFrame) -> None:
     """More than half of all rows lose the value, and the others were checked and are fine."""
     others = week.groupby(["origin", week[problem.EVENT_TIME].dt.date]).cumcount() < 2 * thresholds.FAULT_MIN_ROWS
@@ -187,6 +195,7 @@ def seen(rows: pd.DataFrame, first: str, last: str, **spans: tuple[Quarantined, 
     return [fault for fault in found if not fault.strange]
 
 
+@pytest.mark.integration
 def test_rows_that_are_set_apart_are_not_gone(rows: pd.DataFrame) -> None:
     assert seen(rows, FIRST, LAST, quarantined=(AT_JFK,)) == []
     flights_of_delta = AT_JFK._replace(slice="carrier=DL")
@@ -194,6 +203,7 @@ def test_rows_that_are_set_apart_are_not_gone(rows: pd.DataFrame) -> None:
     assert seen(rows, FIRST, LAST, quarantined=(AT_JFK._replace(slice=""),)) == []
 
 
+@pytest.mark.integration
 def test_a_missing_airport_is_seen_although_days_of_it_are_set_apart(rows: pd.DataFrame) -> None:
     """In the reference and in the window itself; the days that are set apart are not among those of the fault."""
     when = rows[problem.EVENT_TIME]
@@ -203,12 +213,14 @@ def test_a_missing_airport_is_seen_although_days_of_it_are_set_apart(rows: pd.Da
         assert [(one.slice, min(one.days)) for one in found] == [("origin=JFK", pd.Timestamp(gone).date())]
 
 
+@pytest.mark.integration
 def test_an_airport_that_was_missing_on_days_set_apart_is_not_missed_again(rows: pd.DataFrame) -> None:
     left = rows[~(covers(rows, (AT_JFK,)))]
     assert [one.slice for one in seen(left, FIRST, LAST)] == ["origin=JFK"]
     assert seen(left, FIRST, LAST, quarantined=(AT_JFK,)) == []
 
 
+@pytest.mark.integration
 def test_what_a_person_lifted_is_no_fault_on_these_days_and_is_one_on_others(rows: pd.DataFrame) -> None:
     lost = rows.assign(
         recent_delay=rows["recent_delay"].mask(at_jfk(rows) & (rows[problem.EVENT_TIME] >= AT_JFK.start))

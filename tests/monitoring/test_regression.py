@@ -12,6 +12,8 @@ import pytest
 
 from tests.support import ROOT
 
+pytestmark = pytest.mark.integration
+
 SCRIPT = """
 import json
 from pathlib import Path

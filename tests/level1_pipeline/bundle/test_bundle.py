@@ -42,6 +42,8 @@ from level1_pipeline.bundle.predict import predict
 from level1_pipeline.bundle.write import seal_bundle, write_bundle
 from level1_pipeline.errors import BundleRefused
 
+pytestmark = pytest.mark.integration
+
 FILES = (COMPILED, MODEL, GOLDEN, PROFILE)
 DAYS = pd.DataFrame({"day": ["2013-01-01", "2013-01-02"], "count": [842, 943]})  # the bundle carries any table
 

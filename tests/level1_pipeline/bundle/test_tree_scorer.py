@@ -42,6 +42,8 @@ from level1_pipeline.bundle.write import write_bundle
 from level1_pipeline.errors import BundleRefused, NotCompilable
 from tests.support import ROOT
 
+pytestmark = pytest.mark.integration
+
 CLASSIFICATION = problem.TASK == "classification"
 TEXT = [column.name for column in schema.columns() if column.text]
 NUMBERS = [column.name for column in schema.columns() if not column.text]

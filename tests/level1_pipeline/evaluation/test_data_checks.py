@@ -15,6 +15,8 @@ from level1_pipeline.evaluation import data_checks
 from level1_pipeline.evaluation.data_checks import Finding
 from level1_pipeline.evaluation.drift import DRIFT_ALPHA, day_summaries, drift_test
 
+pytestmark = pytest.mark.integration
+
 COLUMNS = schema.columns()
 STEP = 5  # the first column is damaged in 5 rows, the second in 6, …: each count belongs to one column
 

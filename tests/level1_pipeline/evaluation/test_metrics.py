@@ -170,6 +170,7 @@ def test_a_single_group_has_no_gap() -> None:
 # ---- intervals
 
 
+@pytest.mark.integration
 @classification
 def test_about_19_of_20_intervals_cover_the_truth_when_rows_of_a_day_succeed_and_fail_together() -> None:
     """60 fortnights. Each day has a rate of its own, and the forecast is right on average: the expected

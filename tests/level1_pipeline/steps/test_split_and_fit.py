@@ -148,6 +148,7 @@ def parts(rows: pd.DataFrame, cache: Path) -> SplitRows:
     return SplitRows(train.iloc[::3], holdout)
 
 
+@pytest.mark.integration
 def test_processes_with_one_and_two_threads_predict_the_same_bits_from_one_snapshot(
     parts: SplitRows, tmp_path: Path
 ) -> None:
@@ -199,6 +200,7 @@ def search(monkeypatch: pytest.MonkeyPatch) -> dict[str, list[Any]]:
 
 
 @pytest.mark.flights
+@pytest.mark.integration
 def test_tune_takes_the_setting_that_is_best_on_the_newest_days(parts: SplitRows, search: dict[str, Any]) -> None:
     best, tried = tune_model(parts.train, 2)
     assert len(tried) == 3  # the recipe as it stands, and two
