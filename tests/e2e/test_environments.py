@@ -27,6 +27,7 @@ from tests.support.homes import Models
 pytestmark = pytest.mark.integration
 NOBODY_LISTENS = "http://ann:s3cret@127.0.0.1:9"
 NAMELESS = 54321
+AS_NAMELESS = ("setpriv", f"--reuid={NAMELESS}", f"--regid={NAMELESS}", "--clear-groups")
 CLOCK = "2013-04-02T00:00:00-04:00"
 PROXIES = dict.fromkeys(
     ("http_proxy", "HTTP_PROXY", "https_proxy", "HTTPS_PROXY", "all_proxy", "ALL_PROXY"), NOBODY_LISTENS
@@ -115,14 +116,19 @@ def promoted(tmp_path_factory: pytest.TempPathFactory, rows: pd.DataFrame, cache
     return home
 
 
-def answers(home: Path, given: dict[str, str | None], **options: Any) -> Answers:
+def answers(home: Path, given: dict[str, str | None], user: tuple[str, ...] = (), **options: Any) -> Answers:
     """Run the commands in an environment."""
     kept = {name: value for name, value in os.environ.items() if not name.startswith(("MLOPS_", "PREFECT_", "MLFLOW_"))}
     kept |= {"MLOPS_HOME": str(home), "MLOPS_CLOCK": CLOCK, "PYTHONPATH": str(ROOT)}
     environment = {name: value for name, value in {**kept, **given}.items() if value is not None}
     row = problem.load(pd.Timestamp("2013-04-02", tz="UTC"), cache=home / "cache")[problem.ID].iloc[-1]
     done = subprocess.run(
-        [sys.executable, "-c", COMMANDS, row], cwd=home, env=environment, capture_output=True, timeout=300, **options
+        [*user, sys.executable, "-c", COMMANDS, row],
+        cwd=home,
+        env=environment,
+        capture_output=True,
+        timeout=300,
+        **options,
     )
     lines, errors = done.stdout.decode(errors="replace").splitlines(), done.stderr.decode(errors="replace")
     assert done.returncode == 0, errors
@@ -162,8 +168,7 @@ def open_home(promoted: Path) -> Iterator[Path]:
     copy = Path(shutil.copytree(promoted, folder / "home"))
     for path in [folder, copy, *copy.rglob("*")]:
         os.chown(path, NAMELESS, NAMELESS)
-    usable = subprocess.run([sys.executable, "-c", "import pandas"], user=NAMELESS, group=NAMELESS, cwd=folder)
-    if usable.returncode:
+    if not shutil.which("setpriv") or subprocess.run([*AS_NAMELESS, sys.executable, "-c", "import pandas"]).returncode:
         pytest.skip("another user may not read this Python")
     yield copy
     shutil.rmtree(folder)
@@ -171,7 +176,7 @@ def open_home(promoted: Path) -> Iterator[Path]:
 
 def test_a_user_without_a_name_acts_under_a_number(usual: Answers, open_home: Path) -> None:
     nameless: dict[str, str | None] = {"HOME": "/", "USER": None, "LOGNAME": ""}
-    result = answers(open_home, nameless, user=NAMELESS, group=NAMELESS, extra_groups=[])
+    result = answers(open_home, nameless, AS_NAMELESS)
     assert (result.codes, result.score) == (usual.codes, usual.score), result.errors
     assert result.actors == {f"uid-{NAMELESS}"}
 
