@@ -522,7 +522,7 @@ def test_an_input_that_cannot_be_read_is_refused_and_the_message_says_why(
     assert message in said
     assert "Traceback" not in said
     assert not (tmp_path / "out" / job.DONE).exists()
-    assert run(saved(some, source.with_suffix(".parquet")), tmp_path / ("out" if content != cut else "new")) == 0
+    assert run(saved(some, tmp_path / "good.parquet"), tmp_path / ("out" if content != cut else "new")) == 0
 
 
 @pytest.mark.usefixtures("at_home")
