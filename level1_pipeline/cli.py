@@ -121,7 +121,10 @@ def watch(
 
     Example: python -m level1_pipeline watch --once
     """
+    from level1_pipeline.store import clock
+
     settings = open_settings()
+    clock.now(settings)  # who watches by another clock than that of the home would look in vain for ever
     while True:
         code = _look(settings, promote_to)
         if once:
@@ -157,8 +160,10 @@ def schedule(
     Example: python -m level1_pipeline schedule --cron "0 6 * * 1"
     """
     from level1_pipeline.orchestration.prefect_server import prefect_server, wait_until_ready
+    from level1_pipeline.store import clock
 
     settings = open_settings()
+    clock.now(settings)
     log = settings.home / "prefect" / "server.log"
     os.environ["MLOPS_HOME"] = str(settings.home)  # the trainings are child processes, wherever they start
     with prefect_server(log, settings.prefect_api_url, complete=True) as api:

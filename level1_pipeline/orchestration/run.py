@@ -70,6 +70,7 @@ def today(settings: Settings) -> pd.Timestamp:
 def run_training(settings: Settings, request: Request, done: Callable[[StepResult], None] | None = None) -> Result:
     """Train as asked, unless another training is going on, which is not an error but said."""
     registry, watch = Registry(settings), time.perf_counter()
+    clock.now(settings)  # another clock than that of the home is refused now, not after minutes
     rollout = registry.route()
     if request.promote_to == CHAMPION and rollout.mode:
         raise PromotionRefused(

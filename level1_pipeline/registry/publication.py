@@ -165,13 +165,12 @@ class Publication:
 
 
 def find_copy(folder: Path, version: str) -> Path:
-    """The bundle of a version in a backup: the folder itself, or the one in it that has the version's name.
+    """The bundle of a version in a backup: of this bundle, of the folder of bundles, or of the home.
 
     Raises:
         NotFound: there is none.
     """
-    copies = [folder, *folder.glob(version), *folder.glob(f"*/{version}"), *folder.glob(f"bundles/*/{version}")]
-    for copy in copies:
+    for copy in (folder, folder / version, folder / "bundles" / problem.NAME / version):
         if (copy / MANIFEST).is_file():
             return copy
     raise NotFound(f"{folder} holds no bundle of version {version} (a folder with {MANIFEST})")

@@ -98,12 +98,8 @@ class Registry:
         return self.bundle_folder(version)
 
     def repair(self, version: str, reason: str, backup: Path | None = None) -> bool:
-        """Bring a published bundle back, from a backup or from MLflow. Returns False when it is whole.
-
-        Raises:
-            BundleRefused: what was there, too, is not what this version was.
-            NotFound: nothing is there.
-        """
+        """Bring a published bundle back, from a backup or from MLflow. False when it is whole; else see `Publication`."""
+        now = clock.now(self.settings)
 
         def fetch(partial: Path) -> Path:
             if backup:
@@ -112,7 +108,7 @@ class Registry:
 
         mended = self.published.repair(version, fetch)
         if mended:
-            change = Change(self.settings.who, BundleRepaired(), reason, clock.now(self.settings))
+            change = Change(self.settings.who, BundleRepaired(), reason, now)
             self.store.record(problem.NAME, change, to_version=version)
         return mended
 

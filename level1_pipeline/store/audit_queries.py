@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from datetime import datetime
 from typing import Any
 
@@ -14,6 +14,7 @@ from level1_pipeline.store.audit import (
     EntityForgotten,
     Line,
     Order,
+    RolledBack,
     RolloutMoved,
     RolloutStarted,
     StepRefused,
@@ -125,10 +126,16 @@ def candidates_tried(log: Iterable[Line]) -> set[str]:
     return started | refused
 
 
-def champions(log: Sequence[Line]) -> list[str]:
-    """Every version that has served as champion, the newest first."""
-    served = [line.route.champion for line in reversed(log) if line.route]
-    return list(dict.fromkeys(version for version in served if version))
+def champions(log: Iterable[Line]) -> list[str]:
+    """Every version that has served as champion and was not rolled back since, the newest first."""
+    good: dict[str, None] = {}
+    for line in releases(log):
+        if isinstance(line.action, RolledBack):
+            good.pop(line.from_version or "", None)
+        version = str(line.to_version)
+        good.pop(version, None)
+        good[version] = None
+    return [*reversed(good)]
 
 
 def releases(log: Iterable[Line]) -> list[Line]:

@@ -189,6 +189,7 @@ class Operator:
 def run(settings: Settings, tell: Callable[[datetime, list[str]], None]) -> None:
     """Cycles until stopped. A failed cycle is logged and tried again: everything it needs is stored."""
     operator = Operator(settings)
+    clock.live_by(settings, operator.store)  # refused now, and not in each cycle
     while True:
         try:
             tell(clock.now(settings), operator.cycle())

@@ -249,7 +249,7 @@ def test_a_truncated_file_is_refused(copy: Path, name: str, share: float) -> Non
 
 
 def test_a_folder_that_does_not_exist_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(BundleRefused, match="publish the version again"):
+    with pytest.raises(BundleRefused, match="bring it back"):
         load_bundle(tmp_path / "nowhere")
 
 

@@ -83,6 +83,17 @@ def test_the_newest_day_that_a_gate_judged_is_that_of_the_data_not_of_the_line()
     assert audit_queries.last_judged_as_of(log, datetime(2013, 2, 2, tzinfo=UTC)) == datetime(2013, 2, 1, 5, tzinfo=UTC)
 
 
+def test_a_good_champion_is_one_that_was_not_rolled_back_since_it_last_served() -> None:
+    moves = [
+        *((audit.Promoted("champion"), (None, "1")), (audit.Promoted("champion"), ("1", "2"))),
+        *((audit.RolledBack(), ("2", "1")), (audit.Promoted("champion"), ("1", "3"))),
+    ]
+    log = [a_line(action, day, champions=both) for day, (action, both) in enumerate(moves)]
+    assert audit_queries.champions(log) == ["3", "1"]
+    again = a_line(audit.Promoted("champion"), 9, champions=("3", "2"))
+    assert audit_queries.champions([*log, again]) == ["2", "3", "1"]
+
+
 def test_the_oldest_order_without_an_end_is_the_open_one() -> None:
     later = replace(ORDER, id="another")
     log = a_log(
@@ -147,7 +158,7 @@ def test_champions_and_releases_are_read_from_the_routes() -> None:
         a_line(SUCCEEDED, 3, champions=("1", "2")),
         a_line(audit.RolledBack(), 4, champions=("2", "1")),
     ]
-    assert audit_queries.champions(log) == ["1", "2"]
+    assert audit_queries.champions(log) == ["1"]  # 2 was rolled back
     assert [line.to_version for line in audit_queries.releases(log)] == ["1", "2", "1"]
     assert audit_queries.route_change_before(log, START + timedelta(days=2.5)) == log[2]
     assert audit_queries.route_change_before(log, START - timedelta(days=1)) is None
