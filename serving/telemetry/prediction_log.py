@@ -46,6 +46,7 @@ class PredictionLog:
         self._rows_to_hurry = limit // 4
         self._queue: deque[Scored] = deque()
         self._lock = threading.Lock()
+        self._turn = threading.Lock()  # to write: two at once would take the same rows from the queue
         dialect = sa.make_url(store.url).get_dialect()()
         self._dialect = dialect.name
         self._time = lru_cache(100)(lambda moment: UtcTime().process_bind_param(moment, dialect))  # rows share theirs
@@ -64,6 +65,10 @@ class PredictionLog:
 
     def flush(self) -> None:
         """Write all that waits now, in batches; what the store does not take goes on waiting."""
+        with self._turn:
+            self._flush()
+
+    def _flush(self) -> None:
         left = len(self._queue)  # without what comes meanwhile: that would become many transactions of a few rows
         while left > 0:
             batch = self._next()

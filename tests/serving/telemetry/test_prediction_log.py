@@ -279,6 +279,29 @@ def test_a_busy_second_does_not_fill_the_memory(served: Settings, records: list[
         assert client.get("/readyz").json()["lost_predictions"] == 0
 
 
+def test_two_who_flush_at_once_lose_no_row(served: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A stop does not wait for ever for the writer, so both may write."""
+    with opened(served) as store:
+        log = PredictionLog(store, 10_000, Metrics())
+        write, began = log._write, threading.Event()
+
+        def slowly(rows: list[Any]) -> None:
+            began.set()
+            time.sleep(0.3)
+            write(rows)
+
+        monkeypatch.setattr(log, "_write", slowly)
+        model = Model("1", None, "", {}, {})  # type: ignore[arg-type]
+        for n in range(3000):
+            log.add(Scored("champion", model, [Case(f"{n:04}", "e", {}, NOW)], [0.5], "", 1.0, NOW))
+        writer = threading.Thread(target=log.flush)
+        writer.start()
+        began.wait(5)
+        log.flush()
+        writer.join()
+    assert (len(logged(served)), log.lost, log.waiting) == (3000, 0, 0)
+
+
 def test_a_clean_stop_loses_nothing(served: Settings, records: list[dict[str, Any]]) -> None:
     with serve(served.changed({"flush_seconds": 60.0})) as client:
         for n in range(50):
