@@ -14,7 +14,7 @@ import pytest
 
 from level1_pipeline import problem
 from level1_pipeline.bundle.load import MANIFEST, MODEL, bundle_checksum, verify_bundle
-from level1_pipeline.errors import BundleRefused, NotFound, PromotionRefused
+from level1_pipeline.errors import BundleRefused, NotFound
 from level1_pipeline.registry import CHAMPION, Registry
 from level1_pipeline.settings import Settings
 from tests.support.homes import Done, Models
@@ -199,11 +199,11 @@ def test_a_damaged_bundle_is_no_first_truth(made: Models) -> None:
     assert made.registry.store.checksums(problem.NAME) == {}
 
 
-@pytest.mark.parametrize("name", ["2/", "./2", "../2", "", "2\n", ".", "..", "a/b", "/2"])
-def test_a_path_is_no_version(made: Models, name: str) -> None:
-    for act in (made.registry.load, made.registry.publish, lambda version: made.registry.rollback("no", version)):
-        if name or act is made.registry.load:  # a rollback without a name is another thing
-            with pytest.raises((NotFound, PromotionRefused), match=r"is no version|no other version"):
+def test_a_path_is_no_version(made: Models) -> None:
+    acts = (made.registry.load, made.registry.publish, lambda version: made.registry.rollback("no", version))
+    for name in ("2/", "./2", "../2", "2\n", ".", "..", "a/b", "/2"):
+        for act in acts:
+            with pytest.raises(NotFound, match="is no version"):
                 act(name)
     assert made.registry.route().champion == "2"
 

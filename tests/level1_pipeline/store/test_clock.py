@@ -95,7 +95,6 @@ def test_a_home_without_anything_takes_any_clock_and_another_fixed_time_is_the_s
     ],
     ids=lambda part: " ".join(part) if isinstance(part, list) else part.__module__,
 )
-@pytest.mark.parametrize("given", ["wall", "fixed"])
 def test_a_replayed_home_loses_nothing_to_a_forgotten_variable(
     home: Settings,
     store: Store,
@@ -103,7 +102,6 @@ def test_a_replayed_home_loses_nothing_to_a_forgotten_variable(
     capsys: pytest.CaptureFixture[str],
     command: object,
     line: list[str],
-    given: str,
 ) -> None:
     filled(home, store)
     with leases.hold(store, leases.promotion(problem.NAME), 30) as lease:
@@ -112,7 +110,6 @@ def test_a_replayed_home_loses_nothing_to_a_forgotten_variable(
     (home.home / "outcomes.csv").write_text("id,value\n1,1\n")
     monkeypatch.chdir(home.home)
     monkeypatch.setenv("MLOPS_HOME", str(home.home))
-    monkeypatch.setenv("MLOPS_CLOCK", KINDS[given])
     code = command(line)  # type: ignore[operator]
     printed = capsys.readouterr()
     error = printed.err + printed.out  # a watcher says it, and would look again
