@@ -11,12 +11,11 @@ import pandas as pd
 import pytest
 
 from level1_pipeline.cli import main
-from level1_pipeline.command_line import console
 from level1_pipeline.environment import QUIET
 from level1_pipeline.orchestration.prefect_server import prefect_server, wait_until_ready
 from level1_pipeline.registry import Registry
 from level1_pipeline.settings import Settings
-from tests.support.homes import Done, Models
+from tests.support.homes import Done, Models, in_process
 
 
 @pytest.fixture(scope="session")
@@ -59,16 +58,5 @@ def models(home: Settings, migrated: Path, rows: pd.DataFrame) -> Callable[[], M
 
 @pytest.fixture
 def level1(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Callable[..., Done]:
-    """Run `python -m level1_pipeline …` in this process, which does not import everything once more."""
-
-    def run(home: Path, *arguments: str, **variables: str) -> Done:
-        with monkeypatch.context() as patch:
-            for name, value in {"MLOPS_HOME": str(home), **variables}.items():
-                patch.setenv(name, value)
-            patch.setattr(console, "width", 200)
-            capsys.readouterr()
-            code = main(arguments)
-        written = capsys.readouterr()
-        return Done(code, written.out, written.err)
-
-    return run
+    """Run `python -m level1_pipeline …` in this process."""
+    return in_process(main, monkeypatch, capsys)

@@ -11,6 +11,7 @@ import subprocess
 import sys
 import time
 import urllib.request
+from collections.abc import Callable
 from datetime import timedelta
 from pathlib import Path
 from typing import Any, get_args
@@ -35,6 +36,7 @@ from monitoring.results import Cause, MonitoringRun, Window
 from monitoring.thresholds import WINDOW_DAYS
 from tests.monitoring.alerting.test_tickets import listener
 from tests.support import ROOT
+from tests.support.homes import Done, in_process
 from tests.support.monitoring_runs import CHANGE, END, FAULT, NOTHING, RELEASE, RETURN, SHIFT, UNSURE, a_run
 from tests.support.prediction_log import log_predictions
 from tests.support.serving import eventually
@@ -43,19 +45,20 @@ from tests.support.world import midnight
 PAGES = ROOT / "docs" / "monitoring-operations.md"
 
 
-def command(settings: Settings, *arguments: str, **more: Any) -> subprocess.CompletedProcess[str]:
-    """The command as a process of its own, on the settings of the test."""
-    clean = {name: value for name, value in os.environ.items() if not name.startswith("MLOPS_")}
-    fixed = {"MLOPS_HOME": str(settings.home), "MLOPS_CLOCK": (END + timedelta(hours=2)).isoformat()}
-    line = [sys.executable, "-m", "monitoring", *arguments]
-    return subprocess.run(line, cwd=ROOT, env={**clean, **fixed, **more}, capture_output=True, text=True, timeout=300)
+@pytest.fixture
+def command(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Callable[..., Done]:
+    """Run `python -m monitoring …` in this process, two hours after END, on the settings of the test."""
+    run = in_process(cli.main, monkeypatch, capsys)
+    now = (END + timedelta(hours=2)).isoformat()
+    return lambda settings, *arguments, **more: run(settings.home, *arguments, **{"MLOPS_CLOCK": now, **more})
 
 
 def run(settings: Settings, monkeypatch: pytest.MonkeyPatch, found: MonitoringRun) -> int:
     """One run by the command's own code, with a finding given."""
-    monkeypatch.setattr(cli, "run_monitoring", lambda *_, **__: found)
-    monkeypatch.setattr(cli, "open_settings", lambda: settings)
-    return cli.main(["run", "--no-snapshot"])
+    with monkeypatch.context() as patch:
+        patch.setattr(cli, "run_monitoring", lambda *_, **__: found)
+        patch.setattr(cli, "open_settings", lambda: settings)
+        return cli.main(["run", "--no-snapshot"])
 
 
 @pytest.mark.parametrize(
@@ -81,7 +84,9 @@ def test_every_cause_has_an_exit_code_and_the_page_lists_each() -> None:
     assert [code for code in {0, 1, 2, *cli.CODES.values()} if f"| {code} |" not in text] == []
 
 
-def test_the_first_run_of_an_empty_home_says_what_is_missing_and_is_not_a_success(home: Settings) -> None:
+def test_the_first_run_of_an_empty_home_says_what_is_missing_and_is_not_a_success(
+    home: Settings, command: Callable[..., Done]
+) -> None:
     done = command(home, "run")
     assert done.returncode == cli.INCONCLUSIVE, done.stderr
     assert "| verdict inconclusive: wait |" in done.stdout.splitlines()[-1]
@@ -101,7 +106,9 @@ def test_a_script_can_have_the_run_and_the_tickets_as_json(
     assert [row["incident"] for row in json.loads(capsys.readouterr().out)] == ["data fault: origin=JFK"]
 
 
-def test_the_same_pass_again_leaves_one_row_and_one_page(home: Settings, store: Store) -> None:
+def test_the_same_pass_again_leaves_one_row_and_one_page(
+    home: Settings, store: Store, command: Callable[..., Done]
+) -> None:
     for _ in range(2):
         command(home, "run", "--no-snapshot")
     with store.engine.begin() as connection:
@@ -110,7 +117,7 @@ def test_the_same_pass_again_leaves_one_row_and_one_page(home: Settings, store: 
 
 
 def test_a_run_opens_its_ticket_tells_the_webhook_and_the_ticket_can_be_read(
-    home: Settings, monkeypatch: pytest.MonkeyPatch
+    home: Settings, monkeypatch: pytest.MonkeyPatch, command: Callable[..., Done]
 ) -> None:
     with listener() as (url, got):
         settings = home.changed({"webhook": url})
@@ -156,7 +163,7 @@ def test_each_run_applies_the_retention(home: Settings, store: Store, monkeypatc
 
 
 def test_a_run_that_would_delete_much_deletes_nothing_and_asks_a_person(
-    home: Settings, store: Store, monkeypatch: pytest.MonkeyPatch
+    home: Settings, store: Store, monkeypatch: pytest.MonkeyPatch, command: Callable[..., Done]
 ) -> None:
     times = {"old": END - timedelta(days=402), "young": END - timedelta(days=1)}
     log_predictions(store, [{"id": name, "at": at, "record": {}, "score": 0.5} for name, at in times.items()])
@@ -171,7 +178,9 @@ def test_a_run_that_would_delete_much_deletes_nothing_and_asks_a_person(
     assert "| 1 predictions and 0 outcomes" in command(home, "retain", "--confirm").stdout
 
 
-def test_outcomes_forget_and_retain_end_with_a_line_and_a_code(home: Settings, store: Store, tmp_path: Path) -> None:
+def test_outcomes_forget_and_retain_end_with_a_line_and_a_code(
+    home: Settings, store: Store, tmp_path: Path, command: Callable[..., Done]
+) -> None:
     log_predictions(store, [{"id": "a", "at": END, "entity_id": "person-4711", "record": {}, "score": 0.5}])
     (tmp_path / "some.csv").write_text("id,value\na,1\nb,\n")
     done = command(home, "outcomes", str(tmp_path / "some.csv"))
@@ -270,7 +279,9 @@ def test_a_week_in_which_the_clock_changes_counts_as_a_week(end: str) -> None:
     assert not history.counts(last_days(midnight(end).to_pydatetime(), WINDOW_DAYS - 1))
 
 
-def test_the_quarantine_can_be_listed_and_a_span_lifted(home: Settings, store: Store) -> None:
+def test_the_quarantine_can_be_listed_and_a_span_lifted(
+    home: Settings, store: Store, command: Callable[..., Done]
+) -> None:
     history.record(store, a_run(FAULT))
     done = command(home, "quarantine")
     assert "origin=JFK" in done.stdout

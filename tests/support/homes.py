@@ -5,15 +5,18 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
+import pytest
 from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import Pipeline
 
 from level1_pipeline import problem, schema
+from level1_pipeline.command_line import console
 from level1_pipeline.registry import CHAMPION, Registry
 from level1_pipeline.settings import Settings
 from tests.support import ROOT
@@ -33,6 +36,24 @@ def environment(home: Path, **more: str) -> dict[str, str]:
     """For a child process: an own home, and nothing else that a developer or another test has set."""
     kept = {n: v for n, v in os.environ.items() if not n.startswith(("MLOPS_", "PREFECT_", "PYTEST_"))}
     return kept | {"MLOPS_HOME": str(home), "PYTHONPATH": str(ROOT), "PYTHONUNBUFFERED": "1", "COLUMNS": "200"} | more
+
+
+def in_process(
+    main: Callable[[Sequence[str]], int], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> Callable[..., Done]:
+    """Run a command line in this process, which does not import everything once more; call it with home and arguments."""
+
+    def run(home: Path, *arguments: str, **variables: str) -> Done:
+        with monkeypatch.context() as patch:
+            for name, value in {"MLOPS_HOME": str(home), **variables}.items():
+                patch.setenv(name, value)
+            patch.setattr(console, "width", 200)
+            capsys.readouterr()
+            code = main(arguments)
+        written = capsys.readouterr()
+        return Done(code, written.out, written.err)
+
+    return run
 
 
 def run_level1(home: Path, *arguments: str, **more: str) -> subprocess.CompletedProcess[str]:
