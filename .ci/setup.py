@@ -51,11 +51,12 @@ def call(command, failure):
         os.makedirs(os.path.dirname(LOG))
     with open(LOG, "ab") as log:
         process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
-        for line in process.stdout:
-            log.write(line)
-            lines.append(line.decode("utf-8", "replace").strip())
-            if re.match("(Downloading|Building|Prepared|Installed) ", lines[-1]):
-                print("  " + lines[-1], flush=True)
+        with process.stdout:
+            for line in process.stdout:
+                log.write(line)
+                lines.append(line.decode("utf-8", "replace").strip())
+                if re.match("(Downloading|Building|Prepared|Installed) ", lines[-1]):
+                    print("  " + lines[-1], flush=True)
         process.wait()
     if process.returncode:
         # The innermost cause stands in the last line that names one.

@@ -25,6 +25,7 @@ from level1_pipeline.settings import Settings
 from level1_pipeline.store import clock
 from level1_pipeline.store.audit import Change, RolloutMoved, RouteSet
 from level1_pipeline.store.database import Store
+from level1_pipeline.store.days import local
 from level1_pipeline.store.routes import Route
 from tests.support import ROOT
 from tests.support.bundles import make_bundle
@@ -121,7 +122,7 @@ def test_one_line_of_the_history_is_shown_whole_with_its_evidence(home: Settings
     assert done.returncode == 0, done.stderr
     told, evidence = done.stdout.split("evidence", 1)
     assert json.loads(evidence[: evidence.rindex("}") + 1]) == seen
-    for part in ("2013-05-02 00:00:00+00:00", "tester", "rollout: rolled back", "it was worse"):
+    for part in (local(change.at), "tester", "rollout: rolled back", "it was worse"):
         assert part in told
     (as_json,) = json.loads(level1(home.home, "history", "--json").stdout)
     assert (as_json["id"], as_json["action"], as_json["evidence"]) == (line.id, "rollout: rolled back", seen)

@@ -345,6 +345,7 @@ def test_seasonal_temperature_is_a_covariate_shift(world: World) -> None:
     assert (answer.diagnosis.cause, answer.diagnosis.action) == ("covariate shift", "note")
 
 
+@pytest.mark.slow
 def test_the_early_summer_is_a_concept_drift_and_the_spring_is_none(world: World) -> None:
     world.log(world.between("2013-04-29", "2013-07-15"))
     answers = {
@@ -357,6 +358,7 @@ def test_the_early_summer_is_a_concept_drift_and_the_spring_is_none(world: World
     assert answers["2013-07-15"].slices
 
 
+@pytest.mark.slow
 def test_a_planted_change_of_the_base_rate_is_a_concept_drift_at_the_second_window(world: World) -> None:
     rows = world.between("2013-04-29", "2013-06-24")
     late = rows[problem.EVENT_TIME] >= midnight("2013-06-03")
@@ -367,6 +369,7 @@ def test_a_planted_change_of_the_base_rate_is_a_concept_drift_at_the_second_wind
     assert causes[0] != "concept drift"
 
 
+@pytest.mark.slow
 def test_poisoned_labels_of_one_slice_are_no_concept_drift(world: World) -> None:
     rows = world.between("2013-05-06", "2013-06-24")
     hit = (rows[problem.EVENT_TIME] >= midnight("2013-06-03")) & at_jfk(rows)
@@ -387,6 +390,7 @@ def test_a_bad_release_is_rolled_back_to_the_version_before(world: World) -> Non
     assert (answer.cause, answer.action, answer.version) == ("bad release", "roll back", "1")
 
 
+@pytest.mark.slow
 def test_a_good_release_is_none(world: World) -> None:
     world.log(world.between("2013-04-29", "2013-05-22"))
     world.serve("2", "may", "2013-05-22")
@@ -405,6 +409,7 @@ def test_a_release_that_fails_to_answer_is_rolled_back(world: World) -> None:
     assert (answer.cause, answer.version) == ("bad release", "1")
 
 
+@pytest.mark.slow
 def test_a_regime_that_returns_brings_its_champion_back(world: World) -> None:
     """In December winter comes back, and the model of last winter beats the one of autumn."""
     world.serve("2", "autumn", "2013-11-15")

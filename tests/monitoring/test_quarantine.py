@@ -116,6 +116,7 @@ def healed(world: World) -> World:
     return world
 
 
+@pytest.mark.slow
 @pytest.mark.flights
 def test_no_daily_pass_after_healing_says_data_fault(healed: World) -> None:
     """The hidden rows are in the window first, and then in the reference."""
@@ -127,6 +128,7 @@ def test_no_daily_pass_after_healing_says_data_fault(healed: World) -> None:
     assert runs["2013-05-25"].coverage.quarantined > 0
 
 
+@pytest.mark.slow
 @pytest.mark.flights
 def test_a_run_again_after_lifting_says_no_data_fault_and_hides_nothing(healed: World) -> None:
     assert healed.look("2013-05-22").diagnosis.cause == "data fault"

@@ -124,6 +124,7 @@ def test_rows_in_quarantine_do_not_count_in_later_runs(world: World) -> None:
     assert later.skew.verdict == "equal"
 
 
+@pytest.mark.slow
 def test_persistence_reads_windows_that_do_not_overlap(world: World) -> None:
     """Monitoring may run every day over a week; yesterday's is nearly the same window."""
     world.log(world.between("2013-05-06", "2013-05-29"))

@@ -46,7 +46,7 @@ def rows(store: Store) -> tuple[int, ...]:
         return tuple(connection.scalar(sa.select(count).select_from(table)) or 0 for table in (predictions, outcomes))
 
 
-@pytest.mark.parametrize(("lives_by", "given"), itertools.permutations(KINDS, 2))
+@pytest.mark.parametrize(("lives_by", "given"), list(itertools.permutations(KINDS, 2)))
 def test_another_clock_than_that_of_the_home_is_refused_and_says_what_to_set(
     home: Settings, store: Store, lives_by: str, given: str
 ) -> None:

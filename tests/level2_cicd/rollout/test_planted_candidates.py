@@ -257,11 +257,11 @@ def test_the_good_candidate_becomes_champion_and_no_request_fails_or_is_answered
 @pytest.mark.parametrize(
     ("fault", "reason", "reached"),
     [
-        ("crash", "errors: ", "shadow"),
+        pytest.param("crash", "errors: ", "shadow", marks=pytest.mark.slow),
         ("biased", "quality: ", "shadow"),
-        ("one airport", "quality: ", "shadow"),
-        ("crash on sunday", "planted on sunday", "canary"),
-        ("nan on sunday", "the score is not a finite number", "canary"),
+        pytest.param("one airport", "quality: ", "shadow", marks=pytest.mark.slow),
+        pytest.param("crash on sunday", "planted on sunday", "canary", marks=pytest.mark.slow),
+        pytest.param("nan on sunday", "the score is not a finite number", "canary", marks=pytest.mark.slow),
         ("slow", "latency: ", "canary"),
     ],
 )

@@ -188,7 +188,7 @@ def test_a_slow_shadow_is_dropped_at_the_end_instead_of_holding_it_up() -> None:
 def test_a_version_that_hangs_while_it_is_loaded_is_refused(served: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
     go = threading.Event()
     monkeypatch.setattr(loaded_model, "LOAD_SECONDS", SECONDS)
-    monkeypatch.setattr(loaded_model, "load_bundle", lambda _: go.wait(60))
+    monkeypatch.setattr(loaded_model, "load_to_serve", lambda *_: go.wait(60))
     with pytest.raises(BundleRefused, match="version 2 could not be loaded: no answer within"):
         loaded_model.load(served, "2")
     go.set()
