@@ -97,7 +97,7 @@ def test_a_uv_on_the_path_that_does_not_run_is_none(machine: ModuleType) -> None
 UV = f"""
 case "$1 $2" in
   "python find") exit 1 ;;
-  "venv --clear") mkdir -p .venv/bin && ln -sf {sys.executable} .venv/bin/python ;;
+  "venv --clear") mkdir -p .venv/bin && ln -sf '{sys.executable}' .venv/bin/python ;;
 esac
 echo "$@" >> calls
 """
@@ -129,7 +129,8 @@ def test_a_python_that_does_not_fit_is_replaced_by_one_that_uv_brings(
 def test_another_python_of_the_machine_is_taken_first(
     setup: Any, old_python: None, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    program("uv", f"PATH=/usr/bin:/bin\n{UV.replace('exit 1', f'echo {sys.executable}; exit 0')}")
+    found_here = UV.replace("exit 1", f"echo '{sys.executable}'; exit 0")
+    program("uv", f"PATH=/usr/bin:/bin\n{found_here}")
     setup.main([])
     assert f"this is 3.10.13; {sys.executable} fits" in capfd.readouterr().out
     assert f"venv --clear --python {sys.executable} .venv" in Path("calls").read_text()
