@@ -113,7 +113,7 @@ test-fast: setup  ## the tests without databases, servers and processes: for tho
 	@OMP_NUM_THREADS=1 $(PY) -m pytest -m "not slow and not integration" -n 2 --dist loadfile
 
 test-slow: setup  ## the long proofs
-	@$(PY) -m pytest -m slow
+	@OMP_NUM_THREADS=1 $(PY) -m pytest -m slow -n 2 --dist loadfile
 
 test-pythons: setup  ## the fast tests and parity on each other supported Python (3.11 to 3.14) that is here or that uv brings
 	@UV="$(UV)" INSTALL="$(INSTALL)" .ci/other-pythons
