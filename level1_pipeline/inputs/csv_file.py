@@ -165,7 +165,7 @@ def _not_utf8(block: bytes) -> dict[int, str]:
         block.decode()
     except UnicodeDecodeError:
         lines = enumerate(block.split(b"\n"))
-        return {place: "not UTF-8" for place, line in lines if "\ufffd" in line.decode(errors="replace")}
+        return {place: "not UTF-8" for place, line in lines if line.decode(errors="ignore").encode() != line}
     return {}
 
 

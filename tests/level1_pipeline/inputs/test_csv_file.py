@@ -79,6 +79,11 @@ def test_a_damaged_line_costs_no_other(path: Path, line: bytes, reason: str) -> 
     assert fault.text == line.decode(errors="replace")
 
 
+def test_a_replacement_character_that_stands_in_the_file_is_no_damage(path: Path) -> None:
+    rows, (fault,) = read(path, "id,value\n\ufffd,1\n".encode() + b"b\xff,2\n", "id")
+    assert ([row["id"] for row in rows], fault.row) == (["\ufffd"], 2)
+
+
 def test_two_stray_quotes_do_not_swallow_the_rows_between_them(path: Path) -> None:
     lines = [b"%d,1" % number for number in range(1000)]
     lines[10], lines[900] = b'"10,1', b'900",1'
@@ -86,7 +91,10 @@ def test_two_stray_quotes_do_not_swallow_the_rows_between_them(path: Path) -> No
     assert (len(rows), [fault.row for fault in faults]) == (998, [11, 901])
 
 
-@given(st.lists(st.sampled_from([b"a", b",", b'"', b"\n", b"\r", b" ", b"\xc3\xa9", b"\xff"])), st.integers(8, 40))
+PARTS = [b"a", b",", b'"', b"\n", b"\r", b" ", b"\xc3\xa9", b"\xff", "\ufffd".encode()]
+
+
+@given(st.lists(st.sampled_from(PARTS)), st.integers(8, 40))
 @example([b"\r", b"\n", b"\r"], 8)
 @A_FILE_EACH
 def test_no_bytes_make_a_row_disappear(path: Path, body: list[bytes], size: int) -> None:
