@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from level1_pipeline import problem
@@ -11,6 +13,8 @@ from level1_pipeline.settings import Settings
 if TYPE_CHECKING:
     import pandas as pd
 
+FULL = (errno.ENOSPC, errno.EDQUOT)  # the disk, or what this user may have of it
+
 
 def load(settings: Settings, until: pd.Timestamp | None = None) -> pd.DataFrame:
     """`problem.load` with the raw data of the settings; without `until` all rows that there are.
@@ -18,14 +22,18 @@ def load(settings: Settings, until: pd.Timestamp | None = None) -> pd.DataFrame:
     Raises:
         DataCheckFailed: a file is missing, cut, or not what it should be. `load` is the cloner's own code, and damaged
             data may fail in it anywhere, so every error of it counts.
+        MemoryError, OSError: memory or disk is full, or the cache cannot be used: no fault of the data.
     """
     import pandas as pd
 
     if until is None:
         until = pd.Timestamp.max.tz_localize("UTC").as_unit("us")
+    cache = settings.home / "cache"
     try:
-        return problem.load(until, settings.source, settings.home / "cache")
+        return problem.load(until, settings.source, cache)
     except Exception as error:
+        if _is_ours(error, cache):
+            raise
         raise DataCheckFailed(f"the rows of {problem.NAME} cannot be loaded: {_told(error)}") from error
 
 
@@ -41,6 +49,13 @@ def fingerprint(settings: Settings) -> str:
         if settings.source and not settings.source.is_dir():
             raise NotFound(f"the raw data of {problem.NAME} cannot be read: {_told(error)}") from error
         return f"unreadable: {_told(error)}"
+
+
+def _is_ours(error: Exception, cache: Path) -> bool:
+    """Whether it is memory, the disk or the cache that failed, and not the data."""
+    if isinstance(error, OSError):
+        return error.errno in FULL or Path(str(error.filename or "")).is_relative_to(cache)
+    return isinstance(error, MemoryError)
 
 
 def _told(error: Exception) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import io
 import zipfile
 from collections.abc import Callable
@@ -661,6 +662,38 @@ def test_whatever_the_problems_own_code_raises_about_its_data_is_one_line(
     with pytest.raises(DataCheckFailed, match=f"cannot be loaded: {type(error).__name__}: ") as stopped:
         source.load(home)
     assert "\n" not in str(stopped.value)
+
+
+@pytest.mark.parametrize(
+    ("error", "is_bad_data"),
+    [
+        (MemoryError(), False),
+        (OSError(errno.ENOSPC, "No space left on device"), False),
+        (PermissionError(errno.EACCES, "Permission denied", "cache"), False),
+        (PermissionError(errno.EACCES, "Permission denied", "raw"), True),
+    ],
+    ids=["memory", "a full disk", "a cache that cannot be written", "a raw file that may not be read"],
+)
+def test_what_fails_beside_the_data_is_not_called_bad_data(
+    home: Settings, monkeypatch: pytest.MonkeyPatch, error: Exception, is_bad_data: bool
+) -> None:
+    if isinstance(error, PermissionError):
+        error.filename = str(home.home / error.filename / "flights")
+
+    def fails(*_: object) -> None:
+        raise error
+
+    monkeypatch.setattr(problem, "load", fails)
+    with pytest.raises(DataCheckFailed if is_bad_data else type(error)):
+        source.load(home)
+
+
+def test_a_cache_that_cannot_be_made_is_not_called_bad_data(small_source: Path) -> None:
+    settings = Settings(home=small_source.parent / "home", source=small_source)
+    settings.home.mkdir()
+    (settings.home / "cache").write_text("no folder")
+    with pytest.raises(FileExistsError):
+        source.load(settings)
 
 
 def test_records_of_the_year_are_json_ready(rows: pd.DataFrame) -> None:
