@@ -16,6 +16,7 @@ from rich.console import Console
 from rich.text import Text
 
 from level1_pipeline import problem
+from level1_pipeline.environment import as_text
 from level1_pipeline.errors import DataCheckFailed, MLOpsError, SettingRefused
 from level1_pipeline.settings import Settings
 
@@ -46,8 +47,8 @@ console = LiteralConsole(soft_wrap=True)
 
 
 def _as_text(reason: str) -> str:
-    """A shell may hand over bytes that are no UTF-8, which no database takes."""
-    return reason and reason.encode("utf-8", "backslashreplace").decode()
+    """Of a reason that goes not only into the audit log: orders and tickets hold it, too."""
+    return reason and as_text(reason)
 
 
 Reason = Annotated[str, typer.Option(help="Why, for the audit log.", callback=_as_text)]

@@ -127,10 +127,15 @@ def _is_usable_proxy(address: str) -> bool:
         return False
 
 
+def as_text(given: str) -> str:
+    """What the system handed over, for a database: bytes that are no UTF-8, which none takes, become escapes."""
+    return given.encode("utf-8", "backslashreplace").decode()
+
+
 def user_name() -> str:
     """The user who runs this process; in a container it may have a number only."""
     try:
-        return getpass.getuser()
+        return as_text(getpass.getuser())
     except (KeyError, OSError):  # no such user on this machine, and no variable names one
         return f"uid-{os.getuid()}"
 

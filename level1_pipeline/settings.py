@@ -197,7 +197,7 @@ class Settings(BaseSettings):
     @property
     def who(self) -> str:
         """The name that the audit log records."""
-        return self.actor or environment.user_name()
+        return environment.as_text(self.actor) or environment.user_name()
 
     def changed(self, values: Mapping[str, Any]) -> Settings:
         """A copy with other values of fields, those of the groups included, under the names of the environment.

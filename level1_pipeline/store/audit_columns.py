@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict, fields
 from typing import Any
 
+from level1_pipeline.environment import as_text
 from level1_pipeline.store.audit import ACTIONS, Action, Change, Line, Order
 
 FORMER = {"governor: ": "retraining budget: ", "operate: ": "control loop: "}  # beginnings of texts in earlier releases
@@ -45,4 +46,5 @@ def columns(change: Change) -> dict[str, Any]:
     text = change.action.text.format(**values)
     inside = {name: value for name, value in values.items() if f"{{{name}}}" not in change.action.text}
     evidence = change.evidence | {name: value for name, value in inside.items() if value is not None}
-    return {"actor": change.actor, "action": text, "reason": change.reason, "at": change.at, "evidence": evidence}
+    texts = {"actor": change.actor, "action": text, "reason": change.reason}
+    return {name: as_text(value) for name, value in texts.items()} | {"at": change.at, "evidence": evidence}

@@ -30,6 +30,22 @@ def test_every_action_is_read_back_as_it_was_written(kind: type[Action], home: S
     assert line.route is None
 
 
+def test_bytes_that_are_no_utf8_are_written_as_escapes(home: Settings) -> None:
+    """A shell and file names hand them over as halves of characters, which no database takes."""
+    store, name = Store(home.operations), "h\udcff"
+    store.record(problem.NAME, Change(name, audit.Unrecognised(name), f"{name} é", START))
+    (line,) = store.audit_log(problem.NAME)
+    assert (line.actor, line.text, line.reason) == ("h\\udcff", "h\\udcff", "h\\udcff é")
+
+
+@pytest.mark.parametrize("variable", ["MLOPS_ACTOR", "LOGNAME"])
+def test_a_user_whose_name_is_no_utf8_has_a_name_that_every_tool_takes(
+    home: Settings, monkeypatch: pytest.MonkeyPatch, variable: str
+) -> None:
+    monkeypatch.setenv(variable, "h\udcff")
+    assert Settings(home=home.home).who == "h\\udcff"
+
+
 def _filled(kind: type[Action]) -> Action:
     values = {name: "7" for name in vars(kind()) if name not in ("automatic", "seconds", "order")}
     if kind in (audit.TrainingAllowed, audit.TrainingRefused):
