@@ -1,8 +1,9 @@
-"""The environment as other programs left it: what our tools read there is set or taken away, in this place only.
+"""The environment as other programs left it: what our tools read there is set or taken away.
 
 Prefect, MLflow and the libraries below them read hundreds of variables. A shell that serves another project may have
 any of them set: its database would be filled, its server asked, or a command would end. So none of them reaches a tool,
-except those that hold the keys of a server that our own settings name.
+except those that hold the keys of a server that our own settings name. One variable is not taken away here but where
+a command begins (`command_line.run`), because the service sets it again for its workers: PROMETHEUS_MULTIPROC_DIR.
 """
 
 from __future__ import annotations
