@@ -1,4 +1,4 @@
-"""What is missing on this machine, and how to get it. Runs on any Python 3, before any set-up."""
+"""What is missing on this machine, and how to get it. Runs before any set-up, on any Python from 3.6 on."""
 
 import shutil
 import sys

@@ -1,4 +1,4 @@
-"""What this machine has of what the set-up needs, and what to install here. Runs on any Python 3."""
+"""What this machine has of what the set-up needs, and what to install here. Runs on any Python from 3.6 on."""
 
 import os
 import shutil

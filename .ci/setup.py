@@ -1,7 +1,8 @@
-"""Make .venv with the locked packages, in any state of the machine: `make setup`. Runs on any Python 3.
+"""Make .venv with the locked packages, in any state of the machine: `make setup`.
 
 With the user's uv, or with a pinned one that `venv`, `pip` or `virtualenv` installs into .tools. Each failure is one
-line that says what to do here. Standard output ends with one line that says what came out.
+line that says what to do here. Standard output ends with one line that says what came out. Needs Python 3.8 or newer,
+and says so on one from 3.6 on.
 """
 
 import os

@@ -198,6 +198,12 @@ def test_the_doctor_and_the_set_up_name_the_same_pythons_as_the_project(machine:
     assert f"for version in {' '.join(pythons)}; do" in (ROOT / ".ci/other-pythons").read_text()
 
 
+@pytest.mark.parametrize("page", ["README.md", "docs/commands.md", ".ci/setup.py"])
+def test_every_page_names_the_same_least_python_of_the_set_up(page: str) -> None:
+    assert "sys.version_info < (3, 8)" in (ROOT / ".ci/setup.py").read_text()
+    assert "eeds Python 3.8 or newer" in (ROOT / page).read_text()
+
+
 @pytest.mark.parametrize("name", ["setup", "doctor", "machine"])
 def test_an_old_python_understands_the_set_up(name: str) -> None:
     ast.parse((ROOT / f".ci/{name}.py").read_text(), feature_version=(3, 6))
