@@ -48,6 +48,7 @@ setup: $(VENV)/.installed  ## make .venv and install the locked packages (return
 
 $(TOOLS)/bin/uv: requirements-setup.lock
 	@$(SET_UP) --only-uv
+	@touch -c $@
 
 $(VENV)/.installed: requirements.lock build-constraints.txt requirements-setup.lock
 	@$(SET_UP)

@@ -7,7 +7,7 @@ import sys
 
 OLDEST, NEWEST, BROUGHT = (3, 11), (3, 14), "3.13"  # the Pythons that fit, and the one that uv brings where none does
 PYTHONS = "Python 3.11 to 3.14"
-TOOLS = ".tools"
+TOOLS, UV_LOCK = ".tools", "requirements-setup.lock"
 # For each package manager: what makes environments (to hold uv), and what is needed for anything else.
 INSTALL = {
     "apt-get": "apt-get install %s",
@@ -44,9 +44,16 @@ def has_modules(*names):
 
 
 def uv():
-    """A uv that runs: the user's own, or ours; None if there is neither."""
+    """A uv that runs: the user's own, or ours if it is the pinned one; None if there is neither."""
+    if runs("uv", "--version"):
+        return "uv"
     ours = os.path.join(TOOLS, "bin", "uv")
-    return next((command for command in ("uv", ours) if runs(command, "--version")), None)
+    if not runs(ours, "--version"):
+        return None
+    with open(UV_LOCK) as lock:
+        pinned = lock.read().split()[0]
+    version = subprocess.check_output([ours, "--version"], universal_newlines=True).split()[1]
+    return ours if pinned == "uv==" + version else None
 
 
 def way_to_uv():

@@ -13,7 +13,7 @@ import sys
 
 import machine
 
-VENV, LOCK, UV_LOCK, LOG = ".venv", "requirements.lock", "requirements-setup.lock", os.path.join(".tools", "setup.log")
+VENV, LOCK, LOG = ".venv", "requirements.lock", os.path.join(machine.TOOLS, "setup.log")
 VENV_PYTHON = os.path.join(VENV, "bin", "python")
 NETWORK = "look at the network, the proxy (https_proxy) or name a mirror (UV_DEFAULT_INDEX)"
 
@@ -79,10 +79,10 @@ def install_uv():
             "this machine has no uv, and its Python has neither venv, pip nor virtualenv; install one of them here: "
             + machine.how_to_install()
         )
-    say("no uv on this machine, so a pinned one comes into %s (with %s)" % (machine.TOOLS, way))
+    say("this machine has no uv, or not the pinned one in %s; it comes there (with %s)" % (machine.TOOLS, way))
     tools = os.path.realpath(machine.TOOLS)  # it may be a link
     shutil.rmtree(tools, ignore_errors=True)
-    wanted = ["--quiet", "--require-hashes", "--only-binary", ":all:", "-r", UV_LOCK]
+    wanted = ["--quiet", "--require-hashes", "--only-binary", ":all:", "-r", machine.UV_LOCK]
     failure = "uv could not be installed: " + NETWORK
     if way == "pip":
         call([sys.executable, "-m", "pip", "install", "--target", tools, *wanted], failure)

@@ -6,6 +6,7 @@ import ast
 import importlib
 import os
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -91,6 +92,39 @@ def test_a_uv_on_the_path_that_does_not_run_is_none(machine: ModuleType) -> None
     assert machine.uv() is None
     program("uv")
     assert machine.uv() == "uv"
+
+
+@pytest.fixture
+def own_uv(machine: ModuleType) -> Path:
+    """A uv 1.0 in .tools, which the lock names."""
+    Path(machine.TOOLS, "bin").mkdir(parents=True)
+    Path("requirements-setup.lock").write_text("uv==1.0 \\\n    --hash=sha256:0\n")
+    uv = Path(machine.TOOLS, "bin", "uv")
+    uv.write_text("#!/bin/sh\necho 'uv 1.0 (a build)'\n")
+    uv.chmod(0o755)
+    return uv
+
+
+@pytest.mark.parametrize("newer", ["1.0.1", "1.1", "11.0"])
+def test_our_own_uv_is_taken_only_while_it_has_the_pinned_version(
+    machine: ModuleType, own_uv: Path, newer: str
+) -> None:
+    assert machine.uv() == str(own_uv)
+    Path("requirements-setup.lock").write_text(f"uv=={newer} \\\n    --hash=sha256:0\n")
+    assert machine.uv() is None
+    program("uv", "echo uv 0.1")
+    assert machine.uv() == "uv"  # the user's own, of any version
+
+
+def test_a_newer_lock_with_the_same_uv_is_looked_at_once(own_uv: Path) -> None:
+    shutil.copytree(ROOT / ".ci", ".ci")
+    for name in ("bash", "make", "touch"):
+        Path("bin", name).symlink_to(shutil.which(name, path=os.defpath) or "")
+    os.utime(own_uv, (0, 0))
+    command = ["bin/make", "-f", str(ROOT / "Makefile"), f"PYTHON={sys.executable}", str(own_uv)]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert subprocess.run([*command, "--question"]).returncode == 0
 
 
 # A uv that makes environments, brings Pythons, and installs nothing.
