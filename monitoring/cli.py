@@ -131,8 +131,9 @@ def outcomes(
     """
     settings = open_settings()
     store = Store(settings.operations)
-    clock.live_by(settings, store)
     report = outcome_files.ingest(store, file, clock.now(settings))
+    if report.kept:
+        clock.live_by(settings, store)
     for reason, count in report.bad.most_common():
         console.print(f"  not kept, {count:,} rows: {reason}")
     for example in report.examples:

@@ -26,14 +26,15 @@ def run_monitoring(settings: Settings, now: datetime | None = None, days: int = 
     """
     store = Store(settings.operations)
     try:
-        if now is None:
-            clock.live_by(settings, store)
-            now = clock.now(settings)
+        by_the_clock = now is None
+        now = now or clock.now(settings)
         window = last_days(now, days)
         earlier_runs = history.earlier(store, window, days, LAST_WINDOWS - 1)
         collected = collect(settings, store, window, now, earlier_runs)
         measured = measure(collected)
         run = _result(collected, measured, diagnose(measured))
+        if by_the_clock:
+            clock.live_by(settings, store)
         history.record(store, run)
         return run
     finally:

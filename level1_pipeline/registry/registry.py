@@ -156,7 +156,9 @@ class Registry:
                 longer the one that it was judged against.
             BundleRefused: its bundle is damaged or was never published.
             LeaseHeld: another promotion is going on.
+            ClockRefused: the home lives by another clock.
         """
+        clock.refuse_another(self.settings, self.store)
         if self.published.verify(version).get("verdict") != "pass":
             raise PromotionRefused(f"version {version} has not passed the gate, so it cannot become {alias}")
         self.published.prove(version)
@@ -197,7 +199,9 @@ class Registry:
         Raises:
             PromotionRefused: there is nothing to go back to and no rollout to end.
             BundleRefused: no older bundle can serve.
+            ClockRefused: the home lives by another clock.
         """
+        clock.refuse_another(self.settings, self.store)
         while True:
             now, why = self.route(), ""
             target = version or now.previous or now.champion

@@ -61,7 +61,7 @@ class Operator:
             "order a training": self._order,
         }
         self.failed.clear()
-        clock.live_by(self.settings, self.store)
+        clock.refuse_another(self.settings, self.store)
         with leases.hold(self.store, f"operate {problem.NAME}", self.settings.lease_seconds):
             messages = [message for name, phase in phases.items() for message in self._try(name, phase)]
             for _ in range(MOST_ACTIONS):
@@ -95,6 +95,7 @@ class Operator:
         every = timedelta(days=self.settings.loop.monitor_every_days)
         if newest and last_days(now, WINDOW_DAYS).end - newest.window.end < every:
             return []
+        clock.live_by(self.settings, self.store)
         run = run_monitoring(self.settings, now, WINDOW_DAYS)
         self._follow()
         after_run.publish(self.settings, self.store, run)
@@ -189,7 +190,7 @@ class Operator:
 def run(settings: Settings, tell: Callable[[datetime, list[str]], None]) -> None:
     """Cycles until stopped. A failed cycle is logged and tried again: everything it needs is stored."""
     operator = Operator(settings)
-    clock.live_by(settings, operator.store)  # refused now, and not in each cycle
+    clock.refuse_another(settings, operator.store)  # refused now, and not in each cycle
     while True:
         try:
             tell(clock.now(settings), operator.cycle())

@@ -38,7 +38,9 @@ def _take(settings: Settings, store: Store, file: Path) -> str:
     now = clock.now(settings)
     try:
         taken = outcome_files.ingest(store, file, now)
-        if taken.rows and taken.rows == taken.bad.total():
+        if taken.kept:
+            clock.live_by(settings, store)
+        elif taken.rows:
             raise OutcomeFileRefused(f"not one of the {taken.rows:,} rows is an outcome: {'; '.join(taken.examples)}")
     except OutcomeFileRefused as refusal:
         if _rested(file) < rest:

@@ -39,6 +39,11 @@ class Report:
     bad: Counter[str] = field(default_factory=Counter)  # not kept: how many rows for each reason
     examples: list[str] = field(default_factory=list)  # of bad rows, with their number in the file
 
+    @property
+    def kept(self) -> int:
+        """Rows whose outcome is in the store now, whoever brought it first."""
+        return self.rows - self.bad.total()
+
     def add_bad(self, row: str, reason: str) -> None:
         """Count a row that is not kept."""
         self.bad[reason] += 1

@@ -129,6 +129,7 @@ class Service:
             now = self.clock.now()
             _refuse_impossible_times(requests, now)
             reported = [Reported(request.id, float(request.value), request.known_at) for request in requests]
+            self.clock.remember()
             result = keep(self.store, reported, now)
         finally:
             self._outcome_slots.release()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 
 import pytest
 import sqlalchemy as sa
@@ -84,6 +85,7 @@ def test_a_home_without_anything_takes_any_clock_and_another_fixed_time_is_the_s
         (level2, ["operate", "--once"]),
         (level2, ["trigger", "on demand", "--reason", "no"]),
         (level1, ["rollback", "--reason", "no"]),
+        (level1, ["rollback", "--to", "1", "--reason", "no"]),
         (level1, ["watch", "--once"]),
         (level1, ["watch"]),
         (level1, ["schedule"]),
@@ -113,11 +115,28 @@ def test_a_replayed_home_loses_nothing_to_a_forgotten_variable(
     code = command(line)  # type: ignore[operator]
     printed = capsys.readouterr()
     error = printed.err + printed.out  # a watcher says it, and would look again
-    if line[0] == "rollback":  # there is nothing to go back to
-        assert code == 1
-    else:
-        assert (code, "lives by the clock 'replay'" in error) == (1, True), error
+    assert (code, "lives by the clock 'replay'" in error) == (1, True), error
     assert (rows(store), len(store.audit_log(problem.NAME))) == (before, lines)
+
+
+@pytest.mark.parametrize(("text", "remembers"), [("id,value\n1,2\n", None), ("id,value\n1,1\n", "wall")])
+def test_a_home_takes_the_clock_of_the_first_outcomes_that_are_kept(
+    home: Settings, store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, text: str, remembers: str | None
+) -> None:
+    monkeypatch.setenv("MLOPS_HOME", str(home.home))
+    (file := tmp_path / "some.csv").write_text(text)
+    assert monitoring(["outcomes", str(tmp_path / "nowhere.csv")]) != 0
+    assert clock.remembered(store) is None
+    monitoring(["outcomes", str(file)])
+    assert clock.remembered(store) == remembers
+
+
+def test_a_cycle_that_finds_nothing_to_keep_leaves_the_clock_open(
+    home: Settings, store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MLOPS_HOME", str(home.home))
+    assert level2(["operate", "--once"]) == 0
+    assert clock.remembered(store) is None
 
 
 def test_reading_commands_need_no_clock_and_the_clock_is_shown_and_changed(
