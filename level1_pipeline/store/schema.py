@@ -39,8 +39,8 @@ def open_engine(store: str) -> sa.Engine:
         read_only = is_read_only(file)
         if not read_only:
             file.parent.mkdir(parents=True, exist_ok=True)
-        url = _read_only_url(file) if read_only else url
-        engine = sa.create_engine(url, connect_args={"timeout": WRITER_SECONDS}, json_serializer=_json)
+        options = {"creator": lambda: _open_to_read(file), "poolclass": sa.NullPool} if read_only else {}
+        engine = sa.create_engine(url, connect_args={"timeout": WRITER_SECONDS}, json_serializer=_json, **options)
         sa.event.listen(engine, "connect", _let_us_begin if read_only else _configure_sqlite)
         sa.event.listen(engine, "begin", _begin)
     else:
@@ -62,7 +62,7 @@ def _bring_up_to_date(engine: sa.Engine) -> None:
         with engine.connect().execution_options(reads_only=True) as connection:
             if (revision := _revision(connection)) == REVISION:
                 return
-        if "mode" in engine.url.query:
+        if isinstance(engine.pool, sa.NullPool):  # that of a store that is only read
             raise StoreRefused(
                 f"the operations store {engine.url.database} has the revision {revision or 'of an early release'}, this "
                 f"release needs {REVISION}, and the file or its folder cannot be written: make a copy that can be"
@@ -125,11 +125,12 @@ def is_read_only(file: Path) -> bool:
     return file.exists() and not (os.access(file, os.W_OK) and os.access(file.parent, os.W_OK))
 
 
-def _read_only_url(file: Path) -> sa.URL:
-    """Only reads; without a write-ahead log the file is taken as it is, because SQLite would want to make one."""
+def _open_to_read(file: Path) -> sqlite3.Connection:
+    """A connection that only reads, for one use. Without a write-ahead log the file is taken as it is at that moment,
+    because SQLite would want to make one; it would not notice when somebody else writes, so the next use opens anew."""
     log = file.with_name(f"{file.name}-wal")
-    alone = {} if log.exists() and log.stat().st_size else {"immutable": "1"}
-    return sa.URL.create("sqlite", database=file.absolute().as_uri(), query={"mode": "ro", "uri": "true"} | alone)
+    alone = "" if log.exists() and log.stat().st_size else "&immutable=1"
+    return sqlite3.connect(f"{file.absolute().as_uri()}?mode=ro{alone}", uri=True, check_same_thread=False)
 
 
 def _let_us_begin(connection: Any, _: Any) -> None:

@@ -96,6 +96,22 @@ def test_what_only_reads_works_in_a_home_that_cannot_be_written(
     assert Store(read_only.operations).route(problem.NAME).champion == "1"
 
 
+def test_a_reader_that_cannot_write_sees_what_others_write_meanwhile(
+    made: Models, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made.register(0.01)
+    made.registry.store.close()
+    with monkeypatch.context() as patch:
+        patch.setattr(schema, "is_read_only", lambda file: True)
+        reader = Store(made.registry.settings.operations)
+        assert reader.route(problem.NAME).champion == "1"
+    for version in ("2", "1"):
+        made.registry.promote(version, CHAMPION, "meanwhile")
+        assert reader.route(problem.NAME).champion == version
+        made.registry.store.close()  # the write-ahead log is gone again
+        assert reader.route(problem.NAME).champion == version
+
+
 def test_what_writes_ends_there_in_one_sentence(read_only: Settings, level1: Callable[..., Done]) -> None:
     done = level1(read_only.home, "promote", "1", "--reason", "no")
     assert done.returncode == 1
