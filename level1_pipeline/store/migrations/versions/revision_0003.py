@@ -41,10 +41,10 @@ def upgrade() -> None:
 
 
 def _clock_until_now(connection: sa.Connection, tables: list[str]) -> str | None:
-    if "replay" in tables and connection.scalar(sa.text("SELECT COUNT(*) FROM replay")):
-        return "replay"
     newest = sa.select(times).order_by(times.c.recorded_at.desc()).limit(1)
     row = connection.execute(newest).first() if "predictions" in tables else None
-    if row is None:
-        return None
-    return "wall" if abs(row.at - row.recorded_at) < SAME_TIME else "fixed"
+    if row and abs(row.at - row.recorded_at) < SAME_TIME:
+        return "wall"
+    if "replay" in tables and connection.scalar(sa.text("SELECT COUNT(*) FROM replay")):
+        return "replay"
+    return "fixed" if row else None
