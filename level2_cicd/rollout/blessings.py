@@ -12,11 +12,11 @@ from pathlib import Path
 from typing import Any
 
 from level1_pipeline.bundle.load import GOLDEN, load_bundle, verify_bundle
+from level1_pipeline.bundle.time_limit import Calls, Overdue
 from level1_pipeline.errors import BundleRefused
 from level1_pipeline.evaluation import gate
 from level1_pipeline.evaluation.gate import Check
 from level1_pipeline.policies import RolloutPolicy
-from serving.models.calls import Calls, Overdue
 
 TIMED_ROWS = 1000
 TRIAL_SECONDS = 60.0  # for the whole trial: a candidate that hangs must not hang the rollout

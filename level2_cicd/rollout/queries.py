@@ -11,11 +11,11 @@ import pandas as pd
 import sqlalchemy as sa
 
 from level1_pipeline import problem
+from level1_pipeline.bundle.time_limit import OVERDUE
 from level1_pipeline.evaluation import gate
 from level1_pipeline.store.database import Store
 from level1_pipeline.store.routes import CHAMPION
 from level1_pipeline.store.tables import outcomes, predictions
-from serving.models.calls import OVERDUE
 
 MOST_ROWS = 100_000  # that are compared, the newest: enough for any verdict
 C = predictions.c

@@ -9,8 +9,8 @@ from typing import Any
 from pydantic import ValidationError
 
 from level1_pipeline import problem
+from level1_pipeline.bundle.time_limit import Overdue
 from serving.errors import Refusal, not_valid
-from serving.models.calls import Overdue
 from serving.models.loaded_model import Model, Record
 from serving.models.routing import PREDICT_SECONDS
 from serving.schemas import Contribution, ExplainRequest, Explanation, WhatIf

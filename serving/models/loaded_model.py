@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING, Any
 
 from level1_pipeline import schema
 from level1_pipeline.bundle.load import GOLDEN, Bundle, load_to_serve, version_folder
+from level1_pipeline.bundle.time_limit import Calls, Overdue
 from level1_pipeline.errors import BundleRefused
 from level1_pipeline.settings import Settings
-from serving.models.calls import Calls, Overdue
 
 if TYPE_CHECKING:
     import numpy as np

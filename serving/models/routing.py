@@ -11,8 +11,8 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Any, NamedTuple
 
+from level1_pipeline.bundle.time_limit import Overdue
 from level1_pipeline.store.routes import CANARY, CHAMPION, SHADOW, Route
-from serving.models.calls import Overdue
 from serving.models.loaded_model import Model
 
 logger = logging.getLogger(__name__)

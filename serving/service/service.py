@@ -10,13 +10,13 @@ from itertools import count
 from typing import NoReturn
 
 from level1_pipeline import problem
+from level1_pipeline.bundle.time_limit import OVERDUE
 from level1_pipeline.settings import Settings
 from level1_pipeline.store.clock import Clock
 from level1_pipeline.store.database import Store
 from level1_pipeline.store.outcomes import EARLIEST, Reported, Result, keep, possible
 from serving.errors import Detail, Refusal
 from serving.models import routing
-from serving.models.calls import OVERDUE
 from serving.models.explain import explain
 from serving.models.routing import Case, Scored, Serving
 from serving.schemas import ExplainRequest, Explanation, Health, ModelCard, OutcomeRequest, Prediction, PredictRequest

@@ -13,6 +13,7 @@ import pandas as pd
 import pytest
 
 from level1_pipeline import problem, schema
+from level1_pipeline.bundle.time_limit import OVERDUE
 from level1_pipeline.evaluation import gate
 from level1_pipeline.policies import RolloutPolicy
 from level1_pipeline.settings import Settings
@@ -23,7 +24,6 @@ from level2_cicd.control_loop import expected_gain
 from level2_cicd.rollout import alarms, quality, queries
 from level2_cicd.rollout.queries import Arm, Counts
 from serving.errors import Refusal
-from serving.models.calls import OVERDUE
 from serving.models.loaded_model import Model
 from serving.models.routing import Case, Scored, Serving
 from serving.schemas import PredictRequest

@@ -10,11 +10,11 @@ from typing import Any
 import numpy as np
 import pytest
 
+from level1_pipeline.bundle.time_limit import CALLS_AT_ONCE, MOST_HANGING, Calls, Overdue
 from level1_pipeline.errors import BundleRefused
 from level1_pipeline.settings import Settings
 from level1_pipeline.store.routes import Route
 from serving.models import loaded_model, routing
-from serving.models.calls import CALLS_AT_ONCE, MOST_HANGING, Calls, Overdue
 from serving.models.loaded_model import Model
 from serving.models.routing import Serving
 from serving.service.background import BackgroundThread
