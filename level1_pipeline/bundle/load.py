@@ -89,7 +89,7 @@ def version_folder(bundles: Path, version: str) -> Path:
     Raises:
         NotFound: this is no name of a version. A path would name the same folder in other ways.
     """
-    if not re.fullmatch(r"[\w.-]*\w", version):
+    if not re.fullmatch(r"\w([\w.-]*\w)?", version):
         raise NotFound(f"'{version}' is no version; see the history for those that there are")
     return bundles / version
 

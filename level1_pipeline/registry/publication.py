@@ -8,11 +8,9 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import Future
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from threading import Thread
 from typing import Any
 from uuid import uuid4
 
@@ -28,6 +26,7 @@ from level1_pipeline.bundle.load import (
     verify_bundle,
     version_folder,
 )
+from level1_pipeline.bundle.time_limit import Calls, Overdue
 from level1_pipeline.errors import BundleRefused, NotFound
 from level1_pipeline.store.database import Store
 
@@ -63,30 +62,29 @@ class Publication:
         Raises:
             BundleRefused: see `load_to_serve`; or it does not end, because the model hangs.
         """
-        folder, checksum, loaded = self.folder(version), self.checksum(version), Future[Bundle]()
-
-        def load() -> None:
-            try:
-                loaded.set_result(load_to_serve(folder, checksum))
-            except BaseException as error:
-                loaded.set_exception(error)
-
-        Thread(target=load, name=f"proof of version {version}", daemon=True).start()
+        folder, checksum = self.folder(version), self.checksum(version)
         try:
-            return self._recorded(version, loaded.result(PROOF_SECONDS))
-        except TimeoutError as timeout:
-            raise BundleRefused(f"version {version} was not loaded within {PROOF_SECONDS:g} s") from timeout
+            bundle = Calls().run(lambda: load_to_serve(folder, checksum), PROOF_SECONDS)
+        except Overdue as overdue:
+            raise BundleRefused(f"version {version} could not be loaded: {overdue}") from overdue
+        return self._recorded(version, bundle)
 
     def _recorded(self, version: str, bundle: Bundle) -> Bundle:
-        """The first load of a version that an earlier release published says what it is from here on."""
+        """The first load of a version that an earlier release published says what it is from here on.
+
+        Raises:
+            BundleRefused: the store has never heard of this version, so somebody put a folder there by hand.
+        """
         if self.checksum(version) is None:
+            if version not in self.store.versions(problem.NAME):
+                raise BundleRefused(f"{self.folder(version)} was never registered as version {version}; train a model")
             with suppress(sa.exc.OperationalError):  # a home that cannot be written
                 self.store.record_checksum(problem.NAME, version, bundle.checksum)
         return bundle
 
     def highest_number(self) -> int:
         """The highest number of a version that the store or the folder of bundles has ever seen."""
-        names = self.store.versions(problem.NAME) | {path.name for path in self.bundles.glob("*")}
+        names = self.store.versions(problem.NAME) | {path.parent.name for path in self.bundles.glob(f"*/{MANIFEST}")}
         return max((int(name) for name in names if name.isdecimal()), default=0)
 
     @contextmanager
@@ -105,9 +103,10 @@ class Publication:
         Raises:
             BundleRefused: it is damaged, or this version was something else before.
         """
-        verify_bundle(bundle)
-        recorded = self.store.record_checksum(problem.NAME, version, bundle_checksum(bundle))
-        verify_bundle(bundle, recorded)
+        verify_bundle(bundle)  # damage must not become what the store records
+        recorded = self.store.record_checksum(problem.NAME, version, checksum := bundle_checksum(bundle))
+        if recorded != checksum:
+            verify_bundle(bundle, recorded)  # says so
         try:
             bundle.rename(self.folder(version))
         except OSError:
@@ -136,21 +135,25 @@ class Publication:
                 why += f" (not version {version}: {refusal})"
         raise BundleRefused(f"no earlier version can serve, so the champion stays {but}{why}")
 
-    def repair(self, version: str, fetch: Callable[[Path], Path]) -> bool:
+    def repair(self, version: str, registered: str | None, fetch: Callable[[Path], Path]) -> bool:
         """Put a copy of a version in the place of its damaged bundle, which stays beside it. False when it is whole.
 
         Args:
             version: that was published before.
+            registered: the checksum that MLflow keeps, for a version that an earlier release published.
             fetch: puts a copy into a folder, and says where it lies.
 
         Raises:
             BundleRefused: the copy is damaged, or is not what this version was.
-            NotFound: the store has not recorded what it was, so no copy can be told from something else.
+            NotFound: nobody has recorded what it was, so no copy can be told from something else.
         """
         folder, checksum = self.folder(version), self.checksum(version)
+        if checksum is None and version in self.store.versions(problem.NAME):
+            is_another = (folder / MANIFEST).is_file() and bundle_checksum(folder) != registered
+            checksum = None if is_another else registered  # another MLflow may have a version of this number, too
         if checksum is None:
             raise NotFound(
-                f"the store does not know what version {version} was, so no copy can be compared; train again"
+                f"neither the store nor MLflow knows what version {version} was, so no copy can be compared; train again"
             )
         with suppress(BundleRefused):
             verify_bundle(folder, checksum)
@@ -158,6 +161,7 @@ class Publication:
         with self.workplace(version) as partial:
             copy = fetch(partial)
             verify_bundle(copy, checksum)
+            self.store.record_checksum(problem.NAME, version, checksum)
             if folder.exists() or folder.is_symlink():
                 folder.rename(folder.with_name(f".damaged-{version}-{uuid4().hex}"))
             copy.rename(folder)

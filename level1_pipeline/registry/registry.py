@@ -106,7 +106,8 @@ class Registry:
                 return Path(shutil.copytree(find_copy(backup, version), partial / version))
             return tracking.fetch_bundle(self.client, version, partial)
 
-        mended = self.published.repair(version, fetch)
+        registered = None if self.published.checksum(version) else tracking.registered_checksum(self.client, version)
+        mended = self.published.repair(version, registered, fetch)
         if mended:
             change = Change(self.settings.who, BundleRepaired(), reason, now)
             self.store.record(problem.NAME, change, to_version=version)
@@ -230,9 +231,6 @@ class Registry:
         ended = rollouts.update().where(active).values(state="rolled back", waiting=None, since=change.at)
         return self.store.change_route(problem.NAME, lease, change, also=[ended], **wanted)
 
-    def _mirror(self, route: Route) -> bool:
-        return tracking.mirror(lambda: self.client, route)
-
     def reconcile(self) -> bool:
         """Make MLflow's aliases follow the route, after a change, a crash or an outage; never raises for MLflow.
 
@@ -243,7 +241,7 @@ class Registry:
             Whether they agree; False, with a warning in the log, when MLflow cannot be asked.
         """
         route = self.route()
-        while self._mirror(route):
+        while tracking.mirror(lambda: self.client, route):
             written, route = route, self.route()
             if route == written:
                 return True

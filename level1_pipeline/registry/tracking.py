@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import logging
 import sqlite3
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -25,6 +25,7 @@ logger = logging.getLogger(__name__)
 
 ALIASES = CHAMPION, CHALLENGER, PREVIOUS = "champion", "challenger", "previous"
 ARTIFACTS = "mlartifacts"
+MOST_SKIPPED = 5000  # numbers of versions; each costs MLflow some 20 ms
 PLACES = {  # where MLflow keeps absolute addresses of artifacts
     "experiments": ("artifact_location",),
     "runs": ("artifact_uri",),
@@ -80,15 +81,25 @@ def create_version(
     """Make a version of a logged model, under a number that was never given before.
 
     MLflow counts from 1 again when its database is lost, or is another one: such numbers are skipped, and deleted.
+
+    Raises:
+        NotFound: more than MOST_SKIPPED would have to be skipped.
     """
     if not client.search_registered_models(f"name = '{problem.NAME}'"):
         client.create_registered_model(problem.NAME, description=(problem.__doc__ or "").strip())
     given: list[str] = []
-    while not given or not is_new(given[-1]):
-        given.append(str(client.create_model_version(problem.NAME, model_uri, run_id, tags=tags).version))
-    for version in given[:-1]:  # only now, so that none of them is given again
-        client.delete_model_version(problem.NAME, version)
-    return given[-1]
+    try:
+        while not given or not is_new(given[-1]):
+            if len(given) > MOST_SKIPPED:
+                raise NotFound(
+                    f"MLflow would give number {given[-1]} next, and more than {MOST_SKIPPED:,} higher ones were given "
+                    "before: restore its database from a backup, or begin with a new MLOPS_HOME"
+                )
+            given.append(str(client.create_model_version(problem.NAME, model_uri, run_id, tags=tags).version))
+        return given.pop()
+    finally:
+        for version in given:  # only now, so that none of them is given again
+            client.delete_model_version(problem.NAME, version)
 
 
 def fetch_bundle(client: MlflowClient, version: str, folder: Path) -> Path:
@@ -108,14 +119,18 @@ def fetch_bundle(client: MlflowClient, version: str, folder: Path) -> Path:
         raise NotFound(
             f"version {version} of {problem.NAME} cannot be read from MLflow ({error}); see the history"
         ) from error
-    verify_bundle(copied)
-    try:
-        verify_bundle(copied, checksum)
-    except BundleRefused as refusal:
-        raise BundleRefused(
-            f"the manifest of version {version} is not the one that was registered; train again"
-        ) from refusal
+    verify_bundle(copied, checksum)
     return copied
+
+
+def registered_checksum(client: MlflowClient, version: str) -> str | None:
+    """What MLflow says that a version is; None if it has no such version."""
+    from mlflow.exceptions import MlflowException
+
+    try:
+        return client.get_model_version(problem.NAME, version).tags.get("bundle_sha256")
+    except MlflowException:
+        return None
 
 
 def mirror(open_mlflow: Callable[[], MlflowClient], route: Route) -> bool:
@@ -124,22 +139,32 @@ def mirror(open_mlflow: Callable[[], MlflowClient], route: Route) -> bool:
     wanted = {alias: getattr(route, alias) for alias in ALIASES}
     if not any(wanted.values()):
         return True  # nothing was ever promoted, and MLflow may not even know the model
+    failures: list[object] = []
     try:
-        _write_aliases(open_mlflow(), wanted, route.checksums)
+        client = open_mlflow()
+        have = client.get_registered_model(problem.NAME).aliases
+        for alias, version in wanted.items():
+            try:
+                _write_alias(client, alias, have.get(alias), version, route.checksums.get(version or ""))
+            except Exception as error:  # the other aliases can be right all the same
+                failures.append(error)
     except Exception as error:  # any failure of the registry must leave serving and rollback alone
-        logger.warning("MLflow's aliases could not be updated (%s); what is served is not affected", error)
-        return False
-    return True
+        failures.append(error)
+    for failure in failures:
+        logger.warning("MLflow's aliases could not be updated (%s); what is served is not affected", failure)
+    return not failures
 
 
-def _write_aliases(client: MlflowClient, wanted: Mapping[str, str | None], checksums: Mapping[str, str]) -> None:
-    """Make the aliases name these versions, and no other content that has the same number in MLflow."""
-    have = client.get_registered_model(problem.NAME).aliases
-    for alias, version in wanted.items():
-        if version and str(have.get(alias)) != version:
-            tags = client.get_model_version(problem.NAME, version).tags
-            if tags.get("bundle_sha256") != checksums.get(version, tags.get("bundle_sha256")):
-                raise BundleRefused(f"MLflow's version {version} is not the one that is served")
-            client.set_registered_model_alias(problem.NAME, alias, version)
-        elif not version and alias in have:
-            client.delete_registered_model_alias(problem.NAME, alias)
+def _write_alias(client: MlflowClient, alias: str, have: object, version: str | None, checksum: str | None) -> None:
+    """Make an alias name this version, and no other content that has the same number in MLflow.
+
+    Raises:
+        BundleRefused: MLflow's version of this number is another one; the alias names nothing then.
+    """
+    is_it = version and checksum in (None, registered_checksum(client, version))
+    if have and not (is_it and str(have) == version):
+        client.delete_registered_model_alias(problem.NAME, alias)
+    if version and not is_it:
+        raise BundleRefused(f"MLflow's version {version} is not the one that is served")
+    if version and str(have) != version:
+        client.set_registered_model_alias(problem.NAME, alias, version)

@@ -15,7 +15,8 @@ import pytest
 from level1_pipeline import problem
 from level1_pipeline.bundle.load import MANIFEST, MODEL, bundle_checksum, verify_bundle
 from level1_pipeline.errors import BundleRefused, NotFound
-from level1_pipeline.registry import CHAMPION, Registry
+from level1_pipeline.registry import CHAMPION, Registry, tracking
+from level1_pipeline.registry.tracking import PREVIOUS
 from level1_pipeline.settings import Settings
 from tests.support.homes import Done, Models
 from tests.support.serving import edit_manifest
@@ -103,12 +104,26 @@ def test_numbers_that_only_the_store_or_only_the_folder_knows_are_not_given_agai
 ) -> None:
     settings = made.registry.settings
     shutil.rmtree(made.registry.bundle_folder("2"))
-    (settings.bundles / "7").mkdir()
+    shutil.copytree(made.registry.bundle_folder("1"), settings.bundles / "7")
+    (settings.bundles / "20130501").mkdir()  # somebody's folder, and no bundle
     new_database(made)
     after = Models(settings, made.rows)
     assert after.register(0.01) == "8"
     numbers = after.registry.client.search_model_versions(f"name = '{problem.NAME}'")
     assert [str(version.version) for version in numbers] == ["8"]  # those that were skipped are gone
+
+
+def test_a_registry_that_is_far_behind_is_not_counted_up_for_ever(
+    made: Models, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tracking, "MOST_SKIPPED", 3)
+    made.registry.store.record_checksum(problem.NAME, "20130501", "of a version with a large number")
+    with pytest.raises(
+        NotFound, match=r"MLflow would give number .* next, and more than 3 higher ones were given before"
+    ):
+        made.register(0.01)
+    numbers = made.registry.client.search_model_versions(f"name = '{problem.NAME}'")
+    assert {str(version.version) for version in numbers} == {"1", "2"}
 
 
 def test_two_that_register_the_same_number_get_different_ones(made: Models) -> None:
@@ -188,6 +203,18 @@ def test_a_version_of_an_earlier_release_is_taken_as_it_lies_there_once(made: Mo
         made.registry.load("2")
 
 
+def test_a_folder_that_somebody_put_there_is_no_version(made: Models) -> None:
+    shutil.copytree(made.registry.bundle_folder("1"), made.registry.bundle_folder("77"))
+    blessed_by_hand(made.registry.bundle_folder("77"))
+    edit_manifest(made.registry.bundle_folder("77"))
+    for act in (made.registry.load, lambda version: made.registry.promote(version, CHAMPION, "no")):
+        with pytest.raises(BundleRefused, match="was never registered as version 77"):
+            act("77")
+    with pytest.raises(BundleRefused, match="was never registered as version 77"):
+        made.registry.rollback("no", "77")
+    assert made.registry.route().champion == "2"
+
+
 def test_a_damaged_bundle_is_no_first_truth(made: Models) -> None:
     from level1_pipeline.store.tables import bundles
 
@@ -201,7 +228,7 @@ def test_a_damaged_bundle_is_no_first_truth(made: Models) -> None:
 
 def test_a_path_is_no_version(made: Models) -> None:
     acts = (made.registry.load, made.registry.publish, lambda version: made.registry.rollback("no", version))
-    for name in ("2/", "./2", "../2", "2\n", ".", "..", "a/b", "/2"):
+    for name in ("2/", "./2", "../2", "2\n", ".", "..", "a/b", "/2", ".damaged-2-abc"):
         for act in acts:
             with pytest.raises(NotFound, match="is no version"):
                 act(name)
@@ -290,6 +317,42 @@ def test_a_damaged_bundle_is_brought_back(
     assert "nothing was done" in level1(home, "repair", "2").stdout
 
 
+@pytest.mark.parametrize("is_there", [True, False], ids=["damaged", "gone"])
+def test_a_bundle_of_an_earlier_release_is_repaired_by_what_mlflow_remembers(made: Models, is_there: bool) -> None:
+    from level1_pipeline.store.tables import bundles
+
+    folder = made.registry.bundle_folder("2")
+    before = content(folder)
+    with made.registry.store.engine.begin() as connection:
+        connection.execute(bundles.delete())
+    (folder / MODEL).write_bytes(b"rubbish")
+    if not is_there:
+        shutil.rmtree(folder)
+    assert made.registry.repair("2", "a disk fault")
+    assert content(folder) == before
+    assert made.registry.store.checksums(problem.NAME) == {"2": bundle_checksum(folder)}
+
+
+def test_another_mlflow_does_not_say_what_a_version_of_an_earlier_release_was(made: Models) -> None:
+    from level1_pipeline.store.tables import bundles
+
+    with made.registry.store.engine.begin() as connection:
+        connection.execute(bundles.delete())
+    made.registry.client.set_model_version_tag(problem.NAME, "2", "bundle_sha256", "of another model")
+    (made.registry.bundle_folder("2") / MODEL).write_bytes(b"rubbish")
+    with pytest.raises(NotFound, match="neither the store nor MLflow knows what version 2 was"):
+        made.registry.repair("2", "no")
+
+
+def test_no_alias_names_other_content_and_the_other_aliases_are_right_all_the_same(made: Models) -> None:
+    registry = made.registry
+    registry.promote("1", CHAMPION, "for a day")
+    registry.client.set_model_version_tag(problem.NAME, "1", "bundle_sha256", "of another model")
+    registry.client.delete_registered_model_alias(problem.NAME, PREVIOUS)
+    assert not registry.reconcile()
+    assert registry.client.get_registered_model(problem.NAME).aliases.keys() == {PREVIOUS}
+
+
 def test_a_repair_takes_nothing_else_than_what_the_version_was(made: Models, tmp_path: Path) -> None:
     folder = made.registry.bundle_folder("2")
     other = shutil.copytree(made.registry.bundle_folder("1"), tmp_path / "2")
@@ -298,6 +361,6 @@ def test_a_repair_takes_nothing_else_than_what_the_version_was(made: Models, tmp
         made.registry.repair("2", "no", Path(other))
     with pytest.raises(NotFound, match="holds no bundle of version 2"):
         made.registry.repair("2", "no", tmp_path / "nowhere")
-    with pytest.raises(NotFound, match="does not know what version 9 was"):
+    with pytest.raises(NotFound, match="neither the store nor MLflow knows what version 9 was"):
         made.registry.repair("9", "no")
     assert (folder / MODEL).read_bytes() == b"rubbish"

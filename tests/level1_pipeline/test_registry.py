@@ -20,7 +20,7 @@ from level1_pipeline import problem
 from level1_pipeline.bundle.load import GOLDEN, MANIFEST, MODEL, PROFILE, load_bundle, verify_bundle
 from level1_pipeline.bundle.write import seal_bundle
 from level1_pipeline.errors import BundleRefused, LeaseHeld, PromotionRefused
-from level1_pipeline.registry import CHALLENGER, CHAMPION, Registry
+from level1_pipeline.registry import CHALLENGER, CHAMPION, Registry, tracking
 from level1_pipeline.settings import Settings
 from level1_pipeline.store import clock
 from level1_pipeline.store.audit import Change, RolloutMoved, RouteSet
@@ -213,7 +213,7 @@ def test_another_manifest_than_the_registered_one_is_refused_even_when_its_sums_
     shutil.rmtree(folder)
     forged.rename(folder)
     verify_bundle(folder)  # consistent in itself
-    with pytest.raises(BundleRefused, match="not the one that was registered"):
+    with pytest.raises(BundleRefused, match="holds another bundle"):
         made.registry.publish(version)
 
 
@@ -323,8 +323,8 @@ def test_a_crash_between_the_route_and_the_aliases_is_repaired(three: tuple[Mode
     registry = made.registry
     registry.promote(one, CHAMPION, "first")
     crash = (
-        "import os, sys; from level1_pipeline.registry import Registry; from level1_pipeline.settings import Settings\n"
-        "Registry._mirror = lambda self, route: os._exit(9)\n"
+        "import os, sys; from level1_pipeline.registry import Registry, tracking; from level1_pipeline.settings import Settings\n"
+        "tracking.mirror = lambda client, route: os._exit(9)\n"
         "Registry(Settings()).promote(sys.argv[1], 'champion', 'crashes')"
     )
     died = subprocess.run(
@@ -394,12 +394,12 @@ def test_aliases_are_written_after_the_lease_is_given_back(
     made, (one, *_) = three
     free = []
 
-    def hangs(registry: Registry, _: object) -> bool:
-        with registry.promotion():
-            free.append(registry.route().champion)
+    def hangs(*_: object) -> bool:
+        with made.registry.promotion():
+            free.append(made.registry.route().champion)
         return False
 
-    monkeypatch.setattr(Registry, "_mirror", hangs)
+    monkeypatch.setattr(tracking, "mirror", hangs)
     made.registry.promote(one, CHAMPION, "first")
     assert free == [one]
 
