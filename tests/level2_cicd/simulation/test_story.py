@@ -181,4 +181,4 @@ def test_the_story_of_the_summer_quarantines_the_fault_and_ends_with_a_new_champ
     quarantined, retrainings, champion = map(int, found.groups())
     assert quarantined == 1
     assert retrainings >= 1
-    assert champion > 2
+    assert champion > 1
