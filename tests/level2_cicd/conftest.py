@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 
 from level1_pipeline import problem
-from level1_pipeline.registry import Registry
+from level1_pipeline.registry import tracking
 from level1_pipeline.settings import Settings
 from level1_pipeline.store.database import Store
 from tests.serving.conftest import models
@@ -29,7 +29,7 @@ def prepared(home: Settings, rows: pd.DataFrame, cache: Path) -> None:
 @pytest.fixture
 def quiet(monkeypatch: pytest.MonkeyPatch) -> None:
     """MLflow's aliases are somebody else's test."""
-    monkeypatch.setattr(Registry, "_mirror", lambda self, route: True)
+    monkeypatch.setattr(tracking, "mirror", lambda client, route: True)
 
 
 @pytest.fixture

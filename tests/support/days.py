@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 
 from level1_pipeline import problem, schema
+from level1_pipeline.bundle.load import bundle_checksum
 from level1_pipeline.settings import Settings
 from level1_pipeline.store.database import Store
 from level1_pipeline.store.outcomes import Reported, keep
@@ -53,6 +54,10 @@ class Days:
     @property
     def route(self) -> Route:
         return self.store.route(problem.NAME)
+
+    def register(self, version: str) -> None:
+        """The store knows what the version is, as after a training."""
+        self.store.record_checksum(problem.NAME, version, bundle_checksum(self.settings.bundles / version))
 
     def start(self, **more: Any) -> Decision:
         return start(self.settings, "2", "a test", now=self.now, **more)

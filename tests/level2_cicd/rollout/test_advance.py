@@ -173,7 +173,7 @@ def test_what_waits_for_nobody_cannot_be_approved(days: Days) -> None:
 
 
 def test_a_candidate_whose_bundle_was_exchanged_meanwhile_does_not_become_champion(days: Days) -> None:
-    Registry(days.settings).load("2")  # which records what it is: these bundles were published by hand
+    days.register("2")
     days.start()
     days.until("bake")
     edit_manifest(Registry(days.settings).bundle_folder("2"), note="other content, whose checksums fit")
@@ -184,6 +184,7 @@ def test_a_candidate_whose_bundle_was_exchanged_meanwhile_does_not_become_champi
 
 
 def test_a_second_rollout_and_a_promotion_are_refused_meanwhile(days: Days) -> None:
+    days.register("3")
     days.start()
     with pytest.raises(PromotionRefused, match="rollout of version 2"):
         advance.start(days.settings, "3", "impatience", now=days.now)
@@ -242,6 +243,7 @@ def test_a_route_changed_by_hand_ends_the_rollout_and_stays_as_the_person_set_it
 
 
 def test_a_route_set_by_hand_is_called_so_until_the_person_takes_it_back(days: Days) -> None:
+    days.register("3")
     set_route(days.settings, challenger="2", mode="shadow")
     registry = Registry(days.settings)
     for refused in (lambda: days.start(automatic=True), lambda: registry.promote("3", "champion", "no")):

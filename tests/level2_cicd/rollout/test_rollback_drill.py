@@ -11,7 +11,7 @@ import pytest
 from level1_pipeline import problem
 from level1_pipeline.errors import LeaseLost
 from level1_pipeline.evaluation.gate import Check
-from level1_pipeline.registry import Registry
+from level1_pipeline.registry import Registry, tracking
 from level1_pipeline.settings import Settings
 from level1_pipeline.store import clock, leases
 from level1_pipeline.store.audit import Change, Promoted, RolledBack
@@ -72,12 +72,13 @@ def test_the_old_version_serves_although_the_command_still_waits_for_the_dead_re
     """The route has changed, that is said, and the lease is free before the aliases are touched."""
     seen: list[tuple[Route, bool]] = []
 
-    def hangs(registry: Registry, _: Route) -> bool:
+    def hangs(*_: object) -> bool:
+        registry = Registry(served)
         with registry.promotion():
             seen.append((registry.route(), "champion 2 -> 1 in" in capsys.readouterr().out))
         return False
 
-    monkeypatch.setattr(Registry, "_mirror", hangs)
+    monkeypatch.setattr(tracking, "mirror", hangs)
     assert main(["rollback", "--reason", "a drill"]) == 0
     assert seen == [(Route("1"), True)]
 
