@@ -124,12 +124,18 @@ def fetch_bundle(client: MlflowClient, version: str, folder: Path) -> Path:
 
 
 def registered_checksum(client: MlflowClient, version: str) -> str | None:
-    """What MLflow says that a version is; None if it has no such version."""
+    """What MLflow says that a version is; None if it has no such version.
+
+    Raises:
+        MlflowException: it cannot be asked now, which says nothing about the version.
+    """
     from mlflow.exceptions import MlflowException
 
     try:
         return client.get_model_version(problem.NAME, version).tags.get("bundle_sha256")
-    except MlflowException:
+    except MlflowException as error:
+        if error.error_code != "RESOURCE_DOES_NOT_EXIST":
+            raise
         return None
 
 

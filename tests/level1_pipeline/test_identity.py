@@ -11,6 +11,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from mlflow.exceptions import MlflowException
+from mlflow.protos.databricks_pb2 import INTERNAL_ERROR
 
 from level1_pipeline import problem
 from level1_pipeline.bundle.load import MANIFEST, MODEL, bundle_checksum, verify_bundle
@@ -351,6 +353,22 @@ def test_no_alias_names_other_content_and_the_other_aliases_are_right_all_the_sa
     registry.client.delete_registered_model_alias(problem.NAME, PREVIOUS)
     assert not registry.reconcile()
     assert registry.client.get_registered_model(problem.NAME).aliases.keys() == {PREVIOUS}
+
+
+def test_a_version_that_mlflow_cannot_show_for_a_moment_keeps_its_alias(
+    made: Models, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def busy(*_: object) -> None:
+        raise MlflowException("the database is busy", INTERNAL_ERROR)
+
+    registry = made.registry
+    before = registry.client.get_registered_model(problem.NAME).aliases
+    with monkeypatch.context() as patch:
+        patch.setattr(registry.client, "get_model_version", busy)
+        assert not registry.reconcile()
+    assert str(before[CHAMPION]) == "2"
+    assert registry.client.get_registered_model(problem.NAME).aliases == before
+    assert registry.reconcile()
 
 
 def test_a_repair_takes_nothing_else_than_what_the_version_was(made: Models, tmp_path: Path) -> None:
