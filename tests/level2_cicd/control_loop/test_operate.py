@@ -154,6 +154,8 @@ class Trainer:
 @pytest.fixture
 def operated(days: Days, monkeypatch: pytest.MonkeyPatch, quiet: None) -> Callable[..., Operator]:
     """An operator whose monitoring finds what the test says, and whose budget sees enough new outcomes."""
+    for version in ("1", "2", "3"):
+        days.register(version)
 
     def make(said: Diagnosis, trainer: Trainer | None = None, **changes: Any) -> Operator:
         settings = days.settings.changed(
