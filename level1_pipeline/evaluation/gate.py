@@ -6,9 +6,7 @@ soon as there is one. Inconclusive is not success: a check that lacks data never
 
 from __future__ import annotations
 
-import time
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
@@ -16,7 +14,6 @@ import pandas as pd
 from pydantic import BaseModel, ConfigDict, Field
 
 from level1_pipeline import problem, schema
-from level1_pipeline.bundle.load import GOLDEN_TOLERANCE, Bundle, load_bundle
 from level1_pipeline.evaluation.metrics import Comparison, by_slice, compare, days
 
 Status = Literal["pass", "inconclusive", "fail", "error"]
@@ -78,7 +75,8 @@ def rules() -> Gate:
     return Gate(**problem.GATE)
 
 
-def _check(name: str, passed: bool, message: str, otherwise: Status = "fail") -> Check:
+def judge(name: str, passed: bool, message: str, otherwise: Status = "fail") -> Check:
+    """A check that passes, or has the status `otherwise`."""
     return Check(name, "pass" if passed else otherwise, message)
 
 
@@ -86,7 +84,7 @@ def enough_data(holdout: pd.DataFrame) -> Check:
     """Is there enough to judge with?"""
     n, rows = len(np.unique(days(holdout))), len(holdout)
     message = f"{rows:,} rows on {n} days (needed: {rules().min_rows:,} on {COMPARISON_MIN_DAYS})"
-    return _check("enough data", rows >= rules().min_rows and n >= COMPARISON_MIN_DAYS, message, "inconclusive")
+    return judge("enough data", rows >= rules().min_rows and n >= COMPARISON_MIN_DAYS, message, "inconclusive")
 
 
 def sound_numbers(p: np.ndarray) -> Check:
@@ -94,7 +92,7 @@ def sound_numbers(p: np.ndarray) -> Check:
     wrong = ~np.isfinite(p)
     if problem.TASK == "classification":
         wrong |= (p < 0) | (p > 1)
-    return _check(
+    return judge(
         "sound numbers",
         not wrong.any(),
         f"{wrong.sum():,} of {len(p):,} predictions are NaN, infinite or no probability",
@@ -118,7 +116,7 @@ def no_leakage(holdout: pd.DataFrame) -> Check:
         return Check("no leakage", "pass", "no numeric input has values")
     best = max(alone, key=alone.__getitem__)
     message = f"the best single input, {best}, has an AUC of {alone[best]:.3f} (allowed: {rules().max_single_feature_auc}); more has seen the outcome"
-    return _check("no leakage", alone[best] <= rules().max_single_feature_auc, message)
+    return judge("no leakage", alone[best] <= rules().max_single_feature_auc, message)
 
 
 def within_limits(metrics: dict[str, float]) -> list[Check]:
@@ -131,7 +129,7 @@ def within_limits(metrics: dict[str, float]) -> list[Check]:
             and (high is None or metrics[name] <= high)
         )
         checks.append(
-            _check(
+            judge(
                 f"limit on {name}",
                 bool(inside),
                 f"{metrics[name]:.4f}, allowed {low if low is not None else '-'} to {high if high is not None else '-'}",
@@ -150,7 +148,7 @@ def beats(holdout: pd.DataFrame, p: np.ndarray, baselines: dict[str, np.ndarray]
     for baseline, predicted in baselines.items():
         other = problem.evaluate(y, predicted)[name]
         better = loss < other or (baseline != "constant" and not compare(holdout, predicted, p).clearly_worse)
-        checks.append(_check(f"beats {baseline}", better, f"{name} {loss:.4f} against {other:.4f}"))
+        checks.append(judge(f"beats {baseline}", better, f"{name} {loss:.4f} against {other:.4f}"))
     return checks
 
 
@@ -165,7 +163,7 @@ def no_slice_harmed(holdout: pd.DataFrame, p: np.ndarray, reference: np.ndarray,
     message = (
         f"worst of {len(harm)}: {harm.index[0]} is {harm.iloc[0]:+.4f} in {metric} (allowed: {rule.slice_max_harm:+})"
     )
-    return _check(f"slices against {who}", harm.iloc[0] <= rule.slice_max_harm, message)
+    return judge(f"slices against {who}", harm.iloc[0] <= rule.slice_max_harm, message)
 
 
 def better_than_champion(
@@ -191,45 +189,13 @@ def better_than_champion(
     message = f"mean daily gain {seen.gain:+.5f} over {who} on {seen.days} days (needed: {rules().min_gain:+}); {flips}"
     if seen.identical:
         message = f"predictions are identical to those of {who}: no gain"
-    gain = _check("better than champion", not seen.identical and seen.gain >= rules().min_gain, message)
-    harm = _check(
+    gain = judge("better than champion", not seen.identical and seen.gain >= rules().min_gain, message)
+    harm = judge(
         "harm is bounded",
         seen.harm_bound < rules().max_harm,
         f"with 90 % confidence at most {seen.harm_bound:+.5f} worse (allowed: {rules().max_harm:+})",
     )
     return [gain, harm, no_slice_harmed(holdout, challenger, champion, who)], seen
-
-
-def fit_for_service(folder: Path, rows: pd.DataFrame, expected: np.ndarray) -> list[Check]:
-    """The infrastructure blessing: the bundle loads in the serving code and gives the trained model's numbers."""
-    try:
-        served = load_bundle(folder)
-        served.pipeline  # noqa: B018  (the compiled numbers serve, but their source must be readable, too)
-        records = schema.records(rows.head(1000))
-        served.predict(records[:1])
-        start = time.perf_counter()
-        many = served.predict(records)
-        seconds = time.perf_counter() - start
-    except Exception as error:  # whatever a candidate raises, it is not served
-        return [Check("bundle", "error", f"{type(error).__name__}: {error}")]
-    difference = float(np.abs(many - expected[: len(many)]).max())
-    return [
-        _check(
-            "bundle",
-            difference <= GOLDEN_TOLERANCE,
-            f"largest difference to the trained model over {len(many):,} rows: {difference:.2g}; {_engine(served)}",
-        ),
-        _check(
-            "speed",
-            seconds <= rules().max_seconds_1000_rows,
-            f"{seconds:.2f} s for {len(many):,} rows (allowed: {rules().max_seconds_1000_rows} s)",
-        ),
-    ]
-
-
-def _engine(served: Bundle) -> str:
-    engine = served.manifest["engine"]
-    return "compiled" if served.scorer else f"served by scikit-learn, because {engine['why']}"
 
 
 def agrees_with_evaluation_model(holdout: pd.DataFrame, judged: np.ndarray, served: np.ndarray) -> list[Check]:
@@ -239,8 +205,8 @@ def agrees_with_evaluation_model(holdout: pd.DataFrame, judged: np.ndarray, serv
     message = f"mean difference is {difference:.3f} of the spread of predictions (allowed: {rule.max_refit_difference})"
     harm = problem.evaluate(y, served)[metric] - problem.evaluate(y, judged)[metric]
     return [
-        _check("agrees with the evaluation model", difference <= rule.max_refit_difference, message),
-        _check(
+        judge("agrees with the evaluation model", difference <= rule.max_refit_difference, message),
+        judge(
             "no worse than the evaluation model",
             harm <= rule.max_harm,
             f"{metric} {harm:+.4f} on the holdout, which it has seen (allowed: {rule.max_harm:+})",

@@ -66,6 +66,20 @@ def by_slice(rows: pd.DataFrame, p: np.ndarray, min_rows: int) -> pd.DataFrame:
     return pd.DataFrame(table)
 
 
+def cost(y: np.ndarray, p: np.ndarray) -> float | None:
+    """What the decisions about rows cost, in the unit of `problem.COSTS`, per row.
+
+    `problem.COSTS` names first the price of a miss, then that of a needless action. None without them, and for a
+    regression.
+    """
+    prices = list(getattr(problem, "COSTS", {}).values())
+    if problem.TASK != "classification" or len(prices) < 2 or not len(y):
+        return None
+    miss, needless = prices[:2]
+    acted = np.array([problem.choose_action(value) != problem.choose_action(0.0) for value in p])
+    return float(np.where(acted, (1 - y) * needless, y * miss).mean())
+
+
 def group_gaps(rows: pd.DataFrame, p: np.ndarray, min_rows: int) -> pd.DataFrame:
     """The largest gaps between groups in miss rate and in calibration, each with a 95 % interval by days.
 

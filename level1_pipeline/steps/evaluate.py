@@ -12,7 +12,7 @@ from level1_pipeline import problem
 from level1_pipeline.bundle.load import EVALUATION_MODEL, Bundle
 from level1_pipeline.bundle.predict import predict
 from level1_pipeline.errors import BundleRefused
-from level1_pipeline.evaluation import gate
+from level1_pipeline.evaluation import gate, infrastructure
 from level1_pipeline.evaluation.gate import Check, Verdict
 from level1_pipeline.evaluation.metrics import Comparison, days
 from level1_pipeline.steps.model_card import EVALUATED
@@ -50,7 +50,7 @@ def evaluate(run: Run, parts: Split, trained: Trained) -> Evaluated:
         baselines = {str(name): predictions[name].to_numpy() for name in predictions if name != EVALUATED}
         relative, comparison = _against_champion(run, champion, holdout, p, baselines["constant"])
         checks += [*gate.within_limits(metrics), *gate.beats(holdout, p, baselines), *relative]
-    checks += gate.fit_for_service(run.path(EVALUATION_MODEL), holdout, p)
+    checks += infrastructure.fit_for_service(run.path(EVALUATION_MODEL), holdout, p)
     verdict = Verdict(tuple(checks), comparison)
     run.path(VERDICT).write_text(json.dumps(verdict.as_dict(), indent=2))
     return Evaluated(metrics=metrics, verdict=verdict, champion=champion, files=run.digests(VERDICT))

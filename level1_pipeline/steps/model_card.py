@@ -111,7 +111,7 @@ def tables(holdout: pd.DataFrame, predictions: pd.DataFrame) -> dict[str, pd.Dat
     """The tables of the model card, by title."""
     y, p = holdout[problem.TARGET].to_numpy(), predictions[EVALUATED].to_numpy()
     intervals = metrics.with_intervals(y, p, metrics.days(holdout))
-    scores = {name: problem.evaluate(y, column.to_numpy()) for name, column in predictions.items()}
+    scores = {str(name): _scores(y, column.to_numpy()) for name, column in predictions.items()}
     small = gate.rules().slice_min_rows
     return {
         "Metrics on the newest days, with 95 % intervals": intervals.reset_index(names="metric"),
@@ -119,6 +119,12 @@ def tables(holdout: pd.DataFrame, predictions: pd.DataFrame) -> dict[str, pd.Dat
         "By slice": metrics.by_slice(holdout, p, small),
         "Gaps between groups (reported, not blocking)": metrics.group_gaps(holdout, p, small),
     }
+
+
+def _scores(y: np.ndarray, p: np.ndarray) -> dict[str, float]:
+    """The metrics, and what a decision costs on average where the problem says so."""
+    dollars = metrics.cost(y, p)
+    return problem.evaluate(y, p) | ({} if dollars is None else {"cost of a decision": dollars})
 
 
 def model_card(origin: dict[str, Any], verdict: Verdict, tables: dict[str, pd.DataFrame]) -> str:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 import pandas as pd
 
 from level1_pipeline.bundle.predict import predict
-from level1_pipeline.evaluation import gate
+from level1_pipeline.evaluation import gate, infrastructure
 from level1_pipeline.evaluation.gate import Check
 from level1_pipeline.steps.evaluate import Evaluated
 from level1_pipeline.steps.extract import Extracted
@@ -41,7 +41,7 @@ def refit(run: Run, extracted: Extracted, parts: Split, trained: Trained, evalua
     files = write_model(run, extracted, SERVED_MODEL, served, holdout, rows)
     checks = [
         *gate.agrees_with_evaluation_model(holdout, judged, predicted),
-        *gate.fit_for_service(run.path(SERVED_MODEL), holdout, predicted),
+        *infrastructure.fit_for_service(run.path(SERVED_MODEL), holdout, predicted),
     ]
     named = tuple(replace(check, name=f"served model: {check.name}") for check in checks)
     return Refitted(checks=named, files=run.digests(*files))

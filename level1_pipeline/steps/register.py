@@ -166,6 +166,7 @@ def _origin(run: Run, training: Training) -> dict[str, Any]:
         "data digest": training.extracted.data_digest,
         "repaired readings": training.extracted.repaired or "none",
         "previous champion": training.evaluated.champion or "none",
+        "one-rule baseline": training.trained.one_rule,
         "trigger": f"{run.trigger} {run.reason}".strip(),
         **run.identity,
     }

@@ -12,6 +12,7 @@ from level1_pipeline import problem, schema
 from level1_pipeline.bundle.load import EVALUATION_MODEL
 from level1_pipeline.bundle.predict import predict
 from level1_pipeline.errors import NotEnoughData
+from level1_pipeline.evaluation.one_rule import OneRule
 from level1_pipeline.steps.extract import Extracted
 from level1_pipeline.steps.fit import fit_model
 from level1_pipeline.steps.model_card import EVALUATED
@@ -20,6 +21,7 @@ from level1_pipeline.steps.step import Run, StepResult, step
 from level1_pipeline.steps.write_bundle import write_model
 
 PREDICTIONS, SEARCHED = "predictions.parquet", "search.json"
+ONE_RULE = "one rule"  # the name of that baseline
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,6 +29,7 @@ class Trained(StepResult):
     """The evaluation model as a bundle, and what it and the baselines say about the holdout."""
 
     parameters: dict[str, Any]  # that the search chose; empty: the recipe as it stands
+    one_rule: str = ""  # the best threshold on one input, for people
 
 
 @step
@@ -36,15 +39,16 @@ def train(run: Run, extracted: Extracted, parts: Split) -> Trained:
     parameters, searched = tune_model(rows, run.tune) if run.tune else ({}, pd.DataFrame())
     searched.to_json(run.path(SEARCHED), orient="records")
     model = fit_model(rows, parameters)
-    models = {EVALUATED: model, **fit_baselines(rows)}
+    baselines = fit_baselines(rows)
+    models = {EVALUATED: model, **baselines}
     predictions = pd.DataFrame({name: predict(fitted, holdout) for name, fitted in models.items()})
     predictions.to_parquet(run.path(PREDICTIONS), index=False)
     files = [PREDICTIONS, SEARCHED, *write_model(run, extracted, EVALUATION_MODEL, model, holdout, rows)]
-    return Trained(parameters=parameters, files=run.digests(*files))
+    return Trained(parameters=parameters, one_rule=str(baselines[ONE_RULE]), files=run.digests(*files))
 
 
 def fit_baselines(rows: pd.DataFrame) -> dict[str, Any]:
-    """What a model must beat: a constant, and a linear model of the same inputs."""
+    """What a model must beat: a constant, a linear model of the same inputs, and the best threshold on one of them."""
     from sklearn.compose import ColumnTransformer
     from sklearn.dummy import DummyClassifier, DummyRegressor
     from sklearn.impute import SimpleImputer
@@ -62,9 +66,10 @@ def fit_baselines(rows: pd.DataFrame) -> dict[str, Any]:
         sparse_threshold=0,
     )
     classify = problem.TASK == "classification"
-    models = {
+    models: dict[str, Any] = {
         "constant": DummyClassifier(strategy="prior") if classify else DummyRegressor(),
         "linear": make_pipeline(encode, LogisticRegression(solver="newton-cholesky") if classify else Ridge()),
+        ONE_RULE: OneRule(),
     }
     return {name: model.fit(rows[schema.names()], rows[problem.TARGET]) for name, model in models.items()}
 
