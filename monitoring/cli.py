@@ -22,7 +22,6 @@ from level1_pipeline.settings import Settings
 from level1_pipeline.store import clock
 from level1_pipeline.store import quarantine as quarantined_spans
 from level1_pipeline.store.database import Store
-from level1_pipeline.store.days import local
 from monitoring import after_run, history
 from monitoring.alerting import tickets as incidents
 from monitoring.data import outcome_files, retention
@@ -31,14 +30,15 @@ from monitoring.results import Cause, MonitoringRun
 from monitoring.run import run_monitoring
 from monitoring.thresholds import WINDOW_DAYS
 
-FINE, ACT, DATA_FAULT, INCONCLUSIVE = 0, 3, 4, 5  # exit codes
+FINE, ACT, FAULT, INCONCLUSIVE = 0, 3, 4, 5  # exit codes
 CODES: dict[Cause, int] = {
     "nothing": FINE,
     "covariate shift": FINE,
     "concept drift": ACT,
     "bad release": ACT,
     "recurring concept": ACT,
-    "data fault": DATA_FAULT,
+    "data fault": FAULT,
+    "label fault": FAULT,
     "inconclusive": INCONCLUSIVE,
 }
 
@@ -141,7 +141,7 @@ def outcomes(
     kept = f"{report.new:,} new, {report.unchanged:,} unchanged, {report.corrected:,} corrected"
     bad = report.bad.total()
     print_result("outcomes", f"{report.rows:,} rows | {kept}, {report.unknown:,} of no logged prediction | {bad:,} bad")
-    return DATA_FAULT if bad else FINE
+    return FAULT if bad else FINE
 
 
 @app.command()
@@ -173,11 +173,11 @@ def tickets(
 @app.command()
 def quarantine(
     lift: Annotated[
-        int | None, typer.Option(min=1, metavar="NUMBER", help="Of the span whose rows shall count again.")
+        int | None, typer.Option(min=1, metavar="NUMBER", help="Of the span that shall count again.")
     ] = None,
     reason: Reason = "",
 ) -> int:
-    """List the rows that data faults set apart, or let those of one span count again.
+    """List the rows and labels that faults set apart, or let those of one span count again.
 
     Example: python -m monitoring quarantine --lift 1 --reason "a new sensor"
     """
@@ -187,14 +187,12 @@ def quarantine(
     store = Store(settings.operations)
     if lift is not None:
         span = quarantined_spans.lift(store, lift, settings.who, reason, clock.now(settings))
-        rows = f"{span.slice or 'all rows'} from {local(span.start)} to {local(span.end)}"
-        print_result("quarantine", f"lifted | {rows}: {span.reason}")
+        print_result("quarantine", f"lifted | {text.span(span)}: {span.reason}")
         return FINE
     spans = quarantined_spans.listed(store)
     for number, span in enumerate(spans, 1):
-        rows = f"{span.slice or 'all rows'} from {local(span.start)} to {local(span.end)}"
         lifted = f", lifted on {text.day(span.lifted_at)}" if span.lifted_at else ""
-        console.print(f"  {number}  {rows}{lifted}: {span.reason}")
+        console.print(f"  {number}  {text.span(span)}{lifted}: {span.reason}")
     in_force = sum(span.lifted_at is None for span in spans)
     print_result("quarantine", f"{in_force} in force, {len(spans) - in_force} lifted")
     return FINE

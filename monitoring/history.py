@@ -80,7 +80,7 @@ def record(store: Store, run: MonitoringRun) -> None:
 def _not_lifted(span: Span, lifted: tuple[Quarantined, ...]) -> Span:
     """What is left of a span after those that a person has lifted; windows move on, so only its beginning is cut."""
     for other in lifted:
-        if other.slice in ("", span.slice) and other.start <= span.start < other.end:
+        if other.what == span.what and other.slice in ("", span.slice) and other.start <= span.start < other.end:
             span = replace(span, start=other.end)
     return span
 

@@ -13,8 +13,16 @@ from typing import Any, Literal, Self
 from pydantic import TypeAdapter
 
 Cause = Literal[
-    "nothing", "data fault", "covariate shift", "concept drift", "bad release", "recurring concept", "inconclusive"
+    "nothing",
+    "data fault",
+    "label fault",
+    "covariate shift",
+    "concept drift",
+    "bad release",
+    "recurring concept",
+    "inconclusive",
 ]
+FAULTS: tuple[Cause, ...] = ("data fault", "label fault")  # nothing may be learned from what they touch
 Action = Literal["none", "quarantine", "note", "retrain", "roll back", "switch back", "wait"]
 Confidence = Literal["low", "medium", "high"]
 
@@ -48,7 +56,8 @@ class Coverage(JsonData):
     matured: int  # have an outcome
     open: int  # young enough to get one still
     never: int  # older than the problem's maturity, and without one
-    quarantined: int = 0  # left out of everything else, and of the other four counts
+    quarantined: int = 0  # left out of everything else, and of the other counts
+    labels_quarantined: int = 0  # of the predictions, whose labels are left out: neither matured nor open nor never
 
 
 @dataclass(frozen=True)
@@ -164,12 +173,13 @@ class Release(JsonData):
 
 @dataclass(frozen=True)
 class Span(JsonData):
-    """Rows to leave out of training and judging: times by EVENT_TIME, half open, perhaps of one slice."""
+    """Rows, or only their labels, to leave out of training and judging: times by EVENT_TIME, half open, perhaps of one slice."""
 
     start: datetime
     end: datetime
     slice: str  # `column=value`, or empty for all rows
     reason: str
+    what: Literal["rows", "labels"] = "rows"
 
 
 @dataclass(frozen=True)
@@ -193,7 +203,7 @@ class Diagnosis(JsonData):
     evidence: tuple[str, ...] = ()
     slices: tuple[AffectedSlice, ...] = ()
     columns: tuple[Effect, ...] = ()  # the columns most responsible
-    quarantine: tuple[Span, ...] = ()  # on a data fault
+    quarantine: tuple[Span, ...] = ()  # on a data fault or a label fault
     version: str | None = None  # to go back to, for `roll back` and `switch back`
     missing: tuple[str, ...] = ()  # what an inconclusive run lacks
 

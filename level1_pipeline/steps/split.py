@@ -32,7 +32,7 @@ class Split(StepResult):
 
     train: Part
     holdout: Part
-    quarantined: int  # rows that were left out of both
+    quarantined: int  # rows that were left out of both, themselves or because their labels are in quarantine
 
     @property
     def message(self) -> str:
@@ -42,9 +42,10 @@ class Split(StepResult):
 
 @step
 def split(run: Run, extracted: Extracted) -> Split:
-    """Cut the rows in two; those in quarantine are for neither."""
+    """Cut the rows in two; those in quarantine, and those whose labels are, are for neither."""
     rows = pd.read_parquet(run.path(ROWS))
-    hidden = quarantine.covers(rows, quarantine.spans(run.registry.store))
+    spans = quarantine.spans(run.registry.store)
+    hidden = quarantine.covers(rows, spans) | quarantine.covers(rows, spans, quarantine.LABELS)
     parts = split_rows(rows[~hidden], run.time)
     parts.train.to_parquet(run.path(TRAIN), index=False)
     parts.holdout.to_parquet(run.path(HOLDOUT), index=False)

@@ -174,7 +174,7 @@ class RolloutEndedByHand(Rollout, text="rollout: ended by hand"):
 
 @dataclass(frozen=True)
 class DataQuarantined(Action, text="control loop: quarantine"):
-    """The control loop sets apart rows with a data fault."""
+    """The control loop sets apart rows, or labels, with a fault."""
 
 
 @dataclass(frozen=True)
@@ -191,7 +191,7 @@ class StepRefused(Action, text="control loop: refused"):
 
 @dataclass(frozen=True)
 class QuarantineLifted(Action, text="lift quarantine"):
-    """A person found no fault in rows that had been set apart."""
+    """A person found no fault in rows, or labels, that had been set apart."""
 
 
 @dataclass(frozen=True)

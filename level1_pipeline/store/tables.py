@@ -147,7 +147,7 @@ tickets = sa.Table(
     ),
 )
 quarantine = sa.Table(
-    "quarantine",  # rows that are not to be trained on or judged with: a span of time, perhaps of one slice
+    "quarantine",  # rows, or their labels, not to be trained on or judged with: a span of time, perhaps of one slice
     metadata,
     sa.Column("problem", sa.String, primary_key=True),
     sa.Column("start", UtcTime, primary_key=True),  # by EVENT_TIME, start included
@@ -156,6 +156,8 @@ quarantine = sa.Table(
     sa.Column("reason", sa.String, nullable=False),
     sa.Column("at", UtcTime, nullable=False),  # on the clock of decisions
     sa.Column("lifted_at", UtcTime),  # by a person, who found no fault: the span counts no more and stays known
+    # "rows", or "labels": then the inputs go on counting, and the labels are missing.
+    sa.Column("what", sa.String, primary_key=True, default="rows"),
 )
 rollouts = sa.Table(
     "rollouts",  # of the model: the desired state, which the control loop brings about

@@ -21,6 +21,7 @@ from level1_pipeline.store.audit import BudgetReset, Change, Line, Order, Traini
 from level1_pipeline.store.audit_queries import allowed_trainings, between, last_training, rejected_in_a_row, trainings
 from level1_pipeline.store.database import Store
 from level2_cicd.control_loop.expected_gain import Need
+from monitoring.results import FAULTS
 
 GAVE_UP = "rejected in a row"
 
@@ -74,8 +75,8 @@ def _refusals(
     count, rejected, spent = number["trainings"], number["rejected_in_a_row"], number["compute_seconds"]
     idle, cost = figures["days_since_last"], number["training_dollars"]
     period, person = f"within {policy.period_days:g} days", "a person must look, and then"
-    if need.cause == "data fault":
-        yield "data fault", "a data fault never triggers a training: mend or quarantine the data first"
+    if need.cause in FAULTS:
+        yield need.cause, f"a {need.cause} never triggers a training: mend or quarantine the data first"
     if rejected >= policy.max_rejected:
         gave_up = f"gave up: {rejected:g} candidates in a row were rejected {period}"
         yield GAVE_UP, f"{gave_up}; {person}: python -m level2_cicd reset --reason …"

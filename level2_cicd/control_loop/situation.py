@@ -10,7 +10,7 @@ from level1_pipeline.store.audit import Line
 from level1_pipeline.store.database import Store
 from level1_pipeline.store.routes import Route
 from monitoring import history
-from monitoring.results import MonitoringRun
+from monitoring.results import FAULTS, MonitoringRun
 
 
 @dataclass(frozen=True)
@@ -24,8 +24,8 @@ class Situation:
 
     @property
     def data_broken(self) -> bool:
-        """Whether the newest monitoring run says that the data are at fault: nothing may be learned from them."""
-        return self.newest is not None and self.newest.diagnosis.cause == "data fault"
+        """Whether the newest monitoring run says that inputs or labels are at fault: nothing may be learned from them."""
+        return self.newest is not None and self.newest.diagnosis.cause in FAULTS
 
 
 def read(store: Store, now: datetime) -> Situation:

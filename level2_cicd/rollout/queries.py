@@ -13,6 +13,7 @@ import sqlalchemy as sa
 from level1_pipeline import problem
 from level1_pipeline.bundle.time_limit import OVERDUE
 from level1_pipeline.evaluation import gate
+from level1_pipeline.store import quarantine
 from level1_pipeline.store.database import Store
 from level1_pipeline.store.routes import CHAMPION
 from level1_pipeline.store.tables import outcomes, predictions
@@ -90,7 +91,8 @@ def calls(store: Store, arm: Arm) -> pd.DataFrame:
 def pairs(store: Store, first: Arm, second: Arm, before: datetime) -> pd.DataFrame:
     """Cases that both arms scored, decided before a time and with a known outcome: the newest, oldest first.
 
-    Columns: EVENT_TIME, TARGET, SLICES (empty text where a slice is no input), `first`, `second` (scores).
+    Columns: EVENT_TIME, TARGET, SLICES (empty text where a slice is no input), `first`, `second` (scores). Labels in
+    quarantine count as missing.
     """
     other = predictions.alias("other")
     both = predictions.join(other, (other.c.problem == C.problem) & (other.c.id == C.id))
@@ -124,7 +126,9 @@ def _table(store: Store, wanted: Any, scores: list[str]) -> pd.DataFrame:
             rows.append((at, value, *(str(record.get(name, "")) for name in problem.SLICES), *values))
     columns = [problem.EVENT_TIME, problem.TARGET, *problem.SLICES, *scores]
     types = {problem.EVENT_TIME: "datetime64[us, UTC]", problem.TARGET: float, **dict.fromkeys(scores, float)}
-    return pd.DataFrame(reversed(rows), columns=columns).astype(types)
+    table = pd.DataFrame(reversed(rows), columns=columns).astype(types)
+    hidden = quarantine.covers(table, quarantine.spans(store), quarantine.LABELS)
+    return table[~hidden].reset_index(drop=True)
 
 
 def records(store: Store, arm: Arm, before: datetime, limit: int) -> tuple[list[dict[str, Any]], pd.DataFrame]:

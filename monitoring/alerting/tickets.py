@@ -44,8 +44,10 @@ def incident(run: MonitoringRun) -> str | None:
     diagnosis = run.diagnosis
     if diagnosis.cause in QUIET:
         return None
+    slices = ", ".join(sorted({span.slice or "all rows" for span in diagnosis.quarantine}))
     about = {
-        "data fault": ", ".join(sorted({span.slice or "all rows" for span in diagnosis.quarantine})),
+        "data fault": slices,
+        "label fault": slices,
         "concept drift": f"champion {run.champion}",
         "bad release": f"version {run.champion}",
         "recurring concept": f"version {diagnosis.version}",

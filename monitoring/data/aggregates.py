@@ -72,8 +72,9 @@ class Aggregates:
 
 
 def tally(rows: pd.DataFrame) -> pd.DataFrame:
-    """How many rows there are, and how many of them are matured or open, by slice (ALL, `column=value`) and day."""
-    flags = pd.DataFrame({"predictions": 1, "matured": rows[problem.TARGET].notna(), "open": rows["open"]}).astype(int)
+    """How many rows there are, and how many of them are matured, open or have a label in quarantine, by slice (ALL, `column=value`) and day."""
+    states = {"matured": rows[problem.TARGET].notna(), "open": rows["open"], "hidden": rows["label_hidden"]}
+    flags = pd.DataFrame({"predictions": 1, **states}).astype(int)
     parts = []
     for name in [ALL, *(slice_ for slice_ in problem.SLICES if slice_ in rows)]:
         part = f"{name}=" + rows[name].astype(str) if name else pd.Series(ALL, rows.index)

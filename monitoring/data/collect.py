@@ -95,9 +95,10 @@ def training_rows(settings: Settings, until: pd.Timestamp) -> pd.DataFrame | str
 def _days_back(window: Window, quarantined: tuple[Quarantined, ...]) -> int:
     """How far to look for REFERENCE_DAYS without a quarantine: a fault that lasts must not become what is usual."""
     whole_days = 0
+    inputs = [span for span in quarantined if span.what == quarantine.ROWS]
     for days in range(1, REFERENCE_MAX_DAYS_BACK + 1):
         start, end = before(window, days).start, before(window, days - 1).start
-        whole_days += not any(span.start < end and span.end > start for span in quarantined)
+        whole_days += not any(span.start < end and span.end > start for span in inputs)
         if whole_days == REFERENCE_DAYS:
             return days
     return REFERENCE_MAX_DAYS_BACK
@@ -106,4 +107,5 @@ def _days_back(window: Window, quarantined: tuple[Quarantined, ...]) -> int:
 def _reference(logged: Log, quarantined: tuple[Quarantined, ...], rows: pd.DataFrame | str) -> Log:
     if can_be_reference(logged) or isinstance(rows, str):
         return logged
-    return of_rows(rows[~quarantine.covers(rows, quarantined)], logged.window)
+    visible = rows[~quarantine.covers(rows, quarantined)]
+    return of_rows(quarantine.without_labels(visible, quarantined), logged.window)

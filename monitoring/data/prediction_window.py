@@ -22,7 +22,7 @@ import sqlalchemy as sa
 from level1_pipeline import problem, schema
 from level1_pipeline.store.database import Store
 from level1_pipeline.store.days import date_of, start_of
-from level1_pipeline.store.quarantine import Quarantined, covers
+from level1_pipeline.store.quarantine import LABELS, Quarantined, covers, without_labels
 from level1_pipeline.store.tables import outcomes, predictions
 from monitoring.data.aggregates import Aggregates, plus, tally
 from monitoring.results import Coverage, Window
@@ -31,7 +31,7 @@ from monitoring.thresholds import REFERENCE_MIN_DAYS
 CHUNK_ROWS = 20_000  # in memory at a time
 SAMPLE_MAX_ROWS = 50_000  # kept of a version and arm
 SHADOW, CHAMPION = "shadow", "champion"
-KEYS = ["id", "arm", "version", "at", "score", "latency_ms", "value"]
+KEYS = ["id", "arm", "version", "at", "score", "latency_ms", "value", "known_at"]
 
 
 @dataclass
@@ -45,6 +45,7 @@ class Answers:
     open: int = 0
     errors: int = 0
     quarantined: int = 0
+    labels_quarantined: int = 0
     limit: int = 2**32  # rows whose hash lies below it are kept
     parts: list[pd.DataFrame] = field(default_factory=list)
     counts: pd.DataFrame | None = None  # exact, by slice and day: predictions, matured, open
@@ -52,8 +53,8 @@ class Answers:
     @property
     def coverage(self) -> Coverage:
         """Exact, whatever was sampled."""
-        never = self.predictions - self.matured - self.open
-        return Coverage(self.predictions, self.matured, self.open, never, self.quarantined)
+        never = self.predictions - self.matured - self.open - self.labels_quarantined
+        return Coverage(self.predictions, self.matured, self.open, never, self.quarantined, self.labels_quarantined)
 
     @property
     def sampled(self) -> float:
@@ -62,7 +63,8 @@ class Answers:
 
     @cached_property
     def requests(self) -> pd.DataFrame:
-        """The sample, ordered by time: the Record's columns, KEYS, EVENT_TIME, TARGET (NaN if not matured), `day`."""
+        """The sample, ordered by time: the Record's columns, KEYS, EVENT_TIME, `day`, `open`, TARGET (NaN if not matured,
+        or in quarantine; `value` is what was reported)."""
         return pd.concat(self.parts, ignore_index=True) if self.parts else pd.DataFrame()
 
     @property
@@ -82,6 +84,7 @@ class Answers:
         self.predictions += len(scored)
         self.matured += int(scored[problem.TARGET].notna().sum())
         self.open += int(scored["open"].sum())
+        self.labels_quarantined += int(scored["label_hidden"].sum())
         self.errors += len(chunk) - len(scored)
         self.counts = plus(self.counts, tally(scored)) if len(scored) else self.counts
         kept = chunk if self.arm == CHAMPION else scored
@@ -149,6 +152,8 @@ def read(store: Store, window: Window, now: datetime, hidden: tuple[Quarantined,
     """
     log = Log(window, Aggregates(), {})
     for chunk in _chunks(store, window, now):
+        chunk["label_hidden"] = covers(chunk, hidden, LABELS) & ~chunk["open"]
+        chunk = without_labels(chunk, hidden)
         covered, scored = covers(chunk, hidden), chunk["score"].notna()
         for key, rows in chunk.groupby(["version", "arm"], sort=False):
             version, arm = str(key[0]), str(key[1])
@@ -169,7 +174,8 @@ def of_rows(rows: pd.DataFrame, window: Window, version: str = "") -> Log:
     table["at"] = table[problem.EVENT_TIME]
     table["day"] = _local_day(table["at"])
     fixed = {"score": np.nan, "latency_ms": np.nan, "open": False, "hash": 0, "arm": CHAMPION, "version": version}
-    table = table.assign(id=table[problem.ID], **fixed)
+    reported = {"value": table[problem.TARGET], "known_at": table[problem.LABEL_TIME], "label_hidden": False}
+    table = table.assign(id=table[problem.ID], **fixed, **reported)
     log, answers = Log(window, Aggregates(), {}), Answers(version, CHAMPION)
     log.add(table)
     if len(table):
@@ -183,7 +189,7 @@ def _chunks(store: Store, window: Window, now: datetime) -> Iterator[pd.DataFram
     matured_by_now = (o.problem == p.problem) & (o.id == p.id) & (o.known_at <= now)
     query = (
         # The text of the record, because one parse of a whole chunk is several times faster than one of each row.
-        sa.select(p.id, p.arm, p.version, p.at, p.score, p.latency_ms, o.value, sa.cast(p.record, sa.Text))
+        sa.select(p.id, p.arm, p.version, p.at, p.score, p.latency_ms, o.value, o.known_at, sa.cast(p.record, sa.Text))
         .select_from(predictions.outerjoin(outcomes, matured_by_now))
         .where(p.problem == problem.NAME, p.at >= window.start, p.at < window.end)
         .order_by(p.at, p.id)
@@ -200,6 +206,7 @@ def _chunk(columns: list[Any], now: datetime) -> pd.DataFrame:
     for name, values in zip(KEYS, keys, strict=True):
         table[name] = values
     table["at"] = pd.to_datetime(table["at"], utc=True)
+    table["known_at"] = pd.to_datetime(table["known_at"], utc=True)
     table[["score", "value", "latency_ms"]] = table[["score", "value", "latency_ms"]].astype("float64")
     table[problem.EVENT_TIME] = table["at"]
     table["day"] = _local_day(table["at"])

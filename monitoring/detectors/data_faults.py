@@ -14,7 +14,7 @@ import numpy as np
 import pandas as pd
 
 from level1_pipeline.store.days import start_of
-from level1_pipeline.store.quarantine import Quarantined
+from level1_pipeline.store.quarantine import ROWS, Quarantined
 from monitoring.data.aggregates import ALL
 from monitoring.data.prediction_window import Log, can_be_reference
 from monitoring.detectors.fault_checks import UNRELATED, Hit, Judged, check_all, overlaps
@@ -59,13 +59,14 @@ def find(
         Judged(),
     )
     if len(current.rows) and can_be_reference(reference):
-        faults += _by_days(check_all(reference, current, tuple(quarantined), judged))
+        rows_hidden = tuple(span for span in quarantined if span.what == ROWS)
+        faults += _by_days(check_all(reference, current, rows_hidden, judged))
     faults, shares = _on_enough_days(faults), _shares(current)
     certain = _merge([fault for fault in faults if not fault.strange], judged, shares)
     # What is missing or stuck breaks the relations of other columns, too: name the cause only.
     certain = [fault for fault in certain if fault.kind != UNRELATED] or certain
     strange = _merge([fault for fault in faults if fault.strange], judged, shares)
-    return _on_enough_days(_not_lifted([*certain, *strange], tuple(lifted)))
+    return _on_enough_days(_not_lifted([*certain, *strange], tuple(span for span in lifted if span.what == ROWS)))
 
 
 def spans(faults: list[Fault], window: Window) -> tuple[Span, ...]:

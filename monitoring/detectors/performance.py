@@ -86,8 +86,9 @@ def _slices(answers: Answers) -> tuple[SliceFigures, ...]:
     for name in (slice_ for slice_ in problem.SLICES if slice_ in rows):
         for value, part in rows.groupby(name, observed=True):
             if len(part) >= METRIC_MIN_ROWS:
-                n, with_outcome, open_ = map(int, exact.loc[f"{name}={value}"])
-                coverage = Coverage(n, with_outcome, open_, n - with_outcome - open_)
+                n, with_outcome, open_, hidden = map(int, exact.loc[f"{name}={value}"])
+                never = n - with_outcome - open_ - hidden
+                coverage = Coverage(n, with_outcome, open_, never, labels_quarantined=hidden)
                 share, intervals = n / answers.predictions, with_intervals(matured(part))
                 parts.append(SliceFigures(f"{name}={value}", coverage, share, intervals))
     return tuple(parts)

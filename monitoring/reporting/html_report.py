@@ -31,6 +31,7 @@ HEADLINE = {
     "nothing": "All is well",
     "covariate shift": "The inputs moved, and the model copes: nothing to do",
     "data fault": "The data are broken: mend the source, do not retrain",
+    "label fault": "The labels are broken: mend their source, do not retrain",
     "concept drift": "The world changed: train again",
     "bad release": "The new version is worse: roll back",
     "recurring concept": "An earlier model fits better now: switch back",

@@ -39,8 +39,8 @@ def registry(run: MonitoringRun, open_tickets: int, wall: float) -> CollectorReg
         page.add("cause", "1 for the cause that was diagnosed", cause == run.diagnosis.cause, cause=cause)
     for action in get_args(Action):
         page.add("action", "1 for the action that is due", action == run.diagnosis.action, action=action)
-    for state in ("predictions", "matured", "open", "never", "quarantined"):
-        name = "all" if state == "predictions" else state
+    for state in ("predictions", "matured", "open", "never", "quarantined", "labels_quarantined"):
+        name = "all" if state == "predictions" else state.replace("_", " ")
         page.add("predictions", "of the window, by state", getattr(run.coverage, state), state=name)
     page.add("drift_moved", "1 if the inputs of the window moved as a whole", run.drift.verdict == "moved")
     page.add("drift_persisted", "how many of the last windows moved", run.drift.persisted)

@@ -5,14 +5,22 @@ from __future__ import annotations
 from datetime import datetime
 
 from level1_pipeline import problem
+from level1_pipeline.store import quarantine
 from level1_pipeline.store.days import date_of, local
-from monitoring.results import Coverage, Interval, MonitoringRun, Performance
+from level1_pipeline.store.quarantine import Quarantined
+from monitoring.results import Coverage, Interval, MonitoringRun, Performance, Span
 
 TREE = {
     "data fault": (
         "Is the source of the data really broken? Look at the rows of the quarantined span.",
         "Yes: have it mended. The span stays out of training and of judging; do **not** train again.",
         "No, the world became like this: lift the span (`python -m monitoring quarantine`) and start a monitoring run again.",
+    ),
+    "label fault": (
+        "Are the labels really broken? Compare some of the span below with the system that they come from.",
+        "Yes: have their source mended, and report them again (`python -m monitoring outcomes FILE`); then lift the span. "
+        "Do **not** train on them; the inputs of these rows are fine and go on counting.",
+        "No, they are right: lift the span (`python -m monitoring quarantine`) and start a monitoring run again.",
     ),
     "concept drift": (
         "Do new outcomes confirm it (calibration or skill, not only inputs)?",
@@ -72,10 +80,7 @@ def body(run: MonitoringRun, incident: str) -> str:
         "Columns most responsible": [
             f"{effect.column} ({effect.size:.1f} standard deviations)" for effect in diagnosis.columns
         ],
-        "Quarantined": [
-            f"{span.slice or 'all rows'} from {local(span.start)} to {local(span.end)}: {span.reason}"
-            for span in diagnosis.quarantine
-        ],
+        "Quarantined": [f"{span(set_apart)}: {set_apart.reason}" for set_apart in diagnosis.quarantine],
     }
     for name, points in parts.items():
         lines += ["", f"## {name}", "", *(f"- {point}" for point in points)] if points else []
@@ -91,8 +96,17 @@ def day(time: datetime) -> str:
 def coverage(of: Coverage) -> str:
     """Never a metric without it."""
     left_out = f", {of.quarantined:,} quarantined" if of.quarantined else ""
+    left_out = (
+        f", {of.labels_quarantined:,} with a label in quarantine{left_out}" if of.labels_quarantined else left_out
+    )
     states = f"{of.matured:,} with an outcome, {of.open:,} still open, {of.never:,} never coming"
     return f"{of.predictions:,} predictions: {states}{left_out}"
+
+
+def span(of: Span | Quarantined) -> str:
+    """What is set apart: the labels of a slice, or all rows, of which days."""
+    labels = "the labels of " if of.what == quarantine.LABELS else ""
+    return f"{labels}{of.slice or 'all rows'} from {local(of.start)} to {local(of.end)}"
 
 
 def interval(value: Interval | None) -> str:
@@ -112,6 +126,7 @@ def lines(performance: Performance) -> dict[str, str]:
         "still open": f"{coverage_.open:,}",
         "never coming": f"{coverage_.never:,}",
         "quarantined": f"{coverage_.quarantined:,}",
+        "label quarantined": f"{coverage_.labels_quarantined:,}",
         "without a score": f"{performance.errors:,}",
         "median latency, ms": "-" if performance.latency_ms is None else f"{performance.latency_ms:.2f}",
         **{name: interval(value) for name, value in performance.metrics.items()},

@@ -98,7 +98,7 @@ def test_a_script_can_have_the_run_and_the_tickets_as_json(
 ) -> None:
     monkeypatch.setattr(cli, "run_monitoring", lambda *_, **__: a_run(FAULT))
     monkeypatch.setattr(cli, "open_settings", lambda: home)
-    assert cli.main(["run", "--no-snapshot", "--json"]) == cli.DATA_FAULT
+    assert cli.main(["run", "--no-snapshot", "--json"]) == cli.FAULT
     printed = json.loads(capsys.readouterr().out)
     assert MonitoringRun.from_dict({name: printed[name] for name in printed if name != "report"}) == a_run(FAULT)
     assert Path(printed["report"]).exists()
@@ -184,7 +184,7 @@ def test_outcomes_forget_and_retain_end_with_a_line_and_a_code(
     log_predictions(store, [{"id": "a", "at": END, "entity_id": "person-4711", "record": {}, "score": 0.5}])
     (tmp_path / "some.csv").write_text("id,value\na,1\nb,\n")
     done = command(home, "outcomes", str(tmp_path / "some.csv"))
-    assert (done.returncode, "row 2: value is no number" in done.stdout) == (cli.DATA_FAULT, True)
+    assert (done.returncode, "row 2: value is no number" in done.stdout) == (cli.FAULT, True)
     assert done.stdout.splitlines()[-1].endswith(
         "2 rows | 1 new, 0 unchanged, 0 corrected, 0 of no logged prediction | 1 bad"
     )

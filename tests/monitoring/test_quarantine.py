@@ -100,6 +100,17 @@ def test_the_number_of_a_span_does_not_change_when_others_are_lifted_or_come(sto
     assert quarantine.lift(store, 2, "ann", "a new sensor", END + WEEK).start == END
 
 
+def test_the_labels_of_a_span_can_be_lifted_beside_its_rows(both: Settings) -> None:
+    with opened(both) as store:
+        history.record(store, a_run(fault(SPAN, replace(SPAN, what="labels"))))
+        assert [span.what for span in quarantine.listed(store)] == ["labels", "rows"]
+        assert quarantine.lift(store, 1, "ann", "they are right", END).what == "labels"
+        assert [span.what for span in quarantine.spans(store)] == ["rows"]
+        history.record(store, later(a_run(fault(SPAN, replace(SPAN, what="labels"))), 1))
+        assert [span.what for span in quarantine.spans(store)] == ["rows"]
+        assert store.audit_log(problem.NAME)[0].evidence["what"] == "labels"
+
+
 # From the log to the answer.
 
 

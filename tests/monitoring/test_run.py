@@ -254,7 +254,7 @@ def test_a_new_champion_that_crashes_where_the_one_before_answered_is_a_bad_rele
 
 
 def test_training_leaves_quarantined_rows_out_and_says_how_many(world: World, rows: pd.DataFrame) -> None:
-    """The step `split` of Level 1, with a span of one slice and a span of all rows."""
+    """The step `split` of Level 1, with a span of one slice, a span of all rows, and one of labels only."""
     start = midnight("2013-03-04").to_pydatetime()
     day = timedelta(days=1)
     with world.store.engine.begin() as connection:
@@ -262,9 +262,10 @@ def test_training_leaves_quarantined_rows_out_and_says_how_many(world: World, ro
         connection.execute(
             spans.insert(),
             [
-                {**fixed, "start": start, "end": start + 2 * day, "slice": "origin=JFK"},
-                {**fixed, "start": start + 3 * day, "end": start + 4 * day, "slice": ""},
-                {**fixed, "problem": "another", "start": start, "end": start + 20 * day, "slice": ""},
+                {**fixed, "start": start, "end": start + 2 * day, "slice": "origin=JFK", "what": "rows"},
+                {**fixed, "start": start + 3 * day, "end": start + 4 * day, "slice": "", "what": "rows"},
+                {**fixed, "start": start + 5 * day, "end": start + 6 * day, "slice": "", "what": "labels"},
+                {**fixed, "problem": "another", "start": start, "end": start + 20 * day, "slice": "", "what": "rows"},
             ],
         )
     folder = world.settings.home / "run"
@@ -275,9 +276,11 @@ def test_training_leaves_quarantined_rows_out_and_says_how_many(world: World, ro
     parts = split(run, Extracted(rows=len(known), repaired={}))
     kept_rows = pd.concat([pd.read_parquet(run.path(f"{part}.parquet")) for part in ("train", "holdout")])
     hidden = quarantine.covers(known, quarantine.spans(world.store))
+    hidden |= quarantine.covers(known, quarantine.spans(world.store), quarantine.LABELS)
     when = known[problem.EVENT_TIME]
     expected = (when >= start) & (when < start + 2 * day) & (known["origin"] == "JFK")
     expected |= (when >= start + 3 * day) & (when < start + 4 * day)
+    expected |= (when >= start + 5 * day) & (when < start + 6 * day)
     assert parts.quarantined == expected.sum() == hidden.sum() > 900
     assert not set(kept_rows[problem.ID]) & set(known[problem.ID][expected])
     assert len(set(kept_rows[problem.ID])) == parts.train.rows + parts.holdout.rows

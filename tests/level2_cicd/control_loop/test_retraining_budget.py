@@ -76,6 +76,7 @@ def test_a_concept_drift_with_enough_new_outcomes_may_train_and_the_answer_says_
     ("history", "need", "message"),
     [
         ([], replace(NEED, cause="data fault"), "a data fault never"),
+        ([], replace(NEED, cause="label fault"), "a label fault never"),
         ([line("pass", 3)], NEED, "cooling down: the last training was 3.0 days ago"),
         ([line("allowed", 0.1)], NEED, "cooling down"),
         ([line("pass", 7 * n, seconds=30) for n in (3.9, 3, 2, 1)], NEED, "4 trainings within 28 days"),

@@ -82,6 +82,20 @@ def test_quarantined_rows_are_counted_and_nothing_else(logged: World) -> None:
     assert found.coverage.predictions == len(found.rows) == len(rows) - hidden
 
 
+def test_labels_in_quarantine_are_missing_and_their_inputs_count(logged: World) -> None:
+    span = Quarantined(SPAN.start, SPAN.start + timedelta(days=1), "origin=JFK", "a test", what="labels")
+    before, log = (prediction_window.read(logged.store, SPAN, NOW, hidden) for hidden in ((), (span,)))
+    first = (log.rows[problem.EVENT_TIME] < span.end) & (log.rows["origin"] == "JFK")
+    assert log.coverage.labels_quarantined == first.sum() > 0
+    assert log.coverage.predictions == before.coverage.predictions == len(log.rows)
+    assert log.rows[problem.TARGET].equals(before.rows[problem.TARGET].mask(first))
+    assert log.rows["value"].equals(before.rows["value"])
+    assert log.sums.by_slice().equals(before.sums.by_slice())
+    for coverage in (log.coverage, before.coverage):
+        parts = (coverage.matured, coverage.open, coverage.never, coverage.labels_quarantined)
+        assert sum(parts) == coverage.predictions
+
+
 def test_copies_for_the_shadow_are_kept_apart(logged: World) -> None:
     rows = logged.between(FIRST, LAST).head(300)
     logged.log(rows, version="2", arm="shadow", scores=np.full(300, 0.5))

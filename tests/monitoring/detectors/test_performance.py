@@ -24,7 +24,8 @@ def simulated(seed: int, days: int = DAYS, swing: float = 0.3) -> pd.DataFrame:
     odds = np.log(p / (1 - p)) + draw.normal(0, swing, (days, 1))
     y = (draw.random((days, A_DAY)) < 1 / (1 + np.exp(-odds))).astype("float64")
     day = np.repeat([date(2013, 5, 1) + timedelta(days=n) for n in range(days)], A_DAY)
-    return pd.DataFrame({problem.TARGET: y.ravel(), "score": p.ravel(), "day": day, "open": False})
+    flags = {"open": False, "label_hidden": False}
+    return pd.DataFrame({problem.TARGET: y.ravel(), "score": p.ravel(), "day": day, **flags})
 
 
 def test_a_metric_has_an_interval_by_days_that_is_wider_than_rows_suggest() -> None:
