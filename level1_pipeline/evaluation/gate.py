@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 from pydantic import BaseModel, ConfigDict, Field
 
-from level1_pipeline import problem, schema
+from level1_pipeline import problem
 from level1_pipeline.evaluation.metrics import Comparison, by_slice, compare, days
 
 Status = Literal["pass", "inconclusive", "fail", "error"]
@@ -34,7 +34,9 @@ class Gate(BaseModel):
     max_harm: float  # the non-inferiority margin: the 90 % bound on harm must stay below it
     slice_min_rows: int  # smaller slices are not judged
     slice_max_harm: float  # how much worse than champion (or constant) a slice may be
-    max_single_feature_auc: float = 0.85  # an input that good alone has seen the outcome
+    max_single_feature_auc: float = 0.85  # an input that good by itself has seen the outcome (`leakage`)
+    max_single_feature_r2: float = 0.9  # the same for a regression
+    min_error_left: float = 0.6  # of 1 - AUC (or 1 - R²) of the past: a model that leaves less is too good
     max_refit_difference: float = 1.0  # mean |served - evaluation model| over the spread of predictions
     max_seconds_1000_rows: float = 2.0  # to answer 1,000 rows in the serving code
 
@@ -97,26 +99,6 @@ def sound_numbers(p: np.ndarray) -> Check:
         not wrong.any(),
         f"{wrong.sum():,} of {len(p):,} predictions are NaN, infinite or no probability",
     )
-
-
-def no_leakage(holdout: pd.DataFrame) -> Check:
-    """Does a single input know the outcome too well? (For a regression: not applicable.)"""
-    from sklearn.metrics import roc_auc_score
-
-    y = holdout[problem.TARGET]
-    if problem.TASK != "classification" or y.nunique() < 2:
-        return Check("no leakage", "pass", "not applicable")
-    alone = {}
-    for column in (column.name for column in schema.columns() if not column.text):
-        present = holdout[column].notna() if holdout[column].notna().any() else slice(0)
-        if y[present].nunique() == 2:
-            auc = roc_auc_score(y[present], holdout.loc[present, column])
-            alone[column] = max(auc, 1 - auc)
-    if not alone:
-        return Check("no leakage", "pass", "no numeric input has values")
-    best = max(alone, key=alone.__getitem__)
-    message = f"the best single input, {best}, has an AUC of {alone[best]:.3f} (allowed: {rules().max_single_feature_auc}); more has seen the outcome"
-    return judge("no leakage", alone[best] <= rules().max_single_feature_auc, message)
 
 
 def within_limits(metrics: dict[str, float]) -> list[Check]:

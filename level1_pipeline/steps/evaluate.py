@@ -12,11 +12,11 @@ from level1_pipeline import problem
 from level1_pipeline.bundle.load import EVALUATION_MODEL, Bundle
 from level1_pipeline.bundle.predict import predict
 from level1_pipeline.errors import BundleRefused
-from level1_pipeline.evaluation import gate, infrastructure
+from level1_pipeline.evaluation import gate, infrastructure, leakage
 from level1_pipeline.evaluation.gate import Check, Verdict
 from level1_pipeline.evaluation.metrics import Comparison, days
 from level1_pipeline.steps.model_card import EVALUATED
-from level1_pipeline.steps.split import HOLDOUT, Split
+from level1_pipeline.steps.split import Split, SplitRows, read_parts
 from level1_pipeline.steps.step import Run, StepResult, step
 from level1_pipeline.steps.train import PREDICTIONS, Trained
 
@@ -40,15 +40,16 @@ class Evaluated(StepResult):
 @step
 def evaluate(run: Run, parts: Split, trained: Trained) -> Evaluated:
     """Put every question of the gate."""
-    holdout, predictions = pd.read_parquet(run.path(HOLDOUT)), pd.read_parquet(run.path(PREDICTIONS))
+    rows, predictions = read_parts(run), pd.read_parquet(run.path(PREDICTIONS))
+    holdout = rows.holdout
     y, p = holdout[problem.TARGET].to_numpy(), predictions[EVALUATED].to_numpy()
     champion = run.registry.route().champion
-    checks, comparison = [gate.enough_data(holdout), gate.sound_numbers(p), gate.no_leakage(holdout)], None
+    checks, comparison = [gate.enough_data(holdout), gate.sound_numbers(p), leakage.no_leakage(*rows)], None
     metrics = {}
     if checks[1].status == "pass":
         metrics = problem.evaluate(y, p)
         baselines = {str(name): predictions[name].to_numpy() for name in predictions if name != EVALUATED}
-        relative, comparison = _against_champion(run, champion, holdout, p, baselines["constant"])
+        relative, comparison = _against_champion(run, champion, rows, p, baselines["constant"])
         checks += [*gate.within_limits(metrics), *gate.beats(holdout, p, baselines), *relative]
     checks += infrastructure.fit_for_service(run.path(EVALUATION_MODEL), holdout, p)
     verdict = Verdict(tuple(checks), comparison)
@@ -57,11 +58,13 @@ def evaluate(run: Run, parts: Split, trained: Trained) -> Evaluated:
 
 
 def _against_champion(
-    run: Run, version: str | None, holdout: pd.DataFrame, p: np.ndarray, constant: np.ndarray
+    run: Run, version: str | None, rows: SplitRows, p: np.ndarray, constant: np.ndarray
 ) -> tuple[list[Check], Comparison | None]:
     """Compare with the champion on days that it has not seen; if it saw too many, with its evaluation model."""
+    holdout = rows.holdout
     if version is None:
-        return [gate.no_slice_harmed(holdout, p, constant, "a constant")], None
+        slices = gate.no_slice_harmed(holdout, p, constant, "a constant")
+        return [slices, leakage.not_too_good(*rows, p)], None
     try:
         opponent, name = run.registry.load(version), f"champion {version}"
         unseen = _unseen(holdout, opponent)
@@ -74,7 +77,9 @@ def _against_champion(
         return [Check("better than champion", "error", str(error))], None
     fresh = holdout[unseen]
     theirs = predict(opponent.pipeline, fresh) if len(fresh) else np.empty(0)
-    return gate.better_than_champion(fresh, theirs, p[unseen.to_numpy()], name)
+    checks, comparison = gate.better_than_champion(fresh, theirs, p[unseen.to_numpy()], name)
+    past = leakage.Past(name, theirs, unseen.to_numpy()) if comparison else None
+    return [*checks, leakage.not_too_good(*rows, p, past)], comparison
 
 
 def _evaluation_model(run: Run, served: Bundle) -> Bundle | None:
