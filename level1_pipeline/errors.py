@@ -3,6 +3,7 @@
     MLOpsError
     ├── SettingRefused          a setting has a value that is not possible
     │   └── ClockRefused          the home lives by another clock
+    ├── ProblemRefused          problem.py breaks what the other parts rely on
     ├── NotFound                what was asked for does not exist: a version, a row, a line, the replay clock
     ├── Refused                 it exists, and must not be used or done
     │   ├── BundleRefused         a damaged bundle, one for another problem, or one with types that nobody reviewed
@@ -40,6 +41,10 @@ class SettingRefused(MLOpsError):
 
 class ClockRefused(SettingRefused):
     """The home lives by another clock than the command."""
+
+
+class ProblemRefused(MLOpsError):
+    """The problem, as problem.py states it, cannot be trained and compared."""
 
 
 class NotFound(MLOpsError, LookupError):

@@ -166,6 +166,11 @@ def better_than_champion(
             )
         ], None
     seen = compare(holdout, champion, challenger)
+    if seen.days < COMPARISON_MIN_DAYS:
+        message = (
+            f"{problem.PRIMARY_METRIC} is a number on {seen.days} of {n} days only (needed: {COMPARISON_MIN_DAYS})"
+        )
+        return [Check("better than champion", "inconclusive", message)], None
     where = ", ".join(f"{name}: {count}" for name, count in list(seen.flips_by_slice.items())[:3])
     flips = f"{seen.flips:,} of {len(holdout):,} decisions flip{f' (most in {where})' if where else ''}"
     message = f"mean daily gain {seen.gain:+.5f} over {who} on {seen.days} days (needed: {rules().min_gain:+}); {flips}"

@@ -134,19 +134,30 @@ class Comparison:
     clearly_worse: bool = False  # with 90 % confidence there is harm
 
 
+def primary_metric(y: np.ndarray, p: np.ndarray) -> float:
+    """The primary metric of one day; NaN where it is not defined, as with a single row or label it may be."""
+    try:
+        return problem.evaluate(y, p)[problem.PRIMARY_METRIC]
+    except ValueError:
+        return np.nan
+
+
 def compare(rows: pd.DataFrame, champion: np.ndarray, challenger: np.ndarray) -> Comparison:
-    """Paired daily differences of the primary metric, with a one-sided t-bound on the harm."""
+    """Paired daily differences of the primary metric, with a one-sided t-bound on the harm.
+
+    Days on which the metric is not defined do not count.
+    """
     from scipy.stats import t
 
     y, day = rows[problem.TARGET].to_numpy(), days(rows)
     gains = np.array(
         [
-            problem.evaluate(y[i], champion[i])[problem.PRIMARY_METRIC]
-            - problem.evaluate(y[i], challenger[i])[problem.PRIMARY_METRIC]
+            primary_metric(y[i], champion[i]) - primary_metric(y[i], challenger[i])
             for i in (np.flatnonzero(day == block) for block in np.unique(day))
         ]
     )
-    n = len(gains)
+    gains = gains[np.isfinite(gains)]
+    n, gain = len(gains), float(gains.mean()) if len(gains) else 0.0
     # Not scipy's ttest_1samp: it has no bound for gains that are all the same, as those of an identical model are.
     slack = t.ppf(HARM_CONFIDENCE, n - 1) * gains.std(ddof=1) / np.sqrt(n) if n > 1 else np.inf
     flipped = np.array(
@@ -160,10 +171,10 @@ def compare(rows: pd.DataFrame, champion: np.ndarray, challenger: np.ndarray) ->
     most = dict(sorted(((k, v) for k, v in where.items() if v), key=lambda item: -item[1])[:8])
     return Comparison(
         days=n,
-        gain=float(gains.mean()),
-        harm_bound=float(slack - gains.mean()),
+        gain=gain,
+        harm_bound=float(slack - gain),
         identical=bool(np.array_equal(champion, challenger)),
         flips=int(flipped.sum()),
         flips_by_slice=most,
-        clearly_worse=bool(gains.mean() + slack < 0),
+        clearly_worse=bool(gain + slack < 0),
     )
