@@ -100,10 +100,9 @@ def _outlier(measured: Measured) -> str:
 
 def _changed(measured: Measured) -> str:
     over = measured.concept_drift_over
-    return (
-        f"over {over.days} days outcomes differ from the scores by {over.bias:+.3f} and the loss from its "
-        f"expectation by {over.excess:+.3f}; {measured.windows_in_direction} of {LAST_WINDOWS} windows show it"
-    )
+    loss = "" if over.excess is None else f" and the loss from its expectation by {over.excess:+.3f}"
+    shown = f"{measured.windows_in_direction} of {LAST_WINDOWS} windows show it"
+    return f"over {over.days} days outcomes differ from the scores by {over.bias:+.3f}{loss}; {shown}"
 
 
 def _not_to_be_learned() -> str:
@@ -177,10 +176,15 @@ def _relation(measured: Measured) -> list[str]:
     now, over = measured.concept_drift, measured.concept_drift_over
     if measured.untested:
         return []
-    together = f"{over.bias:+.3f} (t = {over.bias_t:.1f}), loss {over.excess:+.3f} (t = {over.excess_t:.1f})"
     shown = f"{measured.windows_in_direction} of the last {LAST_WINDOWS} windows show it"
     return [
-        f"calibration: observed - expected {now.bias:+.3f} (t = {now.bias_t:.1f} over {now.days} days)",
-        f"loss: observed - expected {now.excess:+.3f} (t = {now.excess_t:.1f})",
-        f"over {over.days} days: {together}; {shown}",
+        f"calibration: observed - expected {_with_t(now.bias, now.bias_t)} over {now.days} days",
+        f"loss: observed - expected {_with_t(now.excess, now.excess_t)}",
+        f"over {over.days} days: {_with_t(over.bias, over.bias_t)}, loss {_with_t(over.excess, over.excess_t)}; {shown}",
     ]
+
+
+def _with_t(value: float | None, t: float | None) -> str:
+    if value is None or t is None:
+        return "not tested, because `evaluate` gives neither rmse nor mse to expect"
+    return f"{value:+.3f} (t = {t:.1f})"

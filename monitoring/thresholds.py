@@ -51,17 +51,20 @@ SKEW_MAX_SHARE = 0.01  # of these, that may differ before it is a data fault
 DRIFT_MIN_MATURED_DAYS = 4  # days with enough matured rows; with fewer there is nothing to test
 DRIFT_MIN_MATURED_ROWS = 200  # in the window
 DAY_MIN_ROWS = 20  # matured rows of a day that counts
-WINDOW_CONFIDENCE = 0.995  # one-sided, of each test of a window: about 1 % false signals in two directions
+WINDOW_CONFIDENCE = 0.975  # one-sided, of each test of a window
 WINDOW_MIN_BIAS = 0.05  # observed - expected outcome, in standard deviations of the outcome
 MIN_EXCESS_LOSS = (
     0.01  # observed - expected loss: in units of the log loss, or as a share of a regression's squared error
 )
-LASTING_CONFIDENCE = 0.999  # of the last windows together: that leads to a training
+LASTING_CONFIDENCE = 0.984  # of the last windows together: that leads to a training
 LASTING_MIN_BIAS = 0.15  # the same unit as WINDOW_MIN_BIAS; chosen on the A/A windows of `make bench-drift`, seed 0
-SAME_DIRECTION_MIN_T = 1.0  # |t| from which a single window counts as off in one direction
+SAME_DIRECTION_MIN_T = 0.5  # |t| from which a single window counts as off in one direction
 WITHOUT_SLICE_CONFIDENCE = 0.95  # of the signal that must remain when one slice value is left out
 LEFT_OUT_MIN_SHARE = 0.1  # share of the rows from which a slice value is left out for a trial
-OUTLIER_SLICE_MIN_GAP = 0.35  # standard deviations of the outcome, between a slice and all others on the same days
+LEFT_OUT_MAX_SHARE = 0.6  # the same; without most of the rows nothing is left to explain
+OUTLIER_SLICE_CONFIDENCE = 0.975  # one-sided, that a slice left the others on the same days
+OUTLIER_SLICES_MAX = 5  # slice values that are blamed for their outcomes: where more are off, it is no slice's fault
+OUTLIER_SLICE_MIN_GAP = 0.4  # standard deviations of the outcome, between a slice and all others on the same days
 OUTLIER_SLICE_MAX_SHARE = 0.6  # share of the rows; a larger slice has too few others to be compared with
 
 # Releases and past champions.
@@ -70,7 +73,7 @@ RELEASE_MAX_ERROR_SHARE = 0.01  # share of answers without a score
 PAST_CHAMPIONS_TRIED = 4  # the newest ones
 COMPARISON_MIN_DAYS = 3  # days on which the champion is compared with another version
 SWITCH_CONFIDENCE = 0.975  # one-sided: the other version is clearly better; a switch also needs a lasting concept drift
-UNDO_CONFIDENCE = WINDOW_CONFIDENCE  # one-sided: beyond doubt, which alone undoes a release
+UNDO_CONFIDENCE = 0.995  # one-sided: beyond doubt, which alone undoes a release
 FITS_BETTER_MAX_RATIO = 0.5  # distance of a past champion's training days to the window, against the champion's
 PROFILE_MAX_GAP = 10.0  # standard deviations of one column, that count in such a distance at most
 

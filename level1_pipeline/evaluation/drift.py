@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 
 from level1_pipeline import problem, schema
+from level1_pipeline.evaluation.day_mean import inflation
 
 PERMUTATIONS = 999
 DRIFT_ALPHA = 0.003  # of a false alarm when nothing moved
@@ -56,7 +57,8 @@ def drift_test(reference: pd.DataFrame, current: pd.DataFrame, seed: int = 0) ->
 
     The statistic is the largest studentised difference between the days of `current` and of
     `reference` (Westfall and Young, 1993); its distribution without a shift comes from permuting
-    days. Both arguments are results of `day_summaries`.
+    days. Permuted days no longer follow each other, so their differences are stretched by what consecutive days add.
+    Both arguments are results of `day_summaries`.
     """
     if min(len(reference), len(current)) < DRIFT_MIN_DAYS or current["rows|rows"].sum() < DRIFT_MIN_ROWS:
         need = f"at least {DRIFT_MIN_DAYS} days on each side and {DRIFT_MIN_ROWS} rows are needed"
@@ -68,6 +70,7 @@ def drift_test(reference: pd.DataFrame, current: pd.DataFrame, seed: int = 0) ->
     shuffle = np.random.default_rng(seed)
     observed = _studentised(table, is_current[None, :])[0]
     permuted = _studentised(table, shuffle.permuted(np.tile(is_current, (PERMUTATIONS, 1)), axis=1)).max(axis=1)
+    permuted *= _stretch(reference.index.to_numpy(), current.index.to_numpy())
     p_value = float((1 + (permuted >= observed.max()).sum()) / (1 + PERMUTATIONS))
     effect = np.abs(table[is_current].mean(0) - table[~is_current].mean(0)) / table.std(0)
     ranked = pd.Series(effect, both.columns).sort_values(ascending=False)
@@ -76,6 +79,12 @@ def drift_test(reference: pd.DataFrame, current: pd.DataFrame, seed: int = 0) ->
     return DriftTest(
         "moved" if moved else "steady", p_value, {str(k): float(v) for k, v in ranked.head(10).items()}, message
     )
+
+
+def _stretch(reference: np.ndarray, current: np.ndarray) -> float:
+    """How many times as large the error of a difference of means is as that of independent days."""
+    n, m = len(current), len(reference)
+    return float(np.sqrt((inflation(current) / n + inflation(reference) / m) / (1 / n + 1 / m)))
 
 
 def _studentised(table: np.ndarray, current: np.ndarray) -> np.ndarray:

@@ -1,6 +1,7 @@
 """How good are predictions, how sure are we, for whom, and are they better than other predictions?
 
-A day is the unit of all uncertainty, because the rows of one day succeed and fail together.
+A day is the unit of all uncertainty, because the rows of one day succeed and fail together; and consecutive days are
+alike (`day_mean`).
 """
 
 from __future__ import annotations
@@ -13,15 +14,17 @@ import numpy as np
 import pandas as pd
 
 from level1_pipeline import problem
+from level1_pipeline.evaluation.day_mean import DIFFERENCE_CORRELATION, DayMean, day_mean
 
 CONFIDENCE = 0.95
 HARM_CONFIDENCE = 0.90  # of the one-sided bound on how much worse the challenger may be
 
 
 def days(rows: pd.DataFrame) -> np.ndarray:
-    """The local day of each row, as consecutive numbers; shape (n,)."""
-    local = rows[problem.EVENT_TIME].dt.tz_convert(problem.TIMEZONE).dt.date
-    return pd.factorize(local, sort=True)[0]
+    """The local day of each row, as a number of days since the first; shape (n,)."""
+    local = rows[problem.EVENT_TIME].dt.tz_convert(problem.TIMEZONE).dt.tz_localize(None)
+    day = (local - pd.Timestamp(0)).dt.days.to_numpy()
+    return day - day.min() if len(day) else day
 
 
 def with_intervals(
@@ -32,7 +35,8 @@ def with_intervals(
 ) -> pd.DataFrame:
     """Each metric with a 95 % interval from the delete-one-day jackknife.
 
-    (Efron and Stein, 1981; with two weeks of days its t-interval is steadier than the percentiles of a bootstrap.)
+    (Efron and Stein, 1981; with two weeks of days its t-interval is steadier than the percentiles of a bootstrap. Its
+    pseudo-values are daily figures like others, so that they may hang together.)
 
     Args:
         y, p: labels and predictions, shape (n,).
@@ -42,17 +46,19 @@ def with_intervals(
     Returns:
         Index: metric; columns: value, low, high (NaN where a metric does not exist without one of the days).
     """
-    from scipy.stats import t
-
     figures = figures or problem.evaluate
     value, blocks = pd.Series(figures(y, p)), np.unique(day)
-    n = len(blocks)
-    if n < 2:
+    if len(blocks) < 2:
         return pd.DataFrame({"value": value, "low": np.nan, "high": np.nan})
     without = pd.DataFrame([figures(y[day != block], p[day != block]) for block in blocks])
-    error = np.sqrt((n - 1) / n * ((without - without.mean()) ** 2).sum(min_count=n))
-    half = t.ppf((1 + CONFIDENCE) / 2, n - 1) * error
+    over_days = {name: _jackknife(value[name], without[name].to_numpy(), blocks) for name in value.index}
+    half = pd.Series({name: mean.half_width((1 + CONFIDENCE) / 2) for name, mean in over_days.items()})
     return pd.DataFrame({"value": value, "low": value - half, "high": value + half})
+
+
+def _jackknife(value: float, without: np.ndarray, day: np.ndarray, **options: float) -> DayMean:
+    """The mean of the pseudo-values of a figure, from its values without each of the days."""
+    return day_mean(len(day) * value - (len(day) - 1) * without, day, **options)
 
 
 def by_slice(rows: pd.DataFrame, p: np.ndarray, min_rows: int) -> pd.DataFrame:
@@ -104,20 +110,21 @@ def group_gaps(rows: pd.DataFrame, p: np.ndarray, min_rows: int) -> pd.DataFrame
 def _widest_gap(groups: dict[Any, np.ndarray], top: np.ndarray, bottom: np.ndarray, day: np.ndarray) -> dict[str, Any]:
     ratio = {value: top[index].sum() / bottom[index].sum() for value, index in groups.items()}
     worst, best = max(ratio, key=ratio.__getitem__), min(ratio, key=ratio.__getitem__)
-    draws, count = np.random.default_rng(0), day.max() + 1
-    weights = draws.multinomial(count, np.full(count, 1 / count), size=500)  # bootstrap of days, as weights
+    blocks, number = np.unique(day, return_inverse=True)
 
-    def resampled(index: np.ndarray) -> np.ndarray:
-        upper, lower = (np.bincount(day[index], values[index], count) for values in (top, bottom))
-        return (weights @ upper) / np.maximum(weights @ lower, 1e-12)
+    def without_each_day(index: np.ndarray) -> np.ndarray:
+        upper, lower = (np.bincount(number[index], values[index], len(blocks)) for values in (top, bottom))
+        return (upper.sum() - upper) / np.maximum(lower.sum() - lower, 1e-12)
 
-    low, high = np.percentile(resampled(groups[worst]) - resampled(groups[best]), [2.5, 97.5])
+    without = without_each_day(groups[worst]) - without_each_day(groups[best])
+    mean = _jackknife(ratio[worst] - ratio[best], without, blocks, correlation=DIFFERENCE_CORRELATION)
+    half = mean.half_width((1 + CONFIDENCE) / 2)
     return {
         "highest": f"{worst} {ratio[worst]:.3f}",
         "lowest": f"{best} {ratio[best]:.3f}",
         "gap": ratio[worst] - ratio[best],
-        "low": low,
-        "high": high,
+        "low": ratio[worst] - ratio[best] - half,
+        "high": ratio[worst] - ratio[best] + half,
     }
 
 
@@ -147,19 +154,14 @@ def compare(rows: pd.DataFrame, champion: np.ndarray, challenger: np.ndarray) ->
 
     Days on which the metric is not defined do not count.
     """
-    from scipy.stats import t
-
     y, day = rows[problem.TARGET].to_numpy(), days(rows)
-    gains = np.array(
-        [
-            primary_metric(y[i], champion[i]) - primary_metric(y[i], challenger[i])
-            for i in (np.flatnonzero(day == block) for block in np.unique(day))
-        ]
-    )
-    gains = gains[np.isfinite(gains)]
-    n, gain = len(gains), float(gains.mean()) if len(gains) else 0.0
-    # Not scipy's ttest_1samp: it has no bound for gains that are all the same, as those of an identical model are.
-    slack = t.ppf(HARM_CONFIDENCE, n - 1) * gains.std(ddof=1) / np.sqrt(n) if n > 1 else np.inf
+    by_day = {block: np.flatnonzero(day == block) for block in np.unique(day)}
+    gains = {
+        block: primary_metric(y[i], champion[i]) - primary_metric(y[i], challenger[i]) for block, i in by_day.items()
+    }
+    counted = {block: gain for block, gain in gains.items() if np.isfinite(gain)}
+    gain = day_mean(list(counted.values()), list(counted), DIFFERENCE_CORRELATION)
+    slack = gain.half_width(HARM_CONFIDENCE)
     flipped = np.array(
         [problem.choose_action(a) != problem.choose_action(b) for a, b in zip(champion, challenger, strict=True)]
     )
@@ -170,11 +172,11 @@ def compare(rows: pd.DataFrame, champion: np.ndarray, challenger: np.ndarray) ->
     }
     most = dict(sorted(((k, v) for k, v in where.items() if v), key=lambda item: -item[1])[:8])
     return Comparison(
-        days=n,
-        gain=gain,
-        harm_bound=float(slack - gain),
+        days=len(counted),
+        gain=gain.value,
+        harm_bound=slack - gain.value,
         identical=bool(np.array_equal(champion, challenger)),
         flips=int(flipped.sum()),
         flips_by_slice=most,
-        clearly_worse=bool(gain + slack < 0),
+        clearly_worse=gain.value + slack < 0,
     )

@@ -22,10 +22,12 @@ from level1_pipeline.store.tables import quarantine
 What = Literal["rows", "labels"]
 ROWS: What = "rows"
 LABELS: What = "labels"
+AND = " & "  # between the parts of a slice that is a combination of values
 
 
 class Quarantined(NamedTuple):
-    """One span, by EVENT_TIME: start included, end excluded; the slice is `column=value`, or empty for all rows."""
+    """One span, by EVENT_TIME: start included, end excluded; the slice is `column=value`, a combination of these, or
+    empty for all rows."""
 
     start: datetime
     end: datetime
@@ -90,8 +92,10 @@ def covers(rows: pd.DataFrame, hidden: Iterable[Quarantined], what: What = ROWS)
     covered = np.zeros(len(rows), bool)
     for span in (span for span in hidden if span.what == what):
         during = (rows[problem.EVENT_TIME] >= span.start) & (rows[problem.EVENT_TIME] < span.end)
-        column, _, value = span.slice.partition("=")
-        covered |= (during & (rows[column].astype(str) == value) if column else during).to_numpy()
+        for part in filter(None, span.slice.split(AND)):
+            column, _, value = part.partition("=")
+            during &= rows[column].astype(str) == value
+        covered |= during.to_numpy()
     return covered
 
 

@@ -9,8 +9,9 @@ import pandas as pd
 
 from level1_pipeline import problem
 from level1_pipeline.evaluation import gate
+from level1_pipeline.evaluation.day_mean import DIFFERENCE_CORRELATION, day_mean
 from level1_pipeline.evaluation.gate import Check, Status
-from level1_pipeline.evaluation.metrics import compare, days
+from level1_pipeline.evaluation.metrics import CONFIDENCE, compare, days
 from level1_pipeline.policies import RolloutPolicy
 from level1_pipeline.store.database import Store
 from level1_pipeline.store.days import date_of, start_of
@@ -67,14 +68,13 @@ def effect(candidate: pd.DataFrame, champion: pd.DataFrame) -> str:
         candidate: EVENT_TIME, TARGET and `score` of the canary's answers with outcomes.
         champion: the same of the champion's.
     """
-    from scipy.stats import ttest_1samp
-
-    gain = (_daily(champion) - _daily(candidate)).dropna()
-    n = len(gain)
+    daily = (_daily(champion) - _daily(candidate)).dropna()
+    n = len(daily)
     if n < 2:
         return f"canary against champion: underpowered, {n} whole days of outcomes"
-    half = ttest_1samp(gain, 0.0).confidence_interval(0.95).high - gain.mean()
-    message = f"canary against champion: {problem.PRIMARY_METRIC} gain {gain.mean():+.4f} ± {half:.4f} on {n} days"
+    gain = day_mean(daily.to_numpy(), daily.index.to_numpy(), DIFFERENCE_CORRELATION)
+    half = gain.half_width((1 + CONFIDENCE) / 2)
+    message = f"canary against champion: {problem.PRIMARY_METRIC} gain {gain.value:+.4f} ± {half:.4f} on {n} days"
     return message + (" (underpowered)" if half > gate.rules().max_harm else "")
 
 

@@ -2,18 +2,22 @@
 
 A raw loss moves with the weather; what a calibrated model expects its loss to be moves along. So we
 test the mean daily difference between observed and expected: of the outcome (calibration), and of the
-loss (skill beyond calibration). A day is one draw, so these are t-tests over days. And because a real
-change is not confined to one value of one slice, the test is repeated without each large one.
+loss (skill beyond calibration). These are t-tests over days that hang together (`evaluation.day_mean`). And because a
+real change is not confined to one value of one slice, the test is repeated without each large one.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import combinations
 
 import numpy as np
 import pandas as pd
 
 from level1_pipeline import problem
+from level1_pipeline.evaluation.day_mean import DIFFERENCE_CORRELATION, DayMean, day_mean
+from level1_pipeline.store.quarantine import AND
 from monitoring import thresholds
 from monitoring.results import AffectedSlice
 
@@ -29,15 +33,15 @@ class ConceptDrift:
     rows: int
     bias: float  # mean daily observed - expected outcome
     bias_t: float
-    excess: float  # mean daily observed - expected loss
-    excess_t: float
+    excess: float | None  # mean daily observed - expected loss; None if nobody knows what to expect
+    excess_t: float | None
     everywhere: bool  # the signal stays when any one slice value is left out
     explained_by_slice: str  # the slice value without which it goes away
     outlier_slices: tuple[AffectedSlice, ...]  # slice values whose outcomes left those of the others
     slices: tuple[AffectedSlice, ...]  # ranked by share x change
 
 
-UNTESTED = ConceptDrift(None, 0, 0, 0.0, 0.0, 0.0, 0.0, False, "", (), ())
+UNTESTED = ConceptDrift(None, 0, 0, 0.0, 0.0, None, None, False, "", (), ())
 
 
 def check(rows: pd.DataFrame, scores: np.ndarray, promised: float | None = None, lasting: bool = False) -> ConceptDrift:
@@ -46,13 +50,13 @@ def check(rows: pd.DataFrame, scores: np.ndarray, promised: float | None = None,
     Args:
         rows: matured answers.
         scores: of the model in question for these rows.
-        promised: the RMSE at promotion, which a regression is held against (None: only its bias is tested).
+        promised: the RMSE at promotion, which a regression is held against (None: its loss is not tested).
         lasting: the rows are those of several windows, and a signal will be acted upon.
     """
     if not len(rows):
         return UNTESTED
     table = _figures(rows, scores, promised)
-    daily = _daily(table)
+    daily = _by_day(table)
     if len(daily) < thresholds.DRIFT_MIN_MATURED_DAYS or len(rows) < thresholds.DRIFT_MIN_MATURED_ROWS:
         return UNTESTED
     spread = float(table["y"].std()) or 1.0
@@ -60,15 +64,16 @@ def check(rows: pd.DataFrame, scores: np.ndarray, promised: float | None = None,
     confidence = thresholds.LASTING_CONFIDENCE if lasting else thresholds.WINDOW_CONFIDENCE
     direction = _direction(daily, min_bias, confidence)
     explained_by = _explained_by(table, rows, thresholds.WINDOW_MIN_BIAS * spread, direction) if direction else ""
-    bias, excess = daily["bias"], daily["excess"]
+    bias, excess = over_days(daily["bias"]), over_days(daily["excess"])
+    is_known = bool(np.isfinite(excess.value))
     return ConceptDrift(
         changed=bool(direction),
         days=len(daily),
         rows=len(rows),
-        bias=float(bias.mean()),
-        bias_t=t_value(bias),
-        excess=float(excess.mean()),
-        excess_t=t_value(excess),
+        bias=bias.value,
+        bias_t=bias.t,
+        excess=excess.value if is_known else None,
+        excess_t=excess.t if is_known else None,
         everywhere=bool(direction) and not explained_by,
         explained_by_slice=explained_by,
         outlier_slices=_outlier_slices(table, rows, spread),
@@ -80,21 +85,23 @@ def same_direction(window: ConceptDrift, over: ConceptDrift) -> bool:
     """Whether a single window is off in the direction of the windows together: its rate of outcomes, or its loss."""
     least = thresholds.SAME_DIRECTION_MIN_T
     same_side = window.bias * over.bias > 0 and abs(window.bias_t) > least
-    return same_side or (over.excess > thresholds.MIN_EXCESS_LOSS and window.excess_t > least)
+    return same_side or ((over.excess or 0.0) > thresholds.MIN_EXCESS_LOSS and (window.excess_t or 0.0) > least)
 
 
-def t_value(daily: pd.Series) -> float:
-    """Mean over its standard error; 0 for less than two days."""
-    if len(daily) < 2:
-        return 0.0
-    return float(daily.mean() / max(daily.std(ddof=1) / np.sqrt(len(daily)), 1e-12))
+def daily_figures(rows: pd.DataFrame, scores: np.ndarray, promised: float | None = None) -> pd.DataFrame:
+    """`bias` and `excess` of each day with enough rows, the arguments as in `check`."""
+    return _by_day(_figures(rows, scores, promised))
+
+
+def over_days(daily: pd.Series) -> DayMean:
+    """The mean of a figure whose index holds the local days."""
+    return day_mean(daily.to_numpy(), daily.index.to_numpy())
 
 
 def beyond(daily: pd.Series, confidence: float) -> bool:
     """Whether the mean over days is above zero with this one-sided confidence."""
-    from scipy.stats import t
-
-    return len(daily) > 1 and t_value(daily) > t.ppf(confidence, len(daily) - 1)
+    mean = over_days(daily)
+    return mean.value > mean.half_width(confidence)
 
 
 def _figures(rows: pd.DataFrame, scores: np.ndarray, promised: float | None) -> pd.DataFrame:
@@ -103,12 +110,11 @@ def _figures(rows: pd.DataFrame, scores: np.ndarray, promised: float | None) -> 
         p = np.clip(scores, SCORE_EDGE, 1 - SCORE_EDGE)
         excess = (p - y) * np.log(p / (1 - p))  # log loss minus its expectation, the entropy
     else:
-        expected = promised**2 if promised else np.mean((y - scores) ** 2)
-        excess = (y - scores) ** 2 / expected - 1
+        excess = (y - scores) ** 2 / promised**2 - 1 if promised else np.full(len(y), np.nan)
     return pd.DataFrame({"y": y, "bias": y - scores, "excess": excess, "day": rows["day"].to_numpy()})
 
 
-def _daily(table: pd.DataFrame) -> pd.DataFrame:
+def _by_day(table: pd.DataFrame) -> pd.DataFrame:
     grouped = table.groupby("day")[["bias", "excess"]]
     return grouped.mean()[grouped.size() >= thresholds.DAY_MIN_ROWS]
 
@@ -130,30 +136,50 @@ def _explained_by(table: pd.DataFrame, rows: pd.DataFrame, min_bias: float, dire
     def signed(daily: pd.DataFrame) -> pd.Series:
         return {"higher": daily["bias"], "lower": -daily["bias"], "worse": daily["excess"]}[direction]
 
-    least = max(thresholds.MIN_EXCESS_LOSS if direction == "worse" else min_bias, signed(_daily(table)).mean() / 2)
-    for name, index in _parts(rows, thresholds.LEFT_OUT_MIN_SHARE).items():
-        rest = signed(_daily(table.drop(index=table.index[index])))
+    least = max(thresholds.MIN_EXCESS_LOSS if direction == "worse" else min_bias, signed(_by_day(table)).mean() / 2)
+    for name, index in _parts(rows, thresholds.LEFT_OUT_MIN_SHARE, thresholds.LEFT_OUT_MAX_SHARE).items():
+        rest = signed(_by_day(table.drop(index=table.index[index])))
         if not (beyond(rest, thresholds.WITHOUT_SLICE_CONFIDENCE) and rest.mean() > least):
             return name
     return ""
 
 
 def _outlier_slices(table: pd.DataFrame, rows: pd.DataFrame, spread: float) -> tuple[AffectedSlice, ...]:
-    from scipy.stats import t
+    """The slice values whose outcomes left those of the others on the same days.
 
-    outliers, largest = [], thresholds.OUTLIER_SLICE_MAX_SHARE * len(rows)
-    for name, index in _parts(rows, 0.0).items():
-        if len(index) < problem.GATE["slice_min_rows"] or len(index) > largest:
-            continue
-        inside = np.zeros(len(rows), bool)
+    The worst one is taken out before the next is looked for: beside a bad airport all the others look odd. The worst is
+    the one that explains most of the variance between itself and the others, as in a regression tree, so that two
+    values together are blamed where it is only their combination.
+    """
+    outliers: list[AffectedSlice] = []
+    parts = _parts(rows, 0.0, thresholds.OUTLIER_SLICE_MAX_SHARE) | dict(_pairs(rows))
+    remaining = np.ones(len(rows), bool)
+    while len(outliers) < thresholds.OUTLIER_SLICES_MAX and (
+        found := max(_gaps(table, parts, remaining, spread), key=lambda part: part.weight, default=None)
+    ):
+        outliers.append(found)
+        remaining[parts.pop(found.slice)] = False
+    return tuple(outliers)
+
+
+def _gaps(
+    table: pd.DataFrame, parts: dict[str, np.ndarray], remaining: np.ndarray, spread: float
+) -> Iterator[AffectedSlice]:
+    """Each part of the remaining rows whose outcomes clearly left those of the rest."""
+    for name, index in parts.items():
+        inside = np.zeros(len(table), bool)
         inside[index] = True
-        gap = (table[inside].groupby("day")["bias"].mean() - table[~inside].groupby("day")["bias"].mean()).dropna()
-        limit = t.ppf(thresholds.WINDOW_CONFIDENCE, max(len(gap) - 1, 1))
-        is_large = abs(gap.mean()) > thresholds.OUTLIER_SLICE_MIN_GAP * spread
-        if len(gap) >= thresholds.DRIFT_MIN_MATURED_DAYS and abs(t_value(gap)) > limit and is_large:
-            share = len(index) / len(rows)
-            outliers.append(AffectedSlice(name, share, float(gap.mean()), share * abs(float(gap.mean()))))
-    return tuple(sorted(outliers, key=lambda part: -abs(part.change)))
+        inside &= remaining
+        share = inside.sum() / max(remaining.sum(), 1)
+        if inside.sum() < problem.GATE["slice_min_rows"] or share > thresholds.OUTLIER_SLICE_MAX_SHARE:
+            continue
+        by_day = [table[which].groupby("day")["bias"].mean() for which in (inside, remaining & ~inside)]
+        gap = (by_day[0] - by_day[1]).dropna()
+        mean = day_mean(gap.to_numpy(), gap.index.to_numpy(), DIFFERENCE_CORRELATION)
+        is_large = abs(mean.value) > thresholds.OUTLIER_SLICE_MIN_GAP * spread
+        is_sure = abs(mean.value) > mean.half_width(thresholds.OUTLIER_SLICE_CONFIDENCE)
+        if len(gap) >= thresholds.DRIFT_MIN_MATURED_DAYS and is_large and is_sure:
+            yield AffectedSlice(name, float(share), mean.value, float(share * (1 - share) * mean.value**2))
 
 
 def _ranked(table: pd.DataFrame, rows: pd.DataFrame) -> tuple[AffectedSlice, ...]:
@@ -164,12 +190,19 @@ def _ranked(table: pd.DataFrame, rows: pd.DataFrame) -> tuple[AffectedSlice, ...
     return tuple(sorted(parts, key=lambda part: -part.weight)[:5])
 
 
-def _parts(rows: pd.DataFrame, min_share: float) -> dict[str, np.ndarray]:
-    """Row numbers by `column=value`, of the values with at least a share of the rows."""
+def _parts(rows: pd.DataFrame, min_share: float, max_share: float = 1.0) -> dict[str, np.ndarray]:
+    """Row numbers by `column=value`, of the values with a share of the rows between these."""
     return {
         f"{name}={value}": index
         for name in problem.SLICES
         if name in rows
         for value, index in rows.groupby(name, observed=True).indices.items()
-        if len(index) >= min_share * len(rows)
+        if min_share * len(rows) <= len(index) <= max_share * len(rows)
     }
+
+
+def _pairs(rows: pd.DataFrame) -> Iterator[tuple[str, np.ndarray]]:
+    """Row numbers of the combinations of two slices' values."""
+    for names in combinations([name for name in problem.SLICES if name in rows], 2):
+        for values, index in rows.groupby(list(names), observed=True).indices.items():
+            yield AND.join(f"{name}={value}" for name, value in zip(names, values, strict=True)), index

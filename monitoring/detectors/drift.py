@@ -26,7 +26,7 @@ def decide(reference: pd.DataFrame, current: pd.DataFrame, moved_before: list[bo
     if min(len(reference), len(current)) < DRIFT_MIN_DAYS:
         message = f"{len(current)} days against {len(reference)}: at least {DRIFT_MIN_DAYS} are needed on each side"
         return Drift("inconclusive", None, (), sum(before), LAST_WINDOWS, message)
-    test = drift_test(reference.reset_index(drop=True), current.reset_index(drop=True))
+    test = drift_test(reference, current)
     moved = test.verdict == "moved"
     effects = tuple(Effect(name, size) for name, size in test.columns.items())
     persisted = sum([moved, *before])

@@ -10,7 +10,7 @@ import pandas as pd
 
 from level1_pipeline import problem
 from level1_pipeline.bundle.load import PROFILE, Bundle
-from monitoring.detectors.concept_drift import beyond
+from level1_pipeline.evaluation.day_mean import DIFFERENCE_CORRELATION, day_mean
 from monitoring.thresholds import (
     COMPARISON_MIN_DAYS,
     DAY_MIN_ROWS,
@@ -46,18 +46,16 @@ def compare(
     theirs = other.predict_frame(rows) if len(rows) else np.empty(0)
     y = rows[problem.TARGET].to_numpy()
     name = problem.PRIMARY_METRIC
-    gains = pd.Series(
-        [
-            problem.evaluate(y[i], champion[i])[name] - problem.evaluate(y[i], theirs[i])[name]
-            for i in rows.groupby("day").indices.values()
-            if len(i) >= DAY_MIN_ROWS
-        ],
-        dtype="float64",
-    )
-    gain = float(gains.mean()) if len(gains) else 0.0
-    large = len(gains) >= COMPARISON_MIN_DAYS and gain > problem.GATE["max_harm"]
-    better = [large and beyond(gains, confidence) for confidence in (SWITCH_CONFIDENCE, UNDO_CONFIDENCE)]
-    return PastChampion(version, gain, len(gains), better[0], better[1], at_release)
+    by_day = rows.groupby("day").indices if len(rows) else {}
+    gains = {
+        day: problem.evaluate(y[i], champion[i])[name] - problem.evaluate(y[i], theirs[i])[name]
+        for day, i in by_day.items()
+        if len(i) >= DAY_MIN_ROWS
+    }
+    gain = day_mean(list(gains.values()), list(gains), DIFFERENCE_CORRELATION)
+    large = len(gains) >= COMPARISON_MIN_DAYS and gain.value > problem.GATE["max_harm"]
+    better = [large and gain.value > gain.half_width(sure) for sure in (SWITCH_CONFIDENCE, UNDO_CONFIDENCE)]
+    return PastChampion(version, gain.value, len(gains), better[0], better[1], at_release)
 
 
 def distance(profile: pd.DataFrame, current: pd.DataFrame) -> float:

@@ -7,6 +7,7 @@ own base rate, because a stormy week is hard for every model.
 from __future__ import annotations
 
 import math
+from datetime import date
 from typing import Any
 
 import numpy as np
@@ -14,6 +15,7 @@ import pandas as pd
 
 from level1_pipeline import problem
 from level1_pipeline.evaluation import metrics
+from level1_pipeline.evaluation.day_mean import day_mean, inflation
 from level1_pipeline.evaluation.metrics import CONFIDENCE
 from monitoring.data.aggregates import ALL
 from monitoring.data.prediction_window import Answers
@@ -67,7 +69,8 @@ def with_intervals(rows: pd.DataFrame) -> dict[str, Interval]:
     """Each metric of matured rows, and the skill, with its 95 % interval (`evaluation.metrics.with_intervals`)."""
     if not len(rows):
         return {}
-    y, p, day = rows[problem.TARGET].to_numpy(), rows["score"].to_numpy(), pd.factorize(rows["day"])[0]
+    y, p = rows[problem.TARGET].to_numpy(), rows["score"].to_numpy()
+    day = rows["day"].map(date.toordinal).to_numpy()
     table = metrics.with_intervals(y, p, day, figures)
     return {str(name): Interval(*map(number, values)) for name, *values in table.itertuples()}
 
@@ -164,11 +167,10 @@ def _by_day(rows: pd.DataFrame, *columns: np.ndarray) -> pd.DataFrame:
 
 
 def _predicted(expected: pd.Series, errors: pd.Series | None) -> Interval:
-    from scipy.stats import t
-
     if errors is None or len(errors) < ESTIMATE_MIN_DAYS:
         return Interval(float(expected.mean()))
-    n, m = len(expected), len(errors)
-    value = expected.mean() + errors.mean()
-    half = t.ppf((1 + CONFIDENCE) / 2, m - 1) * errors.std(ddof=1) * math.sqrt(1 / n + 1 / m)
-    return Interval(float(value), float(value - half), float(value + half))
+    before = day_mean(errors.to_numpy(), errors.index.to_numpy())
+    own = before.variance * inflation(expected.index.to_numpy()) / len(expected)  # the days of the window err, too
+    half = before._replace(error=math.hypot(before.error, math.sqrt(own))).half_width((1 + CONFIDENCE) / 2)
+    value = float(expected.mean()) + before.value
+    return Interval(value, value - half, value + half)

@@ -1,15 +1,17 @@
 """`make bench-drift`: how often does drift cry wolf, and how soon does it see a shift?  Ours beside Evidently's default.
 
-A/A windows are seven random days against 28 other random days of the same quarter of the real year:
-the season is in both, so nothing has moved. Then shifts of known size are planted in the newest days of
-real weeks, to see after how many days the drift test sees them.
+A/A windows are seven days against 28 other days of the same quarter of the real year: the season is in both, so
+nothing has moved. The days are random ones, or consecutive ones with the 28 before and after them, because a loop only
+ever sees consecutive days. How often the loop would train for nothing, and what an interval covers, is counted on
+every run of consecutive days whose scores are calibrated in the quarter. Then shifts of known size are planted in the
+newest days of real weeks, to see after how many days the drift test sees them.
 """
 
 from __future__ import annotations
 
 import sys
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -20,7 +22,9 @@ from rich.table import Table
 
 from level1_pipeline import problem, schema
 from level1_pipeline.bundle.predict import predict
+from level1_pipeline.evaluation.day_mean import DAY_CORRELATION, day_mean
 from level1_pipeline.evaluation.drift import day_summaries
+from level1_pipeline.evaluation.metrics import CONFIDENCE
 from level1_pipeline.steps.fit import fit_model
 from level1_pipeline.steps.split import split_rows
 from level1_pipeline.store.days import start_of
@@ -42,10 +46,12 @@ STARTS = (
     "2013-11-04",
     "2013-12-02",
 )
+COVERED = (7, 14, 20)  # days of the windows whose intervals are tried
 HOW_TO_SET = (
     "For another problem: the thresholds stand in monitoring/thresholds.py. More false retrainings than 1 % of the windows: "
-    "raise LASTING_MIN_BIAS or LASTING_CONFIDENCE.\nMore signals than 2 %: raise WINDOW_MIN_BIAS. A planted shift that you "
-    "would want to see is missed: lower them, and look at the false alarms again."
+    "raise LASTING_MIN_BIAS or LASTING_CONFIDENCE.\nIntervals that cover less than 90 %: raise DAY_CORRELATION in "
+    "evaluation/day_mean.py. A planted shift that you would want to see is missed: lower the confidence, and look at the "
+    "false alarms again."
 )
 PLOT = Path(__file__).parents[2] / "docs" / "drift.svg"
 
@@ -88,37 +94,71 @@ def unmoved(year: Year, count: int, seed: int = 0) -> Iterator[tuple[np.ndarray,
         yield days.to_numpy()[:CURRENT], days.to_numpy()[CURRENT:]
 
 
-@dataclass(frozen=True)
-class Wolf:
-    """What A/A windows lead to, as counts."""
-
-    alarms: int  # of the drift test
-    signals: int  # of a changed relation, in a single window
-    retrainings: int  # the windows in a row, as if they were weeks: a signal now, everywhere, and in K of the last N
-
-
-def ours(year: Year, count: int = WINDOWS) -> Wolf:
-    """The drift test, and the test of the relation, on A/A windows."""
-    alarms, signals, acted, last = 0, 0, 0, list[pd.DataFrame]()
-    for current, reference in unmoved(year, count):
-        alarms += drift.decide(year.summaries.loc[reference], year.summaries.loc[current], []).verdict == "moved"
-        rows = year.days(current)
-        last = [*last[-LAST_WINDOWS + 1 :], rows[rows[problem.TARGET].notna()].reset_index(drop=True)]
-        signals += bool(_check(last[-1]).changed)
-        acted += _acted(last)
-    return Wolf(alarms, signals, acted)
+def consecutive(year: Year, length: int) -> list[np.ndarray]:
+    """Every run of so many consecutive days within one quarter."""
+    every = year.summaries.index.to_numpy()
+    quarter = _quarter(pd.Series(every)).to_numpy()
+    starts = range(len(every) - length + 1)
+    return [every[start : start + length] for start in starts if quarter[start] == quarter[start + length - 1]]
 
 
-def _check(rows: pd.DataFrame, lasting: bool = False) -> concept_drift.ConceptDrift:
+def unmoved_weeks(year: Year, count: int, seed: int = 0) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """Pairs of seven consecutive days and the 28 days around them."""
+    draw = np.random.default_rng(seed)
+    runs = consecutive(year, CURRENT + REFERENCE)
+    for _ in range(count):
+        run, first = runs[draw.integers(len(runs))], draw.integers(REFERENCE + 1)
+        yield run[first : first + CURRENT], np.delete(run, np.s_[first : first + CURRENT])
+
+
+def alarms(year: Year, pairs: Iterable[tuple[np.ndarray, np.ndarray]]) -> float:
+    """The share of A/A windows in which the drift test says `moved`."""
+    tests = [drift.decide(year.summaries.loc[reference], year.summaries.loc[now], []) for now, reference in pairs]
+    return float(np.mean([test.verdict == "moved" for test in tests]))
+
+
+def _check(year: Year, days: np.ndarray, lasting: bool = False) -> concept_drift.ConceptDrift:
+    rows = year.days(days)
+    rows = rows[rows[problem.TARGET].notna()].reset_index(drop=True)
     return concept_drift.check(rows, rows["calibrated"].to_numpy(), lasting=lasting)
 
 
-def _acted(last: list[pd.DataFrame]) -> bool:
-    """What `measured.Measured.lasting` asks of windows in a row; a day drawn for two of them counts as two."""
-    weeks = [rows.assign(day=rows["day"].astype(str) + f" {week}") for week, rows in enumerate(last)]
-    over = _check(pd.concat(weeks, ignore_index=True), lasting=True)
-    in_direction = [concept_drift.same_direction(_check(rows), over) for rows in last]
-    return bool(over.changed) and over.everywhere and sum(in_direction) >= PERSISTENT_WINDOWS and in_direction[-1]
+def signals(year: Year) -> float:
+    """The share of consecutive weeks in which the relation of calibrated scores and outcomes is called changed."""
+    return float(np.mean([bool(_check(year, week).changed) for week in consecutive(year, CURRENT)]))
+
+
+def false_retrainings(year: Year) -> tuple[int, int]:
+    """On how many runs of consecutive weeks the loop would train although the scores are calibrated; and of how many.
+
+    The rule is that of `measured.Measured.lasting`.
+    """
+    runs = consecutive(year, CURRENT * LAST_WINDOWS)
+    return sum(_acted(year, run) for run in runs), len(runs)
+
+
+def _acted(year: Year, run: np.ndarray) -> bool:
+    over = _check(year, run, lasting=True)
+    if not (over.changed and over.everywhere):
+        return False
+    weeks = [concept_drift.same_direction(_check(year, week), over) for week in np.split(run, LAST_WINDOWS)]
+    return sum(weeks) >= PERSISTENT_WINDOWS and weeks[-1]
+
+
+def coverage(year: Year, length: int, correlation: float = DAY_CORRELATION) -> dict[str, float]:
+    """The share of runs of consecutive days whose nominal 95 % interval covers the mean of the quarter.
+
+    Of the daily difference between observed and expected outcome (`bias`) and loss (`excess`).
+    """
+    rows = year.rows[year.rows[problem.TARGET].notna()]
+    daily = concept_drift.daily_figures(rows, rows["calibrated"].to_numpy())
+    daily = daily - daily.groupby(_quarter(pd.Series(daily.index)).to_numpy()).transform("mean")
+    covered: dict[str, list[bool]] = {name: [] for name in daily}
+    for run in consecutive(year, length):
+        for name in daily:
+            mean = day_mean(daily.loc[run, name].to_numpy(), run, correlation)
+            covered[name].append(abs(mean.value) <= mean.half_width((1 + CONFIDENCE) / 2))
+    return {name: float(np.mean(hits)) for name, hits in covered.items()}
 
 
 def calibrated(rows: pd.DataFrame) -> np.ndarray:
@@ -126,12 +166,12 @@ def calibrated(rows: pd.DataFrame) -> np.ndarray:
     from sklearn.linear_model import LogisticRegression
 
     logit = np.log(rows["score"] / (1 - rows["score"])).to_numpy()[:, None]
-    found, quarter, known = np.empty(len(rows)), _quarter(rows["day"]), rows[problem.TARGET].notna().to_numpy()
-    for one in quarter.unique():
-        mine = (quarter == one).to_numpy()
-        fitted = LogisticRegression().fit(logit[mine & known], rows[problem.TARGET][mine & known])
-        found[mine] = fitted.predict_proba(logit[mine])[:, 1]
-    return found
+    scores, quarter, known = np.empty(len(rows)), _quarter(rows["day"]), rows[problem.TARGET].notna().to_numpy()
+    for number in quarter.unique():
+        within = (quarter == number).to_numpy()
+        fitted = LogisticRegression().fit(logit[within & known], rows[problem.TARGET][within & known])
+        scores[within] = fitted.predict_proba(logit[within])[:, 1]
+    return scores
 
 
 def _quarter(days: pd.Series) -> pd.Series:
@@ -207,22 +247,30 @@ def _sees(year: Year, start: str, length: int, shift: Shift) -> bool:
 def main() -> None:
     """Measure, print, and draw."""
     year = prepare(problem.load(start_of("2014-01-15"), None, Path(sys.argv[1]) if len(sys.argv) > 1 else None))
-    wolf = ours(year)
+    random, in_a_row = alarms(year, unmoved(year, WINDOWS)), alarms(year, unmoved_weeks(year, WINDOWS))
+    wrong, runs = false_retrainings(year)
     evidently, share = theirs(year)
     table = Table("with nothing moved", "drift test", "Evidently's default preset")
-    table.add_row("alarms", f"{wolf.alarms} of {WINDOWS}", f"{evidently} of {EVIDENTLY_WINDOWS}")
+    table.add_row("alarms, random days", f"{random:.1%} of {WINDOWS}", f"{evidently} of {EVIDENTLY_WINDOWS}")
+    table.add_row("alarms, consecutive days", f"{in_a_row:.1%} of {WINDOWS}", "-")
     table.add_row("columns called drifted", "never by themselves", f"{share:.0%}")
-    table.add_row("signals of a changed relation", f"{wolf.signals} of {WINDOWS}", "-")
-    table.add_row("false retrainings", f"{wolf.retrainings} of {WINDOWS}", "-")
+    table.add_row("weeks whose relation is called changed", f"{signals(year):.1%}", "-")
+    table.add_row("false retrainings", f"{wrong} of {runs}", "-")
+    intervals = Table("consecutive days", "as independent days", "bias covered", "loss covered", title="95 % intervals")
+    covered = {length: coverage(year, length) for length in COVERED}
+    for length, shares in covered.items():
+        naive = " / ".join(f"{value:.0%}" for value in coverage(year, length, 0.0).values())
+        intervals.add_row(str(length), naive, f"{shares['bias']:.0%}", f"{shares['excess']:.0%}")
     seen = delays(year)
     power = Table("planted shift", *[f"seen after {length} days" for length in LENGTHS])
-    for name, shares in seen.items():
-        power.add_row(name, *[f"{shares[length]:.0%}" for length in LENGTHS])
-    Console().print(table, power)
-    draw(wolf.alarms / WINDOWS, evidently / EVIDENTLY_WINDOWS, share, seen)
+    for name, shares_seen in seen.items():
+        power.add_row(name, *[f"{shares_seen[length]:.0%}" for length in LENGTHS])
+    Console().print(table, intervals, power)
+    draw(random, evidently / EVIDENTLY_WINDOWS, share, seen)
     print(HOW_TO_SET)
-    ours_ = f"alarms {wolf.alarms}/{WINDOWS} | false retrainings {wolf.retrainings}/{WINDOWS}"
-    print(f"bench-drift | {ours_} | Evidently {evidently}/{EVIDENTLY_WINDOWS}, {share:.0%} of columns")
+    ours = f"aa_random={random:.3f} aa_consecutive={in_a_row:.3f} false_retrainings={wrong / runs:.3f}"
+    least = " ".join(f"coverage{length}={min(shares.values()):.3f}" for length, shares in covered.items())
+    print(f"bench-drift | {ours} | {least} | evidently={evidently / EVIDENTLY_WINDOWS:.2f} columns={share:.2f}")
 
 
 def draw(gate: float, evidently: float, share: float, seen: dict[str, dict[int, float]]) -> None:

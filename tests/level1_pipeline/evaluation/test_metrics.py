@@ -39,8 +39,8 @@ def test_a_day_is_a_local_day_and_not_a_day_in_utc() -> None:
     assert metrics.days(rows).tolist() == [0, 1, 1, 2]
 
 
-def test_days_are_numbered_in_their_order_whatever_the_order_of_the_rows() -> None:
-    assert metrics.days(table([5, 1, 3, 1], [0, 0, 1, 1])).tolist() == [2, 0, 1, 0]
+def test_days_are_numbered_from_the_first_whatever_the_order_of_the_rows_and_gaps_count() -> None:
+    assert metrics.days(table([5, 1, 3, 1], [0, 0, 1, 1])).tolist() == [4, 0, 2, 0]
 
 
 # ---- champion against challenger
@@ -50,8 +50,9 @@ def test_days_are_numbered_in_their_order_whatever_the_order_of_the_rows() -> No
 def test_gain_and_harm_bound_are_those_worked_out_by_hand() -> None:
     """Two days, one flight late and one not on each. Log losses: the champion's -ln .5 on both days; the
     challenger's -ln .8 on the first and -ln .4 on the second. So the daily gains are
-    ln(.8/.5) = .4700 and ln(.4/.5) = -.2231; mean .12343; deviation .69315/sqrt(2) = .49013."""
-    rows = table([0, 0, 1, 1], [1, 0, 1, 0])
+    ln(.8/.5) = .4700 and ln(.4/.5) = -.2231; mean .12343; deviation .69315/sqrt(2) = .49013. The days lie far apart, so
+    that each is a draw of its own."""
+    rows = table([0, 0, 100, 100], [1, 0, 1, 0])
     seen = metrics.compare(rows, np.array([0.5] * 4), np.array([0.8, 0.2, 0.4, 0.6]))
     assert seen.days == 2
     assert seen.gain == pytest.approx(0.12343, abs=1e-5)
@@ -64,11 +65,19 @@ def test_gain_and_harm_bound_are_those_worked_out_by_hand() -> None:
 def test_the_harm_bound_is_students_one_sided_90_percent_bound_on_the_mean_of_daily_differences(n: int) -> None:
     """One late flight a day; the champion says 1/2 and the challenger 1/2·e^g, so that day's gain is g."""
     gains = np.random.default_rng(n).normal(0.01, 0.05, n)
-    rows = table(list(range(n)), [1.0] * n)
+    rows = table(list(range(0, 50 * n, 50)), [1.0] * n)  # far apart, so that each is a draw of its own
     seen = metrics.compare(rows, np.full(n, 0.5), 0.5 * np.exp(gains))
     deviation = math.sqrt(((gains - gains.mean()) ** 2).sum() / (n - 1))
     assert seen.gain == pytest.approx(gains.mean(), abs=1e-12)
     assert seen.harm_bound == pytest.approx(T90[n - 1] * deviation / math.sqrt(n) - gains.mean(), abs=1e-4)
+
+
+def test_days_in_a_row_say_less_than_days_apart() -> None:
+    draw = np.random.default_rng(0)
+    y, p, q = draw.integers(0, 2, 140), draw.uniform(0.2, 0.8, 140), draw.uniform(0.2, 0.8, 140)
+    together, apart = (metrics.compare(table(list(np.repeat(range(7), 20) * step), list(y)), p, q) for step in (1, 50))
+    assert together.gain == apart.gain
+    assert together.harm_bound > apart.harm_bound + 0.01
 
 
 @pytest.mark.flights

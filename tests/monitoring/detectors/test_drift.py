@@ -8,6 +8,7 @@ import pytest
 
 from monitoring.detectors import drift
 from monitoring.results import Drift
+from tests.benchmarks import drift_power
 
 
 def summaries(seed: int, days: int, shift: float = 0.0) -> pd.DataFrame:
@@ -46,15 +47,42 @@ def test_too_few_days_are_inconclusive(reference: int, current: int) -> None:
     assert found.p_value is None
 
 
+@pytest.fixture(scope="module")
+def year(rows: pd.DataFrame) -> drift_power.Year:
+    return drift_power.prepare(rows)
+
+
 @pytest.mark.slow
 @pytest.mark.flights
-def test_500_windows_without_drift_cause_at_most_1_percent_alarms_and_retrainings(rows: pd.DataFrame) -> None:
-    from tests.benchmarks import drift_power
+def test_a_nominal_95_percent_interval_over_consecutive_days_of_the_year_covers_at_least_90(
+    year: drift_power.Year,
+) -> None:
+    """As independent days they would cover 54 to 74 %."""
+    for length in drift_power.COVERED:
+        assert min(drift_power.coverage(year, length).values()) >= 0.9
+        assert max(drift_power.coverage(year, length, correlation=0.0).values()) < 0.75
 
-    year = drift_power.prepare(rows)
-    found = drift_power.ours(year)
-    assert found.alarms <= 5
-    assert found.retrainings <= 5
+
+@pytest.mark.slow
+@pytest.mark.flights
+def test_at_most_1_percent_of_consecutive_weeks_lead_to_a_false_retraining(year: drift_power.Year) -> None:
+    wrong, runs = drift_power.false_retrainings(year)
+    assert runs > 200
+    assert wrong <= 0.01 * runs
+
+
+@pytest.mark.slow
+@pytest.mark.flights
+def test_windows_without_drift_cause_at_most_1_percent_alarms_on_random_and_on_consecutive_days(
+    year: drift_power.Year,
+) -> None:
+    assert drift_power.alarms(year, drift_power.unmoved(year, 300)) <= 0.01
+    assert drift_power.alarms(year, drift_power.unmoved_weeks(year, 300)) <= 0.01
+
+
+@pytest.mark.slow
+@pytest.mark.flights
+def test_planted_shifts_are_seen_within_a_week(year: drift_power.Year) -> None:
     seen = drift_power.delays(year)
     assert all(seen[name][7] == 1 for name in ("°C for °F", "stuck temperature", "clock + 1 h", "nulls at JFK"))
     assert all(shares[3] <= shares[7] for shares in seen.values())
@@ -62,10 +90,8 @@ def test_500_windows_without_drift_cause_at_most_1_percent_alarms_and_retraining
 
 @pytest.mark.slow
 @pytest.mark.flights
-def test_the_default_preset_cries_wolf_on_the_same_windows(rows: pd.DataFrame) -> None:
+def test_the_default_preset_cries_wolf_on_the_same_windows(year: drift_power.Year) -> None:
     """Which is why it draws our columns and decides nothing."""
-    from tests.benchmarks import drift_power
-
-    alarms, share = drift_power.theirs(drift_power.prepare(rows), 10)
+    alarms, share = drift_power.theirs(year, 10)
     assert alarms >= 5
     assert share > 0.3

@@ -18,14 +18,18 @@ DAYS, A_DAY = 40, 300
 
 
 def simulated(seed: int, days: int = DAYS, swing: float = 0.3) -> pd.DataFrame:
-    """Calibrated scores; all rows of a day share their luck (`swing`, in log odds), as flights share their weather."""
+    """Calibrated scores; all rows of a day share their luck (`swing`, in log odds), as flights share their weather, and
+    half of it is that of the day before."""
     draw = np.random.default_rng(seed)
     p = draw.beta(2, 6, (days, A_DAY))
-    odds = np.log(p / (1 - p)) + draw.normal(0, swing, (days, 1))
+    luck = draw.normal(0, swing, (days, 1))
+    for day in range(1, days):
+        luck[day] = 0.5 * luck[day - 1] + np.sqrt(0.75) * luck[day]
+    odds = np.log(p / (1 - p)) + luck
     y = (draw.random((days, A_DAY)) < 1 / (1 + np.exp(-odds))).astype("float64")
-    day = np.repeat([date(2013, 5, 1) + timedelta(days=n) for n in range(days)], A_DAY)
+    dates = np.repeat([date(2013, 5, 1) + timedelta(days=n) for n in range(days)], A_DAY)
     flags = {"open": False, "label_hidden": False}
-    return pd.DataFrame({problem.TARGET: y.ravel(), "score": p.ravel(), "day": day, **flags})
+    return pd.DataFrame({problem.TARGET: y.ravel(), "score": p.ravel(), "day": dates, **flags})
 
 
 def test_a_metric_has_an_interval_by_days_that_is_wider_than_rows_suggest() -> None:
