@@ -155,10 +155,10 @@ def _outlier_slices(table: pd.DataFrame, rows: pd.DataFrame, spread: float) -> t
     parts = _parts(rows, 0.0, thresholds.OUTLIER_SLICE_MAX_SHARE) | dict(_pairs(rows))
     remaining = np.ones(len(rows), bool)
     while len(outliers) < thresholds.OUTLIER_SLICES_MAX and (
-        found := max(_gaps(table, parts, remaining, spread), key=lambda part: part.weight, default=None)
+        worst := max(_gaps(table, parts, remaining, spread), key=lambda part: part.weight, default=None)
     ):
-        outliers.append(found)
-        remaining[parts.pop(found.slice)] = False
+        outliers.append(worst)
+        remaining[parts.pop(worst.slice)] = False
     return tuple(outliers)
 
 
