@@ -24,7 +24,10 @@ EMPTY_WINDOW_MIN_DAYS = 5  # days without any value, in a row, for a column that
 EMPTY_NEW_MIN_DAYS = 3  # the same for a column that never had such a day
 SPREAD_MIN_RATIO = 0.1  # standard deviation of a day, against the smallest of a reference day
 SLICE_ROWS_MIN_RATIO = 0.1  # share of the rows that a slice has, against its smallest on a reference day
-NEW_VALUES_MAX_SHARE = 0.2  # share of texts on a day that the reference never had
+LOST_MIN_EXPECTED = 20  # rows that such a slice should have on the day: with fewer it may have none by chance
+LOST_OTHERS_MIN_RATIO = 0.3  # rows of all other slices against their fewest on a reference day; else traffic stopped
+NEW_VALUES_MAX_SHARE = 0.2  # share of texts on a day that neither the reference nor the champion's training had
+NEW_VALUES_MAX_DAYS = 2 * WINDOW_DAYS  # in which a person can look; then values that stay are what is usual
 RELATION_FAULT_RATIO = (
     4.0  # distance from the relation among the inputs, against that of the worst reference day: fault
 )

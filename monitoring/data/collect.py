@@ -45,6 +45,11 @@ class Collected:
         return self.models.get(self.champion or "")
 
     @property
+    def trained_on(self) -> dict[str, list[str]]:
+        """The values of the text inputs that the champion has learned from."""
+        return self.model.manifest.get("categories", {}) if self.model else {}
+
+    @property
     def past_models(self) -> dict[str, Bundle]:
         """Of the past champions, the newest first."""
         versions = past_champions(self.releases, self.champion)

@@ -17,7 +17,7 @@ from level1_pipeline.store.days import start_of
 from level1_pipeline.store.quarantine import ROWS, Quarantined
 from monitoring.data.aggregates import ALL
 from monitoring.data.prediction_window import Log, can_be_reference
-from monitoring.detectors.fault_checks import UNRELATED, Hit, Judged, check_all, overlaps
+from monitoring.detectors.fault_checks import UNRELATED, Hit, Judged, TextValues, check_all, overlaps
 from monitoring.results import Span, Window
 from monitoring.thresholds import BLAME_MIN_CHECKED_SHARE, BROKEN_RULE_SIZE, FAULT_MIN_DAYS
 
@@ -41,7 +41,11 @@ class Fault:
 
 
 def find(
-    reference: Log, current: Log, quarantined: Iterable[Quarantined] = (), lifted: Iterable[Quarantined] = ()
+    reference: Log,
+    current: Log,
+    quarantined: Iterable[Quarantined] = (),
+    lifted: Iterable[Quarantined] = (),
+    trained_on: TextValues | None = None,
 ) -> list[Fault]:
     """All faults of the current window, worst first; without enough reference only the schema is checked.
 
@@ -50,6 +54,7 @@ def find(
         current: the window.
         quarantined: the spans that were left out of both: their rows are set apart, and not gone.
         lifted: the spans that a person found to be no fault; they are none here.
+        trained_on: the values of text inputs that the champion has learned from; they are not new when they return.
     """
     faults, judged = (
         [
@@ -60,7 +65,7 @@ def find(
     )
     if len(current.rows) and can_be_reference(reference):
         rows_hidden = tuple(span for span in quarantined if span.what == ROWS)
-        faults += _by_days(check_all(reference, current, rows_hidden, judged))
+        faults += _by_days(check_all(reference, current, rows_hidden, trained_on or {}, judged))
     faults, shares = _on_enough_days(faults), _shares(current)
     certain = _merge([fault for fault in faults if not fault.strange], judged, shares)
     # What is missing or stuck breaks the relations of other columns, too: name the cause only.

@@ -6,7 +6,7 @@ judge at all.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from datetime import date, timedelta
 from typing import NamedTuple
 
@@ -22,6 +22,7 @@ from monitoring.data.prediction_window import Log
 from monitoring.detectors import feature_relations
 
 MISSED, STUCK, UNRELATED = "missing far more often", "stuck (hardly any spread)", "does not fit the other inputs"
+NEW_VALUES, GONE = "values never seen before", "rows are gone"
 
 
 class Hit(NamedTuple):
@@ -35,10 +36,13 @@ class Hit(NamedTuple):
     size: float  # how far beyond the limit, as a ratio
 
 
+TextValues = Mapping[str, Collection[str]]  # by text input
 Judged = dict[tuple[str, str], set[str]]  # by kind and column the slices that were checked, with a hit or without
 
 
-def check_all(reference: Log, current: Log, quarantined: tuple[Quarantined, ...], judged: Judged) -> list[Hit]:
+def check_all(
+    reference: Log, current: Log, quarantined: tuple[Quarantined, ...], trained_on: TextValues, judged: Judged
+) -> list[Hit]:
     """Every comparison; `judged` is filled."""
     before, now = reference.sums.by_slice(), current.sums.by_slice()
     return [
@@ -46,7 +50,7 @@ def check_all(reference: Log, current: Log, quarantined: tuple[Quarantined, ...]
         *_empty(before, now),
         *_stuck(before, now, judged),
         *_lost(reference, current, quarantined),
-        *_new_values(reference.rows, current.rows),
+        *_new_values(reference.rows, current.rows, quarantined, trained_on),
         *_unrelated(reference.rows, current.rows, judged),
     ]
 
@@ -107,15 +111,18 @@ def _note(judged: Judged, kind: str, sizes: pd.Series) -> None:
 def _lost(reference: Log, current: Log, quarantined: tuple[Quarantined, ...]) -> Iterator[Hit]:
     if reference.sums.rows is None or current.sums.rows is None:
         return
-    counts, now = _counts(reference.sums.rows, quarantined), _counts(current.sums.rows, quarantined)
-    before, now = counts.div(counts[ALL], axis=0), now.div(now[ALL], axis=0)
+    counts, now = (_counts(log.sums.rows, quarantined) for log in (reference, current))
+    before, total = counts.div(counts[ALL], axis=0), now[ALL]
     steady = [name for name in before if name and counts[name].min() >= thresholds.FAULT_MIN_ROWS]
     for name in steady:
-        share = now[name] if name in now else pd.Series(0.0, now.index)
-        for day in share.index[share < thresholds.SLICE_ROWS_MIN_RATIO * before[name].min()]:
+        rows, least = now[name] if name in now else pd.Series(0.0, now.index), before[name].min()
+        # On a day with few rows, or of which only some hours were served, nothing can be said of a slice.
+        others_go_on = total - rows >= thresholds.LOST_OTHERS_MIN_RATIO * (counts[ALL] - counts[name]).min()
+        expected = others_go_on & (total * least >= thresholds.LOST_MIN_EXPECTED)
+        for day in total.index[expected & (rows < thresholds.SLICE_ROWS_MIN_RATIO * least * total)]:
             if not _may_be_quarantined(quarantined, name, day):
                 size = 1 / thresholds.SLICE_ROWS_MIN_RATIO
-                yield Hit("rows are gone", name.split("=")[0], name, False, day, size)
+                yield Hit(GONE, name.split("=")[0], name, False, day, size)
 
 
 def _counts(rows: pd.Series, quarantined: tuple[Quarantined, ...]) -> pd.DataFrame:
@@ -133,16 +140,28 @@ def _may_be_quarantined(quarantined: Iterable[Quarantined], where: str, day: dat
     return any(overlaps(span, day) for span in spans)
 
 
-def _new_values(before: pd.DataFrame, now: pd.DataFrame) -> Iterator[Hit]:
-    for name in (column.name for column in schema.columns() if column.text):
-        new = ~now[name].isin(set(before[name]))
-        share = new.groupby(now["day"]).mean()
+def _new_values(
+    before: pd.DataFrame, now: pd.DataFrame, quarantined: tuple[Quarantined, ...], trained_on: TextValues
+) -> Iterator[Hit]:
+    """Texts that neither the Record lists, nor the champion was trained on, nor the reference has.
+
+    Their own quarantine keeps them out of every later reference. So after a time they are what is usual.
+    """
+    for column in (column for column in schema.columns() if column.text and not column.allowed):
+        name, patience = column.name, timedelta(days=thresholds.NEW_VALUES_MAX_DAYS)
+        new = ~now[name].isin({*before[name], *trained_on.get(name, ())})
+        by_day = new.groupby(now["day"])
+        share = by_day.mean()[by_day.size() >= thresholds.DAY_MIN_ROWS]
+        since = [span.start for span in quarantined if f"{name}: {NEW_VALUES}" in span.reason]
         for day, size in share[share > thresholds.NEW_VALUES_MAX_SHARE].items():
-            yield Hit("values never seen before", name, ALL, False, day, size / thresholds.NEW_VALUES_MAX_SHARE)
+            if not since or start_of(day) < min(since) + patience:
+                yield Hit(NEW_VALUES, name, ALL, False, day, size / thresholds.NEW_VALUES_MAX_SHARE)
 
 
 def _unrelated(before: pd.DataFrame, now: pd.DataFrame, judged: Judged) -> Iterator[Hit]:
     relations = feature_relations.learn(before)
+    texts = [column.name for column in schema.columns() if column.text]
+    now = now[np.logical_and.reduce([now[name].isin(set(before[name])) for name in texts])] if texts else now
     was, is_ = (_distance(rows, relations.residuals(rows)) for rows in (before, now))
     worst = was.groupby(level="slice").max()
     ratio = is_ / worst.reindex(is_.index.get_level_values("slice")).to_numpy()

@@ -35,7 +35,9 @@ def measure(collected: Collected) -> Measured:
     promised = _promised_rmse(collected.model)
     relation = _without_lifted_slices(collected, concept_drift.check(*current, promised))
     over = concept_drift.check(*last_windows, promised, lasting=True)
-    faults = data_faults.find(collected.reference, collected.current, collected.quarantined, collected.lifted)
+    faults = data_faults.find(
+        collected.reference, collected.current, collected.quarantined, collected.lifted, collected.trained_on
+    )
     skew = _skew(collected)
     return Measured(
         coverage=collected.current.coverage,

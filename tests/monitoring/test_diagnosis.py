@@ -191,7 +191,8 @@ def seen(rows: pd.DataFrame, first: str, last: str, **spans: tuple[Quarantined, 
     """The faults of days, with the four weeks before, as a run finds them that leaves the hidden rows out."""
     visible = rows[~covers(rows, spans.get("quarantined", ()))]
     start = str((pd.Timestamp(first) - pd.Timedelta(days=28)).date())
-    found = data_faults.find(log_of(visible, start, first), log_of(visible, first, last), **spans)
+    hidden, lifted = spans.get("quarantined", ()), spans.get("lifted", ())
+    found = data_faults.find(log_of(visible, start, first), log_of(visible, first, last), hidden, lifted)
     return [fault for fault in found if not fault.strange]
 
 
