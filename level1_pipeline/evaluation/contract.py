@@ -5,10 +5,12 @@ from __future__ import annotations
 import warnings
 
 import numpy as np
+import pandas as pd
 
 from level1_pipeline import problem
 from level1_pipeline.errors import ProblemRefused
 
+ENTITY_MAX_SHARE = 0.1  # of the rows; the first step of a canary is 5 %
 DAYS = {"one row": [1.0], "one row without the event": [0.0], "rows with one label only": [1.0, 1.0, 1.0]}
 
 
@@ -41,3 +43,17 @@ def check_metrics() -> None:
                 "and models are compared by it day by day; choose a PRIMARY_METRIC that is a mean over rows, "
                 "as log_loss or mae, and keep the other as a limit"
             )
+
+
+def entity_warning(rows: pd.DataFrame) -> str:
+    """What a person should know of ENTITY before a rollout; empty if all is well.
+
+    An entity keeps its arm in a canary, so one that has many of the rows leaves an arm without a sample.
+    """
+    shares = rows[problem.ENTITY].value_counts(normalize=True)
+    if not len(shares) or shares.iloc[0] <= ENTITY_MAX_SHARE:
+        return ""
+    return (
+        f"{problem.ENTITY} '{shares.index[0]}' has {shares.iloc[0]:.0%} of the rows, so a canary cannot get a small share "
+        "of them; give the rows a finer ENTITY in problem.py (their ID, if nothing has to stay in one arm)"
+    )

@@ -9,7 +9,7 @@ import pandas as pd
 from level1_pipeline import problem
 from level1_pipeline.bundle.load import PROFILE
 from level1_pipeline.errors import BundleRefused
-from level1_pipeline.evaluation import data_checks, gate
+from level1_pipeline.evaluation import contract, data_checks, gate
 from level1_pipeline.evaluation.drift import DriftTest, day_summaries, drift_test
 from level1_pipeline.steps import model_card
 from level1_pipeline.steps.extract import ROWS, Extracted
@@ -24,6 +24,7 @@ class Validated(StepResult):
 
     expectations: int  # that were checked and hold
     drift: DriftTest | None  # of the newest days against the champion's data; None without a champion
+    warning: str = ""  # about the rows as a whole, for a person
 
     @property
     def drift_verdict(self) -> str:
@@ -33,7 +34,8 @@ class Validated(StepResult):
     @property
     def message(self) -> str:
         """What holds, and whether the data moved."""
-        return f"{self.expectations} expectations hold; value skew: {self.drift_verdict}"
+        warning = f"; warning: {self.warning}" if self.warning else ""
+        return f"{self.expectations} expectations hold; value skew: {self.drift_verdict}{warning}"
 
 
 @step
@@ -50,7 +52,7 @@ def validate(run: Run, extracted: Extracted) -> Validated:
     drift = None if broken else _drift_against_champion(run, newest)
     model_card.checks_page(run.path(PAGE), broken, checked, len(rows), drift)
     data_checks.stop(broken)
-    return Validated(expectations=checked, drift=drift, files=run.digests(PAGE))
+    return Validated(expectations=checked, drift=drift, warning=contract.entity_warning(rows), files=run.digests(PAGE))
 
 
 def _drift_against_champion(run: Run, newest: pd.DataFrame) -> DriftTest | None:

@@ -25,6 +25,7 @@ SLOWER_BY_MS = 1.0  # a row: less is noticed by nobody
 TAIL_MS = 50.0  # a single call: the same
 PERCENTILES = (0.5, 0.99, 0.999)  # of the champion's calls, where enough of them lie beyond
 CALLS_BEYOND = 10
+SHARE_MAX_ODDS = 3.0  # of the candidate's real share against the one asked for, either way: 5 % may be 2 % to 14 %
 CHANCE = 0.001  # of more slow calls than the champion by chance: a rollout is judged some ten times
 
 
@@ -45,6 +46,27 @@ def distribution(candidate: Counts, champion: Counts, policy: RolloutPolicy) -> 
     message = f"mean score {candidate.mean:.4g} against {champion.mean:.4g}: "
     message += f"{shift:.2f} standard deviations (allowed: {policy.max_shift:g})"
     return Check("distribution", "fail" if shift > policy.max_shift else "pass", message)
+
+
+def real_share(candidate: Counts, champion: Counts, asked: float, policy: RolloutPolicy) -> Check:
+    """Does the candidate answer about the share of the cases that the step names? An entity keeps its arm, so few
+    entities, or a large one, give it far more or far less, and then one of the arms has no sample.
+
+    Args:
+        candidate, champion: what each answered in this step; the champion also answers where the candidate fails.
+        asked: the share of the step.
+        policy: how many answers a step needs.
+    """
+    total = candidate.rows + champion.rows - candidate.alone
+    if total < policy.step_requests:
+        return Check("share", "inconclusive", f"{total:,} answers of both arms, {policy.step_requests:,} are needed")
+    real = candidate.rows / total
+    message = f"{real:.1%} of {total:,} cases went to the candidate, {asked:.0%} were asked for"
+    low, high = ((factor * asked) / (factor * asked + 1 - asked) for factor in (1 / SHARE_MAX_ODDS, SHARE_MAX_ODDS))
+    if low <= real <= high:
+        return Check("share", "pass", message)
+    todo = "give each case a finer ENTITY in problem.py (its ID, if nothing has to stay in one arm)"
+    return Check("share", "inconclusive", f"{message}: a few values of {problem.ENTITY} have most of the cases; {todo}")
 
 
 def latency(candidate: pd.DataFrame, champion: pd.DataFrame, policy: RolloutPolicy, tails: bool = True) -> Check:

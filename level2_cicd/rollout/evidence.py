@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from dataclasses import replace
 from datetime import datetime
 
 from level1_pipeline.errors import BundleRefused
@@ -62,10 +63,11 @@ def _canary(registry: Registry, rollout: Rollout, candidate: Arm, champion: Arm,
     store, policy = registry.store, registry.settings.rollout
     checks, answers, usual = _alarms(store, policy, candidate, champion)
     harm, outcomes = alarms.canary_harm(store, candidate, lambda: registry.load(champion.version), now, policy)
-    in_step = queries.counts(store, Arm(candidate.version, CANARY, rollout.since)).rows
+    in_step, beside = (queries.counts(store, replace(arm, since=rollout.since)) for arm in (candidate, champion))
+    share = alarms.real_share(in_step, beside, rollout.step.share, policy)
     trial = quality.effect(*(queries.answers(store, arm, queries.matured(now)) for arm in (candidate, champion)))
     serves = [_still_serves(registry, candidate.version)] if rollout.step.state == BAKE else []
-    return Evidence((*checks, harm, *serves), answers, usual, in_step, outcomes, notes=(trial,))
+    return Evidence((*checks, harm, share, *serves), answers, usual, in_step.rows, outcomes, notes=(trial,))
 
 
 def _still_serves(registry: Registry, version: str) -> Check:

@@ -73,3 +73,18 @@ def test_days_without_the_metric_do_not_spoil_a_comparison(monkeypatch: pytest.M
     checks, _ = gate.better_than_champion(rows.tail(18).assign(**{problem.TARGET: 0}), worse[2:], better[2:], "it")
     assert [check.status for check in checks] == ["inconclusive"]
     assert "is a number on 0 of 9 days only" in checks[0].message
+
+
+@pytest.mark.parametrize(
+    ("entities", "warned"),
+    [(["a"] * 100, True), (["a"] * 20 + list(range(80)), True), (list("abcde") * 20, True), (list(range(100)), False)],
+    ids=["constant", "one is large", "few", "many"],
+)
+def test_an_entity_with_many_of_the_rows_is_a_warning_before_a_rollout(entities: list[Any], warned: bool) -> None:
+    warning = contract.entity_warning(pd.DataFrame({problem.ENTITY: entities}).astype(str))
+    assert bool(warning) == warned
+    assert ("finer ENTITY in problem.py" in warning) == warned
+
+
+def test_the_entities_of_the_problem_are_small_enough(rows: pd.DataFrame) -> None:
+    assert contract.entity_warning(rows) == ""

@@ -265,3 +265,27 @@ def test_the_effect_per_arm_has_an_interval_or_is_called_underpowered() -> None:
     assert "gain +0.5" in quality.effect(*arms)
     assert "underpowered" not in quality.effect(*arms)
     assert "underpowered, 1 whole days" in quality.effect(*(arm.head(300) for arm in arms))
+
+
+@pytest.mark.parametrize(
+    ("candidate", "champion", "asked", "status"),
+    [
+        (835, 5, 0.05, "inconclusive"),  # a constant entity in the canary
+        (0, 840, 0.05, "inconclusive"),  # and outside of it
+        (840, 0, 0.5, "inconclusive"),
+        (45, 795, 0.05, "pass"),
+        (400, 440, 0.5, "pass"),
+        (150, 690, 0.05, "inconclusive"),  # one large entity among others
+        (10, 20, 0.5, "inconclusive"),  # too few to say
+    ],
+)
+def test_the_real_share_of_a_canary_is_held_against_the_one_asked_for(
+    candidate: int, champion: int, asked: float, status: str
+) -> None:
+    check = alarms.real_share(Counts(candidate), Counts(champion), asked, POLICY)
+    assert check.status == status
+    assert ("finer ENTITY" in check.message) == (status == "inconclusive" and candidate + champion > 100)
+
+
+def test_cases_that_the_champion_answered_in_the_place_of_the_candidate_count_once() -> None:
+    assert alarms.real_share(Counts(50, errors=50, alone=50), Counts(1000), 0.05, POLICY).status == "pass"
