@@ -86,7 +86,7 @@ def run(
     else:
         _show(result, events)
         window = f"window {text.day(result.window.start)} to {text.day(result.window.end)}"
-        print_result("monitor", f"{window} | verdict {text.verdict(result)} | report {os.path.relpath(page)}")
+        print_result("monitor", f"{window} | verdict {text.summary(result)} | report {os.path.relpath(page)}")
     return CODES[result.diagnosis.cause]
 
 

@@ -42,6 +42,7 @@ TABLE = (
         "recurring concept", "switch back", "low", lambda m: m.untested and m.inputs_came_back, lambda m: _came_back(m)
     ),
     Row("inconclusive", "wait", "low", lambda m: m.untested, lambda m: _too_few(m)),
+    Row("inconclusive", "wait", "low", lambda m: m.traffic.stopped, lambda m: _stopped(m)),
     Row("inconclusive", "wait", "low", lambda m: not m.has_reference, lambda m: _no_reference()),
     Row("inconclusive", "wait", "medium", lambda m: m.strange, lambda m: _strange(m)),
     Row("inconclusive", "wait", "medium", lambda m: m.explained_by_slice, lambda m: _in_one_slice(m)),
@@ -114,8 +115,26 @@ def _came_back(measured: Measured) -> str:
 
 
 def _too_few(measured: Measured) -> str:
-    coverage = measured.coverage
-    return f"{coverage.matured:,} matured outcomes of {coverage.predictions:,} predictions are too few to judge by"
+    coverage, traffic = measured.coverage, measured.traffic
+    if traffic.stopped:
+        return _stopped(measured)
+    few = f"{coverage.matured:,} matured outcomes of {coverage.predictions:,} predictions are too few to judge by"
+    if not traffic.too_little:
+        return few
+    return (
+        f"too little traffic for Level 2: {traffic.requests:,} requests in {traffic.days} days, and "
+        f"{traffic.enough_a_day} a day would be enough; {few}. Train by the calendar, or look at more days by hand "
+        "(`python -m monitoring run --days 28`)"
+    )
+
+
+def _stopped(measured: Measured) -> str:
+    traffic = measured.traffic
+    days = ", ".join(map(str, traffic.empty_days))
+    return (
+        f"traffic stopped: {len(traffic.empty_days)} of {traffic.days} days have no request ({days}); "
+        "is the service up, and do its callers reach it?"
+    )
 
 
 def _harmless(measured: Measured) -> str:
@@ -147,6 +166,8 @@ def _missing(measured: Measured) -> tuple[str, ...]:
     needs = {
         "predictions in the window": not coverage.predictions,
         f"matured outcomes: {coverage.open:,} are open, {coverage.never:,} never came": measured.untested,
+        f"requests on {', '.join(map(str, measured.traffic.empty_days))}": measured.traffic.empty_days,
+        f"{measured.traffic.enough_a_day} requests a day": measured.untested and measured.traffic.too_little,
         "another such window": measured.concept_drift.changed and not measured.lasting,
         "a look at the one slice that explains it": bool(measured.explained_by_slice),
         "days without a fault, to compare the inputs with": not measured.has_reference,
@@ -161,6 +182,8 @@ def _evidence(measured: Measured) -> tuple[str, ...]:
     lines = [
         f"coverage: {coverage.matured:,} of {coverage.predictions:,} predictions matured, {coverage.open:,} open, {never}"
     ]
+    if measured.traffic.empty_days:
+        lines.append(f"days without a request: {', '.join(map(str, measured.traffic.empty_days))}")
     lines += [f"{'strange' if fault.strange else 'fault'}: {fault.message}" for fault in measured.faults[:8]]
     lines.append(f"training-serving skew: {measured.skew.message}")
     lines += _relation(measured)

@@ -16,6 +16,10 @@ REFERENCE_MIN_DAYS = 21  # in the whole year, 109 ordinary windows: with 14 days
 LAST_WINDOWS = 3  # windows that persistence looks back on, the current one included
 PERSISTENT_WINDOWS = 2  # of LAST_WINDOWS, that must show the same before anybody acts
 
+EMPTY_DAYS_MIN = (
+    2  # days of a window without any request, and more than usual, from which traffic is said to have stopped
+)
+
 # Data faults, by day and slice. A fault is held against the worst reference day.
 FAULT_MIN_DAYS = 2  # days on which the same is wrong: one stormy day stretches any single figure
 FAULT_MIN_ROWS = 50  # rows of a slice on a day, below which it is not judged

@@ -12,6 +12,7 @@ import pandas as pd
 from level1_pipeline import problem
 from level1_pipeline.bundle.load import Bundle
 from level1_pipeline.store import quarantine
+from monitoring.data import traffic
 from monitoring.data.collect import Collected
 from monitoring.data.prediction_window import SHADOW, can_be_reference, whole_days
 from monitoring.detectors import concept_drift, data_faults, drift, past_champions, performance, training_serving_skew
@@ -48,6 +49,7 @@ def measure(collected: Collected) -> Measured:
         windows_in_direction=_windows_in_direction(collected, last_windows, over),
         faults=tuple(faults),
         fault_spans=_spans(collected, faults, skew, relation),
+        traffic=traffic.look(collected.current, collected.logged, collected.reference, collected.quarantined),
         has_reference=not len(collected.current.rows) or can_be_reference(collected.reference),
         past_champions=_past_champions(collected, current, last_windows),
         undo_to=_undo_to(collected),

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
+from monitoring.data.traffic import Traffic
 from monitoring.detectors import concept_drift, drift
 from monitoring.detectors.concept_drift import UNTESTED, ConceptDrift
 from monitoring.detectors.data_faults import Fault
@@ -26,6 +27,7 @@ class Measured:
     )
     faults: tuple[Fault, ...] = ()
     fault_spans: tuple[Span, ...] = ()  # that the faults cover
+    traffic: Traffic = field(default_factory=Traffic)  # how the window was filled
     has_reference: bool = True  # there were enough days to compare the inputs with
     past_champions: tuple[PastChampion, ...] = ()  # on the same matured rows
     undo_to: str | None = None  # the version to go back to, when the newly released one fails to answer

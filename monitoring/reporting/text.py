@@ -147,6 +147,12 @@ def verdict(run: MonitoringRun) -> str:
     return diagnosis.cause if diagnosis.action == "none" else f"{diagnosis.cause}: {diagnosis.action}"
 
 
+def summary(run: MonitoringRun) -> str:
+    """The answer for the last line of a command; what could not be judged says why."""
+    reason = f" ({run.diagnosis.message})" if run.diagnosis.cause == "inconclusive" else ""
+    return verdict(run) + reason
+
+
 def estimated(run: MonitoringRun) -> str | None:
     """The champion's performance before outcomes come, with the sentence about its limit."""
     estimate = next((p.estimate for p in run.performances if p.version == run.champion and p.estimate), None)
