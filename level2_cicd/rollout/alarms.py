@@ -48,21 +48,21 @@ def distribution(candidate: Counts, champion: Counts, policy: RolloutPolicy) -> 
     return Check("distribution", "fail" if shift > policy.max_shift else "pass", message)
 
 
-def real_share(candidate: Counts, champion: Counts, asked: float, policy: RolloutPolicy) -> Check:
+def real_share(candidate: Counts, champion: Counts, wanted: float, policy: RolloutPolicy) -> Check:
     """Does the candidate answer about the share of the cases that the step names? An entity keeps its arm, so few
     entities, or a large one, give it far more or far less, and then one of the arms has no sample.
 
     Args:
         candidate, champion: what each answered in this step; the champion also answers where the candidate fails.
-        asked: the share of the step.
+        wanted: the share of the step.
         policy: how many answers a step needs.
     """
     total = candidate.rows + champion.rows - candidate.alone
     if total < policy.step_requests:
         return Check("share", "inconclusive", f"{total:,} answers of both arms, {policy.step_requests:,} are needed")
     real = candidate.rows / total
-    message = f"{real:.1%} of {total:,} cases went to the candidate, {asked:.0%} were asked for"
-    low, high = ((factor * asked) / (factor * asked + 1 - asked) for factor in (1 / SHARE_MAX_ODDS, SHARE_MAX_ODDS))
+    message = f"{real:.1%} of {total:,} cases went to the candidate, {wanted:.0%} were asked for"
+    low, high = ((factor * wanted) / (factor * wanted + 1 - wanted) for factor in (1 / SHARE_MAX_ODDS, SHARE_MAX_ODDS))
     if low <= real <= high:
         return Check("share", "pass", message)
     todo = "give each case a finer ENTITY in problem.py (its ID, if nothing has to stay in one arm)"

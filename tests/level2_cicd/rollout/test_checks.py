@@ -268,7 +268,7 @@ def test_the_effect_per_arm_has_an_interval_or_is_called_underpowered() -> None:
 
 
 @pytest.mark.parametrize(
-    ("candidate", "champion", "asked", "status"),
+    ("candidate", "champion", "wanted", "status"),
     [
         (835, 5, 0.05, "inconclusive"),  # a constant entity in the canary
         (0, 840, 0.05, "inconclusive"),  # and outside of it
@@ -280,9 +280,9 @@ def test_the_effect_per_arm_has_an_interval_or_is_called_underpowered() -> None:
     ],
 )
 def test_the_real_share_of_a_canary_is_held_against_the_one_asked_for(
-    candidate: int, champion: int, asked: float, status: str
+    candidate: int, champion: int, wanted: float, status: str
 ) -> None:
-    check = alarms.real_share(Counts(candidate), Counts(champion), asked, POLICY)
+    check = alarms.real_share(Counts(candidate), Counts(champion), wanted, POLICY)
     assert check.status == status
     assert ("finer ENTITY" in check.message) == (status == "inconclusive" and candidate + champion > 100)
 
