@@ -12,6 +12,7 @@
     │   ├── RouteRefused          a change of the route that makes no sense or is not safe
     │   ├── InputFileRefused      a file to score
     │   ├── BatchRefused          a folder to write scores into
+    │   ├── TrustedSetRefused     confirmed labels that were changed, are gone, or differ from the source's
     │   ├── OutcomeFileRefused    a file of outcomes
     │   └── DeletionRefused       so many old rows that the clock is more likely to be wrong
     ├── TrainingStopped         a training ends before a model is made
@@ -77,6 +78,10 @@ class InputFileRefused(Refused, ValueError):
 
 class BatchRefused(Refused):
     """These rows cannot be scored into this folder."""
+
+
+class TrustedSetRefused(Refused):
+    """The frozen trusted set was changed or is gone, or the source holds other labels than those confirmed."""
 
 
 class OutcomeFileRefused(Refused, ValueError):

@@ -87,6 +87,11 @@ GATE: dict[str, Any] = {
     "slice_max_harm": 0.03,
     "max_single_feature_auc": 0.85,
 }
+TRUSTED_LABELS = {  # optional: days whose labels a person has confirmed, and their digest (docs/level1.md, "Wrong labels")
+    "first": "2013-01-01",
+    "last": "2013-01-14",
+    "digest": "615d4b93b933e73ba93a0e862d565a7d17ffc16e26484ffab0b68e68a04daa76",
+}
 COSTS = {"missed_late_flight": 60.0, "needless_warning": 20.0}  # US dollars a flight
 TRUSTED_TYPES = ("sklearn.ensemble._hist_gradient_boosting.predictor.TreePredictor",)
 

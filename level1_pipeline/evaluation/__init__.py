@@ -1,5 +1,5 @@
 """How good is a model, are the data fit to train on, and may the model be served?
 
-Pure functions of rows, predictions and bundles. What is kept, registered or served is not decided here. The steps
-of a training and the monitoring import it.
+Pure functions of rows, predictions and bundles; only the trusted set is kept, too. What is registered or served is
+not decided here. The steps of a training and the monitoring import it.
 """

@@ -37,6 +37,14 @@ class Gate(BaseModel):
     max_single_feature_auc: float = 0.85  # an input that good by itself has seen the outcome (`leakage`)
     max_single_feature_r2: float = 0.9  # the same for a regression
     min_error_left: float = 0.6  # of 1 - AUC (or 1 - R²) of the past: a model that leaves less is too good
+    # Of labels; shifts, biases and growth are in standard deviations of the label. See docs/level1.md, "Wrong
+    # labels". What ordinary retrainings of April to June 2013 reach at most stands in brackets.
+    label_min_rows: int = 100  # the label rate of smaller slices is not judged
+    max_rate_shift: float = 0.15  # of a slice beside the others, beyond its history (0.11)
+    max_trusted_changes: float = 0.01  # share of confirmed labels that the source may hold otherwise by now (0)
+    max_trusted_bias: float = 0.05  # mean error on the trusted set (0.01)
+    max_trusted_slice_bias: float = 0.25  # the same for a slice (0.14)
+    max_trusted_growth: float = 0.08  # of the mean error beside the champion's (0.03)
     max_refit_difference: float = 1.0  # mean |served - evaluation model| over the spread of predictions
     max_seconds_1000_rows: float = 2.0  # to answer 1,000 rows in the serving code
 

@@ -9,12 +9,15 @@ import numpy as np
 import pandas as pd
 
 from level1_pipeline import problem
-from level1_pipeline.bundle.load import EVALUATION_MODEL, Bundle
+from level1_pipeline.bundle.load import EVALUATION_MODEL, Bundle, load_bundle
 from level1_pipeline.bundle.predict import predict
-from level1_pipeline.errors import BundleRefused
-from level1_pipeline.evaluation import gate, infrastructure, leakage
+from level1_pipeline.errors import BundleRefused, TrustedSetRefused
+from level1_pipeline.evaluation import gate, infrastructure, leakage, trusted_checks
 from level1_pipeline.evaluation.gate import Check, Verdict
+from level1_pipeline.evaluation.label_rates import label_rates
 from level1_pipeline.evaluation.metrics import Comparison, days
+from level1_pipeline.evaluation.trusted_set import TrustedSets, trusted_span
+from level1_pipeline.steps.extract import ROWS, Extracted
 from level1_pipeline.steps.model_card import EVALUATED
 from level1_pipeline.steps.split import Split, SplitRows, read_parts
 from level1_pipeline.steps.step import Run, StepResult, step
@@ -38,23 +41,58 @@ class Evaluated(StepResult):
 
 
 @step
-def evaluate(run: Run, parts: Split, trained: Trained) -> Evaluated:
+def evaluate(run: Run, extracted: Extracted, parts: Split, trained: Trained) -> Evaluated:
     """Put every question of the gate."""
     rows, predictions = read_parts(run), pd.read_parquet(run.path(PREDICTIONS))
     holdout = rows.holdout
     y, p = holdout[problem.TARGET].to_numpy(), predictions[EVALUATED].to_numpy()
     champion = run.registry.route().champion
-    checks, comparison = [gate.enough_data(holdout), gate.sound_numbers(p), leakage.no_leakage(*rows)], None
-    metrics = {}
-    if checks[1].status == "pass":
+    trusted, checks = _trusted_rows(run, parts)
+    checks += [gate.enough_data(holdout), leakage.no_leakage(*rows), label_rates(*rows, trusted)]
+    checks.append(sound := gate.sound_numbers(p))
+    comparison, metrics = None, {}
+    if sound.status == "pass":
         metrics = problem.evaluate(y, p)
         baselines = {str(name): predictions[name].to_numpy() for name in predictions if name != EVALUATED}
         relative, comparison = _against_champion(run, champion, rows, p, baselines["constant"])
         checks += [*gate.within_limits(metrics), *gate.beats(holdout, p, baselines), *relative]
+        checks += _on_trusted_rows(run, champion, trusted) if trusted is not None else []
     checks += infrastructure.fit_for_service(run.path(EVALUATION_MODEL), holdout, p)
     verdict = Verdict(tuple(checks), comparison)
     run.path(VERDICT).write_text(json.dumps(verdict.as_dict(), indent=2))
     return Evaluated(metrics=metrics, verdict=verdict, champion=champion, files=run.digests(VERDICT))
+
+
+def _trusted_rows(run: Run, parts: Split) -> tuple[pd.DataFrame | None, list[Check]]:
+    """The trusted set, frozen now if it was not yet, and what its labels say about those of the source."""
+    span = trusted_span()
+    if span is None:
+        return None, trusted_checks.not_judged("no trusted set: the problem names no TRUSTED_LABELS")
+    if span.end > pd.Timestamp(parts.holdout.first):
+        return None, trusted_checks.not_judged(f"no trusted set yet: {span} is not older than the holdout")
+    source = pd.read_parquet(run.path(ROWS))
+    try:
+        rows = TrustedSets(run.registry.settings, run.registry.store).rows(span, source)
+    except TrustedSetRefused as error:
+        return None, [Check(trusted_checks.LABELS, "fail", str(error))]
+    return rows, [trusted_checks.confirmed_labels(rows, source)]
+
+
+def _on_trusted_rows(run: Run, champion: str | None, trusted: pd.DataFrame) -> list[Check]:
+    """What the model says about them. One that cannot be loaded is the affair of the bundle's own check."""
+    try:
+        model = load_bundle(run.path(EVALUATION_MODEL)).pipeline
+    except Exception:  # whatever a candidate raises
+        return []
+    p = predict(model, trusted)
+    checks = [trusted_checks.agrees_with_labels(trusted, p)]
+    if champion is None or not np.isfinite(p).all():
+        return checks
+    try:
+        theirs = predict(run.registry.load(champion).pipeline, trusted)
+    except BundleRefused:  # which the comparison with the champion says
+        return checks
+    return [*checks, trusted_checks.agrees_as_champion_does(trusted, p, theirs, f"champion {champion}")]
 
 
 def _against_champion(

@@ -72,6 +72,15 @@ class BundleRepaired(Action, text="repair bundle"):
 
 
 @dataclass(frozen=True)
+class TrustedSetFrozen(Action, text="trusted set: frozen"):
+    """Labels that a person has confirmed were written apart from the source, for good."""
+
+    span: str = ""  # of days
+    labels: str = ""  # digest of the labels
+    sha256: str = ""  # of the file
+
+
+@dataclass(frozen=True)
 class RouteSet(Action, text="route: {mode}"):
     """A person gave a challenger traffic, or took it back."""
 

@@ -23,6 +23,7 @@ from level1_pipeline.store.audit import (
     TrainingJudged,
     TrainingRefused,
     TrainingStopped,
+    TrustedSetFrozen,
 )
 
 
@@ -62,6 +63,12 @@ def last_judged_as_of(log: Iterable[Line], now: datetime) -> datetime | None:
     judged = (line for line in log if isinstance(line.action, TrainingJudged))
     times = (datetime.fromisoformat(line.action.as_of) if line.action.as_of else line.at for line in judged)  # type: ignore[attr-defined]
     return max((time for time in times if time <= now), default=None)
+
+
+def frozen_trusted_set(log: Iterable[Line], span: str, labels: str) -> TrustedSetFrozen | None:
+    """The first trusted set of these days that was frozen, with this digest of labels if one is named."""
+    frozen = (line.action for line in log if isinstance(line.action, TrustedSetFrozen))
+    return next((action for action in frozen if action.span == span and labels in ("", action.labels)), None)
 
 
 def was_carried_out(log: Iterable[Line], order_id: str) -> bool:
