@@ -1,10 +1,6 @@
-"""The lines of the audit log, typed: one dataclass for each action.
+"""The lines of the audit log, typed: one dataclass for each action, whose fields are what code asks about later.
 
-No other module writes, reads or compares the text of an action; `audit_queries` answers questions about the log.
-The stored lines are append-only: lines with the words of an earlier release stay as they are, and are read as the
-same actions. The fields of an action are what code asks about later. Everything else that a change rests on is in
-its `evidence`, for people to read.
-"""
+No other module writes or compares its text. Lines are append-only; those of an earlier release count as the same."""
 
 from __future__ import annotations
 
@@ -76,7 +72,7 @@ class TrustedSetFrozen(Action, text="trusted set: frozen"):
     """Labels that a person has confirmed were written apart from the source, for good."""
 
     span: str = ""  # of days
-    labels: str = ""  # digest of the labels
+    labels: str = ""  # their digest
     sha256: str = ""  # of the file
 
 

@@ -23,7 +23,7 @@ from tests.support.wrong_labels import flip
 
 pytestmark = pytest.mark.flights
 
-SPAN = TrustedSpan(first="2013-01-01", last="2013-01-14")  # type: ignore[arg-type]
+SPAN = TrustedSpan(first="2013-01-01", last="2013-01-14")
 AFTER = start_of("2013-01-15")  # faults from here on: the source's labels of the trusted rows are right
 SIBLINGS: dict[str, dict[str, Any]] = {
     "JFK": {"share": 0.4, "slices": {"origin": "JFK"}},
