@@ -15,11 +15,11 @@ from pathlib import Path
 from uuid import uuid4
 
 import pandas as pd
-from pydantic import BaseModel, ConfigDict, model_validator
+from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
 
 from level1_pipeline import problem, schema
 from level1_pipeline.bundle.load import sha256
-from level1_pipeline.errors import TrustedSetRefused
+from level1_pipeline.errors import ProblemRefused, TrustedSetRefused
 from level1_pipeline.settings import Settings
 from level1_pipeline.store import clock
 from level1_pipeline.store.audit import Change, TrustedSetFrozen
@@ -60,9 +60,20 @@ class TrustedSpan(BaseModel):
 
 
 def trusted_span() -> TrustedSpan | None:
-    """The span that the problem names, or None."""
+    """The span that the problem names, or None.
+
+    Raises:
+        ProblemRefused: a name is misspelt or missing, or a day is none.
+    """
     named = getattr(problem, "TRUSTED_LABELS", None)
-    return TrustedSpan(**named) if named else None
+    try:
+        return TrustedSpan(**named) if named else None
+    except (ValidationError, TypeError) as error:
+        why = error.errors()[0]["msg"] if isinstance(error, ValidationError) else error
+        raise ProblemRefused(
+            f"problem.py: TRUSTED_LABELS cannot be read ({why}); give the days `first` and `last` and, if labels were "
+            "confirmed, their `digest`, or leave it out"
+        ) from error
 
 
 def label_digest(rows: pd.DataFrame) -> str:

@@ -21,7 +21,7 @@ from level1_pipeline.errors import (
     NotEnoughData,
     PromotionRefused,
 )
-from level1_pipeline.evaluation import contract
+from level1_pipeline.evaluation import contract, trusted_set
 from level1_pipeline.inputs import source
 from level1_pipeline.orchestration import lineage
 from level1_pipeline.orchestration.prefect_server import prefect_server, wait_until_ready
@@ -73,6 +73,7 @@ def run_training(settings: Settings, request: Request, done: Callable[[StepResul
     registry, watch = Registry(settings), time.perf_counter()
     clock.now(settings)  # another clock than that of the home is refused now, not after minutes
     contract.check_metrics()
+    trusted_set.trusted_span()
     rollout = registry.route()
     if request.promote_to == CHAMPION and rollout.mode:
         raise PromotionRefused(

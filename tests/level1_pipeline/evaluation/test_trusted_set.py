@@ -7,11 +7,10 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
-from pydantic import ValidationError
 
 from level1_pipeline import problem
 from level1_pipeline.bundle.predict import predict
-from level1_pipeline.errors import TrustedSetRefused
+from level1_pipeline.errors import ProblemRefused, TrustedSetRefused
 from level1_pipeline.evaluation import trusted_checks
 from level1_pipeline.evaluation.trusted_set import TrustedSets, TrustedSpan, label_digest, trusted_span
 from level1_pipeline.settings import Settings
@@ -190,7 +189,7 @@ def test_days_without_labels_are_refused(sets: TrustedSets, quarter: pd.DataFram
 )
 def test_a_mistake_in_the_contract_is_refused(wrong: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(problem, "TRUSTED_LABELS", wrong)
-    with pytest.raises(ValidationError):
+    with pytest.raises(ProblemRefused, match="TRUSTED_LABELS cannot be read"):
         trusted_span()
 
 
