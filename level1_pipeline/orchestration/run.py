@@ -21,7 +21,8 @@ from level1_pipeline.errors import (
     NotEnoughData,
     PromotionRefused,
 )
-from level1_pipeline.evaluation import contract, trusted_set
+from level1_pipeline.evaluation import contract
+from level1_pipeline.evaluation.labels import trusted_set
 from level1_pipeline.inputs import source
 from level1_pipeline.orchestration import lineage
 from level1_pipeline.orchestration.prefect_server import prefect_server, wait_until_ready

@@ -12,11 +12,12 @@ from level1_pipeline import problem
 from level1_pipeline.bundle.load import EVALUATION_MODEL, Bundle, load_bundle
 from level1_pipeline.bundle.predict import predict
 from level1_pipeline.errors import BundleRefused, TrustedSetRefused
-from level1_pipeline.evaluation import gate, infrastructure, leakage, trusted_checks
+from level1_pipeline.evaluation import gate, infrastructure, leakage
 from level1_pipeline.evaluation.gate import Check, Verdict
-from level1_pipeline.evaluation.label_rates import label_rates
+from level1_pipeline.evaluation.labels import trusted_checks
+from level1_pipeline.evaluation.labels.label_rates import label_rates
+from level1_pipeline.evaluation.labels.trusted_set import TrustedSets, trusted_span
 from level1_pipeline.evaluation.metrics import Comparison, days
-from level1_pipeline.evaluation.trusted_set import TrustedSets, trusted_span
 from level1_pipeline.steps.extract import ROWS, Extracted
 from level1_pipeline.steps.model_card import EVALUATED
 from level1_pipeline.steps.split import Split, SplitRows, read_parts

@@ -26,9 +26,10 @@ from rich.table import Table
 
 from level1_pipeline import problem
 from level1_pipeline.bundle.predict import predict
-from level1_pipeline.evaluation import gate, trusted_checks
-from level1_pipeline.evaluation.label_rates import label_rates
-from level1_pipeline.evaluation.trusted_set import trusted_span
+from level1_pipeline.evaluation import gate
+from level1_pipeline.evaluation.labels import trusted_checks
+from level1_pipeline.evaluation.labels.label_rates import label_rates
+from level1_pipeline.evaluation.labels.trusted_set import trusted_span
 from level1_pipeline.steps.fit import fit_model
 from level1_pipeline.steps.split import SplitRows, split_rows
 from level1_pipeline.steps.train import fit_baselines

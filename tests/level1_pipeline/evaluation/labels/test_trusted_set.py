@@ -11,8 +11,8 @@ import pytest
 from level1_pipeline import problem
 from level1_pipeline.bundle.predict import predict
 from level1_pipeline.errors import ProblemRefused, TrustedSetRefused
-from level1_pipeline.evaluation import trusted_checks
-from level1_pipeline.evaluation.trusted_set import TrustedSets, TrustedSpan, label_digest, trusted_span
+from level1_pipeline.evaluation.labels import trusted_checks
+from level1_pipeline.evaluation.labels.trusted_set import TrustedSets, TrustedSpan, label_digest, trusted_span
 from level1_pipeline.settings import Settings
 from level1_pipeline.steps.fit import fit_model
 from level1_pipeline.store.audit import TrustedSetFrozen

@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 
 from level1_pipeline import problem
-from level1_pipeline.evaluation.label_rates import HISTORY, label_rates
+from level1_pipeline.evaluation.labels.label_rates import HISTORY, label_rates
 from level1_pipeline.steps.split import SplitRows, split_rows
 from level1_pipeline.store.days import start_of
 from tests.support.wrong_labels import flip
