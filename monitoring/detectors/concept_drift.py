@@ -3,7 +3,7 @@
 A raw loss moves with the weather; what a calibrated model expects its loss to be moves along. So we
 test the mean daily difference between observed and expected: of the outcome (calibration), and of the
 loss (skill beyond calibration). These are t-tests over days that hang together (`evaluation.day_mean`). And because a
-real change is not confined to one value of one slice, the test is repeated without each large one.
+drift of the concept is not confined to one value of one slice, the test is repeated without each large one.
 """
 
 from __future__ import annotations
