@@ -30,8 +30,9 @@ TABLE = (
     Row("data fault", "quarantine", "high", lambda m: m.certain_faults, lambda m: m.certain_faults[0].message),
     Row("data fault", "quarantine", "high", lambda m: m.skewed, lambda m: m.skew.message),
     Row("bad release", "roll back", "high", lambda m: m.undo_to, lambda m: "the new version fails to answer"),
+    Row("label fault", "quarantine", "high", lambda m: m.label_faults, lambda m: m.label_faults[0].message),
     Row("bad release", "roll back", "high", lambda m: m.before_release, lambda m: _better(m.before_release)),
-    Row("data fault", "quarantine", "medium", lambda m: m.concept_drift.outlier_slices, lambda m: _outlier(m)),
+    Row("label fault", "quarantine", "medium", lambda m: m.concept_drift.outlier_slices, lambda m: _outlier(m)),
     Row("inconclusive", "wait", "medium", lambda m: m.lasting and m.strange, lambda m: _not_to_be_learned()),
     Row(
         "recurring concept", "switch back", "high", lambda m: m.lasting and m.came_back, lambda m: _better(m.came_back)
@@ -168,6 +169,7 @@ def _missing(measured: Measured) -> tuple[str, ...]:
         f"matured outcomes: {coverage.open:,} are open, {coverage.never:,} never came": measured.untested,
         f"requests on {', '.join(map(str, measured.traffic.empty_days))}": measured.traffic.empty_days,
         f"{measured.traffic.enough_a_day} requests a day": measured.untested and measured.traffic.too_little,
+        f"labels: {coverage.labels_quarantined:,} are in quarantine": measured.untested and coverage.labels_quarantined,
         "another such window": measured.concept_drift.changed and not measured.lasting,
         "a look at the one slice that explains it": bool(measured.explained_by_slice),
         "days without a fault, to compare the inputs with": not measured.has_reference,
@@ -179,12 +181,14 @@ def _missing(measured: Measured) -> tuple[str, ...]:
 def _evidence(measured: Measured) -> tuple[str, ...]:
     coverage = measured.coverage
     never = f"{coverage.never:,} never, {coverage.quarantined:,} quarantined"
+    never += f", {coverage.labels_quarantined:,} with a label in quarantine" if coverage.labels_quarantined else ""
     lines = [
         f"coverage: {coverage.matured:,} of {coverage.predictions:,} predictions matured, {coverage.open:,} open, {never}"
     ]
     if measured.traffic.empty_days:
         lines.append(f"days without a request: {', '.join(map(str, measured.traffic.empty_days))}")
     lines += [f"{'strange' if fault.strange else 'fault'}: {fault.message}" for fault in measured.faults[:8]]
+    lines += [f"label fault: {fault.kind}, {fault.message}" for fault in measured.label_faults[:8]]
     lines.append(f"training-serving skew: {measured.skew.message}")
     lines += _relation(measured)
     lines.append(f"drift: {measured.drift.verdict}, {measured.drift.message}")

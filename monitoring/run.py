@@ -14,14 +14,14 @@ from monitoring.data.prediction_window import last_days
 from monitoring.detectors.measure import DRIFT_SIGNAL, measure
 from monitoring.detectors.measured import Measured
 from monitoring.diagnosis import diagnose
-from monitoring.results import Diagnosis, MonitoringRun
+from monitoring.results import FAULTS, Diagnosis, MonitoringRun
 from monitoring.thresholds import LAST_WINDOWS, WINDOW_DAYS
 
 
 def run_monitoring(settings: Settings, now: datetime | None = None, days: int = WINDOW_DAYS) -> MonitoringRun:
     """Look at the last `days` whole local days before `now` (by default the clock's time).
 
-    Writes the run's row and, on a data fault, the spans in quarantine: in one transaction, so a killed run leaves
+    Writes the run's row and, on a data fault or a label fault, the spans in quarantine: in one transaction, so a killed run leaves
     nothing and can run again. Of a window of another length nothing is kept (`history.counts`).
     """
     store = Store(settings.operations)
@@ -46,7 +46,7 @@ def _result(collected: Collected, measured: Measured, diagnosis: Diagnosis) -> M
     signals = {
         "change": relation.changed,
         DRIFT_SIGNAL: measured.drift.verdict == "moved",
-        "fault": diagnosis.cause == "data fault",
+        "fault": diagnosis.cause in FAULTS,
     }
     figures = {
         "bias": relation.bias,

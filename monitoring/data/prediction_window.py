@@ -31,7 +31,7 @@ from monitoring.thresholds import REFERENCE_MIN_DAYS
 CHUNK_ROWS = 20_000  # in memory at a time
 SAMPLE_MAX_ROWS = 50_000  # kept of a version and arm
 SHADOW, CHAMPION = "shadow", "champion"
-KEYS = ["id", "arm", "version", "at", "score", "latency_ms", "value", "known_at"]
+KEYS = ["id", "arm", "version", "at", "score", "latency_ms", "value", "known_at", "corrected"]
 
 
 @dataclass
@@ -174,7 +174,12 @@ def of_rows(rows: pd.DataFrame, window: Window, version: str = "") -> Log:
     table["at"] = table[problem.EVENT_TIME]
     table["day"] = _local_day(table["at"])
     fixed = {"score": np.nan, "latency_ms": np.nan, "open": False, "hash": 0, "arm": CHAMPION, "version": version}
-    reported = {"value": table[problem.TARGET], "known_at": table[problem.LABEL_TIME], "label_hidden": False}
+    reported = {
+        "value": table[problem.TARGET],
+        "known_at": table[problem.LABEL_TIME],
+        "label_hidden": False,
+        "corrected": False,
+    }
     table = table.assign(id=table[problem.ID], **fixed, **reported)
     log, answers = Log(window, Aggregates(), {}), Answers(version, CHAMPION)
     log.add(table)
@@ -189,7 +194,18 @@ def _chunks(store: Store, window: Window, now: datetime) -> Iterator[pd.DataFram
     matured_by_now = (o.problem == p.problem) & (o.id == p.id) & (o.known_at <= now)
     query = (
         # The text of the record, because one parse of a whole chunk is several times faster than one of each row.
-        sa.select(p.id, p.arm, p.version, p.at, p.score, p.latency_ms, o.value, o.known_at, sa.cast(p.record, sa.Text))
+        sa.select(
+            p.id,
+            p.arm,
+            p.version,
+            p.at,
+            p.score,
+            p.latency_ms,
+            o.value,
+            o.known_at,
+            o.other_values.is_not(sa.null()),
+            sa.cast(p.record, sa.Text),
+        )
         .select_from(predictions.outerjoin(outcomes, matured_by_now))
         .where(p.problem == problem.NAME, p.at >= window.start, p.at < window.end)
         .order_by(p.at, p.id)

@@ -15,9 +15,18 @@ from level1_pipeline.store import quarantine
 from monitoring.data import traffic
 from monitoring.data.collect import Collected
 from monitoring.data.prediction_window import SHADOW, can_be_reference, whole_days
-from monitoring.detectors import concept_drift, data_faults, drift, past_champions, performance, training_serving_skew
+from monitoring.detectors import (
+    concept_drift,
+    data_faults,
+    drift,
+    label_faults,
+    past_champions,
+    performance,
+    training_serving_skew,
+)
 from monitoring.detectors.concept_drift import ConceptDrift
 from monitoring.detectors.data_faults import Fault
+from monitoring.detectors.label_faults import LabelFault
 from monitoring.detectors.measured import Measured
 from monitoring.detectors.past_champions import PastChampion
 from monitoring.results import Drift, Performance, Skew, Span
@@ -39,7 +48,8 @@ def measure(collected: Collected) -> Measured:
     faults = data_faults.find(
         collected.reference, collected.current, collected.quarantined, collected.lifted, collected.trained_on
     )
-    skew = _skew(collected)
+    skew, of_labels = _skew(collected), _label_faults(collected)
+    rows_apart = tuple(span for span in collected.quarantined if span.what == quarantine.ROWS)
     return Measured(
         coverage=collected.current.coverage,
         drift=_drift(collected),
@@ -48,8 +58,9 @@ def measure(collected: Collected) -> Measured:
         concept_drift_over=over,
         windows_in_direction=_windows_in_direction(collected, last_windows, over),
         faults=tuple(faults),
-        fault_spans=_spans(collected, faults, skew, relation),
-        traffic=traffic.look(collected.current, collected.logged, collected.reference, collected.quarantined),
+        label_faults=of_labels,
+        fault_spans=(*_spans(collected, faults, skew), *_label_spans(collected, of_labels, relation)),
+        traffic=traffic.look(collected.current, collected.logged, collected.reference, rows_apart),
         has_reference=not len(collected.current.rows) or can_be_reference(collected.reference),
         past_champions=_past_champions(collected, current, last_windows),
         undo_to=_undo_to(collected),
@@ -136,23 +147,41 @@ def _skew(collected: Collected) -> Skew:
 def _without_lifted_slices(collected: Collected, relation: ConceptDrift) -> ConceptDrift:
     """Without the slices whose labels a person has found right for the whole window."""
     window = collected.current.window
-    right = {span.slice for span in collected.lifted if span.start <= window.start and window.end <= span.end}
+    labels = [span for span in collected.lifted if span.what == quarantine.LABELS]
+    right = {span.slice for span in labels if span.start <= window.start and window.end <= span.end}
     remaining = tuple(part for part in relation.outlier_slices if not right & {part.slice, ""})
     return replace(relation, outlier_slices=remaining)
 
 
-def _spans(collected: Collected, faults: list[Fault], skew: Skew, relation: ConceptDrift) -> tuple[Span, ...]:
-    """The rows that a data fault covers: its own days; or those of the replayed requests that differ; or, if it is
-    known only that labels are wrong, the window."""
+def _label_faults(collected: Collected) -> tuple[LabelFault, ...]:
+    """What is wrong with the window's labels. A release may be bad, so the version before it is asked for scores, too."""
+    rows = label_faults.old_enough(collected.current.rows, collected.lifted)
+    release, opinions = collected.new_release, []
+    before = collected.models.get(release.replaced or "") if release else None
+    if before is not None and len(rows) and (scores := _scores(before, rows)) is not None:
+        opinions.append(scores)
+    reference = collected.reference.rows
+    return label_faults.find(rows, reference, collected.training_rows, opinions, collected.quarantined)
+
+
+def _label_spans(collected: Collected, faults: tuple[LabelFault, ...], relation: ConceptDrift) -> tuple[Span, ...]:
+    """The labels that a label fault covers: of its own days or, if it is known only that those of a slice left all
+    others, of the window."""
+    window, reason = collected.current.window, "its outcomes left those of all other slices on the same days"
+    outliers = (
+        Span(window.start, window.end, part.slice, reason, quarantine.LABELS) for part in relation.outlier_slices
+    )
+    return label_faults.spans(faults, window) or tuple(outliers)
+
+
+def _spans(collected: Collected, faults: list[Fault], skew: Skew) -> tuple[Span, ...]:
+    """The rows that a data fault covers: its own days, or those of the replayed requests that differ."""
     window = collected.current.window
     spans = data_faults.spans([fault for fault in faults if not fault.strange], window)
     if not spans and skew.mismatched >= SKEW_MAX_SHARE * max(skew.checked, 1):
         days = [whole_days(date.fromisoformat(day) + timedelta(days=1), 1) for day in skew.days]
         reason = f"training-serving skew: {skew.message}"
         spans = tuple(Span(day.start, day.end, skew.slice, reason) for day in days)
-    if not spans:
-        reason = "its outcomes left those of all other slices on the same days"
-        spans = tuple(Span(window.start, window.end, part.slice, reason) for part in relation.outlier_slices)
     return spans
 
 

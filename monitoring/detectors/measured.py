@@ -8,6 +8,7 @@ from monitoring.data.traffic import Traffic
 from monitoring.detectors import concept_drift, drift
 from monitoring.detectors.concept_drift import UNTESTED, ConceptDrift
 from monitoring.detectors.data_faults import Fault
+from monitoring.detectors.label_faults import LabelFault
 from monitoring.detectors.past_champions import PastChampion
 from monitoring.results import Coverage, Drift, Performance, Skew, Span
 from monitoring.thresholds import PERSISTENT_WINDOWS, SKEW_MAX_SHARE
@@ -26,7 +27,8 @@ class Measured:
         0  # of the last windows, this one included, that are off in the direction of all together
     )
     faults: tuple[Fault, ...] = ()
-    fault_spans: tuple[Span, ...] = ()  # that the faults cover
+    label_faults: tuple[LabelFault, ...] = ()  # the surest first
+    fault_spans: tuple[Span, ...] = ()  # that the faults cover: rows, or only their labels
     traffic: Traffic = field(default_factory=Traffic)  # how the window was filled
     has_reference: bool = True  # there were enough days to compare the inputs with
     past_champions: tuple[PastChampion, ...] = ()  # on the same matured rows

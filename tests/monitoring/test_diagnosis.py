@@ -18,9 +18,11 @@ from monitoring.data.prediction_window import Log, of_rows
 from monitoring.detectors import data_faults, fault_checks
 from monitoring.detectors.concept_drift import UNTESTED
 from monitoring.detectors.data_faults import Fault
+from monitoring.detectors.label_faults import LabelFault
 from monitoring.detectors.measured import Measured
+from monitoring.detectors.past_champions import PastChampion
 from monitoring.diagnosis import TABLE, diagnose
-from monitoring.results import Coverage, Drift, Skew, Window
+from monitoring.results import AffectedSlice, Coverage, Drift, Skew, Window
 from tests.support.world import World, midnight
 
 pytestmark = pytest.mark.flights
@@ -273,6 +275,9 @@ OFF = replace(FINE, changed=True, bias=0.1, bias_t=4.0, everywhere=True)
 IN_ONE_SLICE = replace(OFF, everywhere=False, explained_by_slice="origin=JFK")
 CALM = Measured(COVERAGE, STEADY, EQUAL, FINE)
 LASTING = replace(CALM, concept_drift=OFF, concept_drift_over=OFF, windows_in_direction=2)
+WRONG = LabelFault("constant", "", (pd.Timestamp("2013-06-03").date(),), "the labels are all 0")
+BETTER = PastChampion("1", 0.1, 6, True, beyond_doubt=True, at_release=True)
+AT_JFK_ONLY = AffectedSlice("origin=JFK", 0.3, 0.5, 0.15)
 STRANGE = Fault("does not fit the other inputs", "a", "", (pd.Timestamp("2013-06-03").date(),), 2.0, strange=True)
 
 
@@ -306,6 +311,11 @@ STRANGE = Fault("does not fit the other inputs", "a", "", (pd.Timestamp("2013-06
         (replace(CALM, concept_drift=UNTESTED, drift=STEADY, fits_better="1"), "inconclusive"),
         (replace(CALM, coverage=Coverage(0, 0, 0, 0), concept_drift=UNTESTED), "inconclusive"),
         (replace(CALM, undo_to="1"), "bad release"),
+        (replace(LASTING, label_faults=(WRONG,)), "label fault"),
+        (replace(CALM, label_faults=(WRONG,), concept_drift=UNTESTED), "label fault"),
+        (replace(CALM, label_faults=(WRONG,), past_champions=(BETTER,)), "label fault"),
+        (replace(CALM, label_faults=(WRONG,), undo_to="1"), "bad release"),
+        (replace(LASTING, concept_drift=replace(OFF, outlier_slices=(AT_JFK_ONLY,))), "label fault"),
         (replace(CALM, has_reference=False), "inconclusive"),
         (replace(CALM, drift=MOVED, has_reference=False), "inconclusive"),
         (replace(CALM, skew=replace(EQUAL, verdict="different", mismatched=49)), "inconclusive"),
@@ -377,9 +387,35 @@ def test_poisoned_labels_of_one_slice_are_no_concept_drift(world: World) -> None
     hit &= np.random.default_rng(0).random(len(rows)) < 0.4
     world.log(rows.assign(**{problem.TARGET: rows[problem.TARGET].mask(hit, 1 - rows[problem.TARGET])}))
     answers = [world.look(day).diagnosis for day in ("2013-06-10", "2013-06-17", "2013-06-24")]
-    assert {answer.cause for answer in answers} <= {"data fault", "inconclusive"}
-    assert "data fault" in {answer.cause for answer in answers}
+    assert {answer.cause for answer in answers} <= {"label fault", "inconclusive"}
+    assert answers[0].cause == "label fault"
+    assert {span.what for answer in answers for span in answer.quarantine} == {"labels"}
     assert {span.slice for answer in answers for span in answer.quarantine} == {"origin=JFK"}
+
+
+def late_ones_a_week_later(rows: pd.DataFrame) -> pd.DataFrame:
+    later = rows[problem.LABEL_TIME] + pd.Timedelta(days=7)
+    return rows.assign(**{problem.LABEL_TIME: rows[problem.LABEL_TIME].mask(rows[problem.TARGET] == 1, later)})
+
+
+LABELS: dict[str, Plant] = {
+    "all are 0": lambda r: r.assign(**{problem.TARGET: r[problem.TARGET] * 0}),
+    "late ones a week later": late_ones_a_week_later,
+    "inverted": lambda r: r.assign(**{problem.TARGET: 1 - r[problem.TARGET]}),
+    "only one airport's come": lambda r: r.assign(**{problem.TARGET: r[problem.TARGET].where(at_jfk(r))}),
+}
+
+
+@pytest.mark.parametrize("kind", some_now(list(LABELS), 2))
+def test_a_fault_of_the_labels_is_no_concept_drift_and_leaves_their_inputs(world: World, kind: str) -> None:
+    """Three weeks of it: labels are set apart, rows never; nothing is learned from them in between."""
+    world.log(world.between("2013-05-06", "2013-06-03"))
+    world.log(LABELS[kind](world.between("2013-06-03", "2013-06-24")))
+    runs = [world.look(day) for day in ("2013-06-10", "2013-06-17", "2013-06-24")]
+    assert [run.diagnosis.cause for run in runs] == ["label fault"] * 3
+    assert {span.what for run in runs for span in run.diagnosis.quarantine} == {"labels"}
+    assert runs[1].coverage.quarantined == 0
+    assert runs[1].drift.verdict != "inconclusive"
 
 
 def test_a_bad_release_is_rolled_back_to_the_version_before(world: World) -> None:

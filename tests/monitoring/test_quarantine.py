@@ -153,7 +153,7 @@ def test_a_run_again_after_lifting_says_no_data_fault_and_hides_nothing(healed: 
 def test_labels_that_a_person_found_right_are_no_fault_of_their_slice_in_this_window() -> None:
     window = Window(END - WEEK, END)
     outliers = tuple(AffectedSlice(name, 0.3, 0.5, 0.15) for name in ("origin=JFK", "origin=LGA"))
-    span = quarantine.Quarantined(window.start, window.end, "origin=JFK", "its labels")
+    span = quarantine.Quarantined(window.start, window.end, "origin=JFK", "its labels", what="labels")
 
     def left(*lifted: quarantine.Quarantined) -> list[str]:
         collected: Any = SimpleNamespace(current=SimpleNamespace(window=window), lifted=lifted)

@@ -73,6 +73,7 @@ def situation(run: MonitoringRun | None = None, *actions: Action, rolling: bool 
         (UNSURE, "nothing"),
         (SHIFT, "note"),
         (FAULT, "quarantine"),
+        (replace(FAULT, cause="label fault"), "quarantine"),
         (CHANGE, "ask"),
         (RELEASE, "roll back"),
         (RETURN, "switch back"),
@@ -103,7 +104,8 @@ def test_a_bad_release_comes_before_everything_that_was_begun() -> None:
 
 def test_while_the_data_are_broken_only_a_person_s_order_is_trained_for() -> None:
     by_hand = TrainingAllowed(replace(ORDER, trigger="on demand"))
-    assert next_action(situation(monitoring_runs.a_run(FAULT), ORDERED)).kind == "quarantine"
+    for fault in (FAULT, replace(FAULT, cause="label fault")):
+        assert next_action(situation(monitoring_runs.a_run(fault), ORDERED)).kind == "quarantine"
     assert next_action(situation(monitoring_runs.a_run(FAULT), by_hand)).kind == "train"
     assert next_action(situation(monitoring_runs.a_run(NOTHING), ORDERED)).kind == "train"
 

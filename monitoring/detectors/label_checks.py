@@ -1,0 +1,210 @@
+"""The single checks of labels: each compares those of a window with what it knows, and yields what is wrong, and when.
+
+A check of values needs both kinds of labels to be possible: it counts what the scores expected. A check against the
+history of the labels stays silent where there is none. Rows that are too young to have a label are in no check.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from datetime import date
+from typing import NamedTuple
+
+import numpy as np
+import pandas as pd
+
+from level1_pipeline import problem
+from monitoring import thresholds
+from monitoring.data.aggregates import ALL
+
+VALUE, MADE = "value", "made"  # the label as it was reported, and as the training code makes it
+
+
+class Hit(NamedTuple):
+    """Something is wrong with the labels of a slice on some days."""
+
+    kind: str
+    slice: str
+    days: tuple[date, ...]
+    message: str
+    wrong: float = 0.0  # labels, as far as a check counts them
+
+
+def against_training_code(rows: pd.DataFrame, made: pd.DataFrame | str) -> Iterator[Hit]:
+    """Labels of the log against those that the training code makes of the same ids: other values, and missing ones."""
+    if isinstance(made, str):
+        return
+    labels = made.set_index(problem.ID)[problem.TARGET]
+    both = rows[rows["id"].isin(labels.index)]
+    both = both.assign(**{MADE: labels.reindex(both["id"]).to_numpy("float64")})
+    # Where the source has few labels itself, it cannot be asked yet.
+    can_tell = both[MADE].notna().groupby(both["day"]).transform("mean") >= thresholds.LABEL_SOURCE_MIN_COVERAGE
+    both = both[can_tell]
+    reported, exists = both[both[VALUE].notna()], both[both[MADE].notna()]
+    other = ~np.isclose(reported[VALUE], reported[MADE], rtol=1e-9, atol=0)
+    yield from _shares("other values", reported, other, "differ from those that the training code makes")
+    missing = exists[VALUE].isna().to_numpy()
+    yield from _shares("never reported", exists, missing, "were not reported, and the training code has them")
+
+
+def _shares(kind: str, rows: pd.DataFrame, wrong: np.ndarray, message: str) -> Iterator[Hit]:
+    by_day = sums(rows, pd.DataFrame({"rows": 1, "wrong": wrong}, rows.index))
+    for where, part in by_day.groupby(level="slice"):
+        count, of = part["wrong"].sum(), part["rows"].sum()
+        limit = thresholds.LABEL_SLICE_MAX_SHARE if where else thresholds.LABEL_MAX_SHARE
+        if count >= thresholds.LABEL_MIN_WRONG and count >= limit * of:
+            bad = part[part["wrong"] >= limit * part["rows"]].index.get_level_values("day")
+            yield Hit(kind, where, tuple(bad), f"{count:,} of {of:,} labels {message}", float(count))
+
+
+def constant(rows: pd.DataFrame, opinions: Sequence[np.ndarray]) -> Iterator[Hit]:
+    """One class only, on some days, where all models (their scores for the rows) expect many of the other."""
+    if not _classes():
+        return
+    scores, labelled = np.array(opinions), rows[VALUE].notna()
+    for value, expected in ((0.0, scores.min(axis=0)), (1.0, 1 - scores.max(axis=0))):
+        figures = pd.DataFrame({"expected": expected, "other": rows[VALUE] != value}, rows.index)
+        by_day = sums(rows[labelled], figures[labelled])
+        never = by_day[by_day["other"] == 0]["expected"]
+        for where, part in never.groupby(level="slice"):
+            if part.sum() >= (thresholds.CONSTANT_SLICE_MIN_EXPECTED if where else thresholds.CONSTANT_MIN_EXPECTED):
+                message = (
+                    f"the labels of {len(part)} days are all {value:g}, and the scores expect {part.sum():.0f} others"
+                )
+                yield Hit("constant", where, tuple(part.index.get_level_values("day")), message, float(part.sum()))
+
+
+def direction(rows: pd.DataFrame, opinions: Sequence[np.ndarray], reference: pd.DataFrame) -> Iterator[Hit]:
+    """Whether scores order the labels backwards, or no longer at all: labels are inverted, or belong to other rows.
+
+    Args:
+        rows: of the window.
+        opinions: scores of several models for these rows. A release may be bad: the best of them counts.
+        reference: earlier rows with their scores.
+    """
+    from scipy.stats import t
+
+    daily = [association(rows[VALUE], scores, rows["day"]) for scores in opinions]
+    best = max(daily, key=lambda each: each.mean(), default=pd.Series(dtype=float))
+    if len(best) < thresholds.DRIFT_MIN_MATURED_DAYS:
+        return
+    error = best.std(ddof=1) / np.sqrt(len(best))
+    upper = best.mean() + t.ppf(thresholds.WINDOW_CONFIDENCE, len(best) - 1) * error
+    usual = association(reference[problem.TARGET], reference["score"], reference["day"]) if len(reference) else best[:0]
+    if upper < 0:
+        yield Hit("inverted", ALL, tuple(best.index), f"the scores order the labels backwards on {len(best)} days")
+    elif len(usual) >= thresholds.REFERENCE_MIN_DAYS:
+        limit = usual.mean() * np.array([thresholds.UNRELATED_RATIO, thresholds.UNRELATED_MAX_RATIO])
+        if best.mean() < limit[0] and upper < limit[1]:
+            message = f"the scores no longer order the labels ({best.mean():+.2f}, and {usual.mean():+.2f} before)"
+            yield Hit("unrelated", ALL, tuple(best.index), message)
+
+
+def association(labels: pd.Series, scores: pd.Series | np.ndarray, day: pd.Series) -> pd.Series:
+    """By day how well scores order labels: 2 AUC - 1 for classes, the rank correlation for numbers; 1 at best, 0 by chance."""
+    from scipy.stats import rankdata
+
+    table = pd.DataFrame({"y": labels.to_numpy("float64"), "p": np.asarray(scores, "float64"), "day": day.to_numpy()})
+    values = {}
+    for key, part in table.dropna().groupby("day"):
+        if len(part) < thresholds.DAY_MIN_ROWS or part["y"].nunique() < 2 or part["p"].nunique() < 2:
+            continue
+        ranks = rankdata(part["p"])
+        if _classes():
+            late = part["y"].to_numpy() == 1
+            values[key] = 2 * (ranks[late].mean() - ranks[~late].mean()) / len(part)
+        else:
+            values[key] = float(np.corrcoef(ranks, rankdata(part["y"]))[0, 1])
+    return pd.Series(values, dtype="float64")
+
+
+def rate(rows: pd.DataFrame, before: pd.DataFrame) -> Iterator[Hit]:
+    """The mean label outside everything that the weeks before have shown, with room; `before` has EVENT_TIME and TARGET."""
+    labels, history = rows[VALUE].dropna(), before[before[problem.TARGET].notna()]
+    if len(labels) < thresholds.DRIFT_MIN_MATURED_ROWS or not len(history):
+        return
+    weeks_back = (rows[problem.EVENT_TIME].min() - history[problem.EVENT_TIME]) // pd.Timedelta(weeks=1)
+    by_week = history[problem.TARGET].groupby(weeks_back).agg(["mean", "size"])
+    means = by_week["mean"][by_week["size"] >= thresholds.DRIFT_MIN_MATURED_ROWS]
+    if len(means) < thresholds.RATE_MIN_WEEKS:
+        return
+    scale, room = (_log_odds, thresholds.RATE_ROOM) if _classes() else (float, float(history[problem.TARGET].std()))
+    if not scale(means.min()) - room <= scale(labels.mean()) <= scale(means.max()) + room:
+        usual = f"{means.min():.3g} to {means.max():.3g} in the {len(means)} weeks before"
+        message = f"the mean of the labels is {labels.mean():.3g}, and was {usual}"
+        yield Hit("rate", ALL, tuple(sorted(set(rows["day"]))), message)
+
+
+def _log_odds(share: float) -> float:
+    share = float(np.clip(share, 1e-6, 1 - 1e-6))
+    return float(np.log(share / (1 - share)))
+
+
+def coverage(rows: pd.DataFrame, before: pd.DataFrame) -> Iterator[Hit]:
+    """Labels that are missing on every day, also on the calmest, more than on the calmest day of any such window before.
+
+    Storms leave flights without a label, but not on all days. Where the rare class is not reported, its share is
+    missing on each day, so the share is measured against the score.
+    """
+    was, now = _missing(before, problem.TARGET), _missing(rows, VALUE)
+    missing = sums(rows, rows[[VALUE]].isna())[VALUE].groupby(level="slice").sum()
+    for where in now.columns.intersection(was.columns):
+        window, past = now[where].dropna(), was[where].dropna()
+        if len(window) < thresholds.DRIFT_MIN_MATURED_DAYS or len(past) < thresholds.REFERENCE_MIN_DAYS:
+            continue
+        usual = past.rolling(len(window)).min().max()
+        room = thresholds.MISSING_LABELS_SLICE_ROOM if where else thresholds.MISSING_LABELS_ROOM
+        if window.min() > usual + room:
+            of = f"at least {window.min():.2f} of the expected rate on every day, and at most {usual:.2f} before"
+            yield Hit("missing", where, tuple(window.index), f"labels are missing: {of}", float(missing[where]))
+
+
+def _missing(rows: pd.DataFrame, name: str) -> pd.DataFrame:
+    """By day and slice the share of rows without a label, for classes as a multiple of the rate that is expected."""
+    figures = {"rows": 1.0, "missing": rows[name].isna(), "expected": 1.0}
+    if _classes():
+        figures["expected"] = rows["score"].fillna(rows[problem.TARGET].mean())
+    by_day = sums(rows, pd.DataFrame(figures, rows.index))
+    by_day = by_day[by_day["rows"] >= thresholds.FAULT_MIN_ROWS]
+    expected = np.maximum(by_day["expected"], thresholds.MISSING_MIN_EXPECTED * by_day["rows"])
+    return (by_day["missing"] / expected).unstack("slice").sort_index()
+
+
+def delay(rows: pd.DataFrame, before: pd.DataFrame) -> Iterator[Hit]:
+    """Labels that became known later than all of their age used to."""
+    limit = pd.Timedelta(hours=problem.GATE["maturity_hours"])
+
+    def overdue(table: pd.DataFrame) -> pd.Series:
+        reported = table[table["known_at"].notna()]
+        return ((reported["known_at"] - reported["at"]) > limit).groupby(reported["day"]).mean()
+
+    usual = float(overdue(before).mean()) if len(before) and before["known_at"].notna().any() else 0.0
+    by_day = overdue(rows)
+    late = by_day[by_day > usual + thresholds.LABEL_MAX_SHARE]
+    if len(late):
+        hours = f"{problem.GATE['maturity_hours']:g} hours"
+        yield Hit(
+            "late", ALL, tuple(late.index), f"{late.mean():.0%} of the labels came later than the {hours} that all took"
+        )
+
+
+def corrected(rows: pd.DataFrame, made: pd.DataFrame | str) -> Iterator[Hit]:
+    """Labels that were reported with two values, where the training code cannot tell which of them is right."""
+    rows = rows[rows[VALUE].notna()]
+    if not isinstance(made, str):
+        rows = rows[~rows["id"].isin(made[problem.ID])]
+    if len(rows) and rows["corrected"].mean() >= thresholds.CORRECTED_MAX_SHARE:
+        yield from _shares("corrected", rows, rows["corrected"].to_numpy(bool), "were reported with two values")
+
+
+def sums(rows: pd.DataFrame, figures: pd.DataFrame) -> pd.DataFrame:
+    """Sums of figures (the index is that of the rows) by slice (ALL, `column=value`) and day."""
+    tables = [figures.groupby([pd.Series(ALL, rows.index, name="slice"), rows["day"]]).sum()]
+    for name in (column for column in problem.SLICES if column in rows):
+        where = (f"{name}=" + rows[name].astype(str)).rename("slice")
+        tables.append(figures.groupby([where, rows["day"]]).sum())
+    return pd.concat(tables)
+
+
+def _classes() -> bool:
+    return problem.TASK == "classification"
