@@ -20,7 +20,7 @@ from level1_pipeline.steps import model_card
 from level1_pipeline.store.audit import TrustedSetFrozen
 from level1_pipeline.store.days import start_of
 
-pytestmark = [pytest.mark.flights, pytest.mark.integration]
+pytestmark = [pytest.mark.flights, pytest.mark.integration, pytest.mark.slow]
 
 
 @pytest.fixture(scope="module")
