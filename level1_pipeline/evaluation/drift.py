@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 
 from level1_pipeline import problem, schema
-from level1_pipeline.evaluation.day_mean import inflation
+from level1_pipeline.evaluation.day_mean import DRIFT_CORRELATION, inflation
 
 PERMUTATIONS = 999
 DRIFT_ALPHA = 0.003  # of a false alarm when nothing moved
@@ -84,7 +84,11 @@ def drift_test(reference: pd.DataFrame, current: pd.DataFrame, seed: int = 0) ->
 def _stretch(reference: np.ndarray, current: np.ndarray) -> float:
     """How many times as large the error of a difference of means is as that of independent days."""
     n, m = len(current), len(reference)
-    return float(np.sqrt((inflation(current) / n + inflation(reference) / m) / (1 / n + 1 / m)))
+    return float(
+        np.sqrt(
+            (inflation(current, DRIFT_CORRELATION) / n + inflation(reference, DRIFT_CORRELATION) / m) / (1 / n + 1 / m)
+        )
+    )
 
 
 def _studentised(table: np.ndarray, current: np.ndarray) -> np.ndarray:
