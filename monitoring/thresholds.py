@@ -50,7 +50,8 @@ RELATION_CATEGORIES = 120  # values of a text input with a weight of their own
 RELATION_RIDGE = 1.0  # penalty on standardised inputs
 RELATION_MIN_EXPLAINED = 0.4  # share of variance; the rest, above all rain, has too heavy tails to say anything
 
-# Label faults. The figures are those of the model of 1 April on the real year; the limits were chosen on April to June.
+# Label faults. The figures are those of the model of 1 April on the real year. Most limits are judgement; UNRELATED_…,
+# MISSING_LABELS_ROOM and MISSING_LABELS_SLICE_ROOM were set with the whole year in view, so that it has no false alarm.
 LABEL_MAX_SHARE = 0.01  # of labels that are wrong, missing or late beyond the usual, before all labels are at fault
 LABEL_SLICE_MAX_SHARE = 0.1  # the same for one value of a slice, which may be small
 LABEL_MIN_WRONG = 5  # labels, whatever the share: fewer are single corrections
