@@ -8,7 +8,6 @@ import pandas as pd
 import pytest
 
 from level1_pipeline import problem
-from level1_pipeline.bundle.load import bundle_checksum
 from level1_pipeline.registry import tracking
 from level1_pipeline.settings import Settings
 from level1_pipeline.store.database import Store
@@ -39,9 +38,6 @@ def days(home: Settings, models: Models, rows: pd.DataFrame) -> Days:
     for version, kind in (("1", 1), ("2", 0), ("3", 2)):
         models.publish(home.home, version, kind)
     settings = home.changed({"tracking_uri": NO_REGISTRY, "canary_shares": "0.25,0.5"})
-    with opened(settings) as store:
-        for version in ("1", "2", "3"):
-            store.record_checksum(problem.NAME, version, bundle_checksum(settings.bundles / version))
     set_route(settings, champion="1")
     labelled = rows[rows[problem.TARGET].notna()].iloc[10_000:20_000].reset_index(drop=True)
     first = labelled[problem.EVENT_TIME].iloc[0].tz_convert(problem.TIMEZONE).normalize().tz_convert("UTC")
