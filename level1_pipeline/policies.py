@@ -73,7 +73,7 @@ class RolloutPolicy(Group):
     max_shift: float = Field(
         1.0,
         gt=0,
-        description="mean score of the candidate against the champion's, in standard deviations; beyond: fail",
+        description="mean score of the candidate against the champion's, in standard deviations of both; beyond: fail",
     )
     approvals: Annotated[frozenset[str], NoDecode] = Field(
         frozenset(), description="steps that wait for a person: any of `shadow,canary,bake,champion`, or `all`"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from datetime import datetime
 from typing import Any
@@ -39,10 +40,12 @@ def errors(candidate: Counts, champion: Counts, policy: RolloutPolicy) -> Check:
 
 
 def distribution(candidate: Counts, champion: Counts, policy: RolloutPolicy) -> Check:
-    """Are its scores altogether elsewhere? Bound in standard deviations of the champion's scores."""
+    """Are its scores altogether elsewhere?  The standardised mean difference, with the standard deviation of both models:
+    where the champion misses a change, a better candidate has wider scores, too. (Cohen, Statistical Power Analysis,
+    1988, 2.2.)"""
     if min(candidate.rows - candidate.errors, champion.rows - champion.errors) < policy.step_requests:
         return Check("distribution", "inconclusive", f"fewer than {policy.step_requests} scores of each")
-    shift = abs(candidate.mean - champion.mean) / max(champion.sd, 1e-12)
+    shift = abs(candidate.mean - champion.mean) / max(math.hypot(candidate.sd, champion.sd) / math.sqrt(2), 1e-12)
     message = f"mean score {candidate.mean:.4g} against {champion.mean:.4g}: "
     message += f"{shift:.2f} standard deviations (allowed: {policy.max_shift:g})"
     return Check("distribution", "fail" if shift > policy.max_shift else "pass", message)

@@ -180,10 +180,12 @@ def test_failed_calls_say_nothing_about_speed(store: Store) -> None:
     assert alarms.latency(calls(26, 1, 200), found, POLICY).status == "pass"
 
 
-def test_a_distribution_is_judged_in_the_champions_standard_deviations() -> None:
+def test_a_distribution_is_judged_in_the_standard_deviations_of_both_models() -> None:
     usual = Counts(1000, mean=0.2, sd=0.1)
     assert alarms.distribution(Counts(1000, mean=0.29, sd=0.1), usual, POLICY).status == "pass"
     assert alarms.distribution(Counts(1000, mean=0.31, sd=0.1), usual, POLICY).status == "fail"
+    assert alarms.distribution(Counts(1000, mean=0.35, sd=0.2), usual, POLICY).status == "pass"
+    assert alarms.distribution(Counts(1000, mean=0.29, sd=0.0), usual, POLICY).status == "fail"
     assert alarms.distribution(Counts(), usual, POLICY).status == "inconclusive"
     assert math.isnan(Counts().mean)
 
