@@ -27,8 +27,8 @@ class Extracted(StepResult):
     @property
     def message(self) -> str:
         """How many there are."""
-        repaired = f", impossible readings made missing: {self.repaired}" if self.repaired else ""
-        return f"{self.rows:,} rows{repaired}"
+        repaired = ", ".join(f"{name} {count:,}" for name, count in self.repaired.items())
+        return f"{self.rows:,} rows" + (f", impossible readings made missing: {repaired}" if repaired else "")
 
 
 @step

@@ -30,6 +30,13 @@ class Trained(StepResult):
 
     parameters: dict[str, Any]  # that the search chose; empty: the recipe as it stands
     one_rule: str = ""  # the best threshold on one input, for people
+    rows: int = 0  # that it was fitted on
+
+    @property
+    def message(self) -> str:
+        """How many rows it was fitted on, and the rule that it has to beat."""
+        searched = f", found by the search: {self.parameters}" if self.parameters else ""
+        return f"{self.rows:,} rows{searched}; one rule: {self.one_rule}"
 
 
 @step
@@ -44,7 +51,7 @@ def train(run: Run, extracted: Extracted, parts: Split) -> Trained:
     predictions = pd.DataFrame({name: predict(fitted, holdout) for name, fitted in models.items()})
     predictions.to_parquet(run.path(PREDICTIONS), index=False)
     files = [PREDICTIONS, SEARCHED, *write_model(run, extracted, EVALUATION_MODEL, model, holdout, rows)]
-    return Trained(parameters=parameters, one_rule=str(baselines[ONE_RULE]), files=run.digests(*files))
+    return Trained(parameters=parameters, one_rule=str(baselines[ONE_RULE]), rows=len(rows), files=run.digests(*files))
 
 
 def fit_baselines(rows: pd.DataFrame) -> dict[str, Any]:
