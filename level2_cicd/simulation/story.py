@@ -98,11 +98,14 @@ def is_told(line: audit.Line) -> bool:
 
 
 def apart(settings: Settings) -> Settings:
-    """The settings of a simulation: the defaults, in a home of its own. The user's databases, keys, webhook and
-    rules of a rollout are those of production, wherever they were set (so the environment is not read here).
+    """The settings of a simulation, in a home of its own: the user's rules of rollout, retraining and loop, and else the
+    defaults. The user's databases, keys and webhook are those of production, wherever they were set (so the environment
+    is not read here), and nobody is there to approve a step.
     """
     kept: dict[str, Any] = {name: getattr(settings, name) for name in KEPT}
-    return Settings.model_construct(**kept, home=settings.home / "level2").changed(FAST)
+    groups = settings.rollout, settings.retraining, settings.loop
+    rules = {name: getattr(group, name) for group in groups for name in group.model_fields_set - {"approvals"}}
+    return Settings.model_construct(**kept, home=settings.home / "level2").changed(FAST | rules)
 
 
 def run(settings: Settings, trained: str, first: str, last: str, fault: replay.Fault | None, console: Console) -> Story:

@@ -69,11 +69,11 @@ def test_a_simulated_day_touches_no_production_store_and_needs_none_of_the_users
     assert sent.predictions > 500
 
 
-def test_the_processes_of_the_simulation_get_its_settings_and_of_the_users_only_who_acts_on_which_data(
+def test_the_processes_of_the_simulation_get_its_settings_and_of_the_users_the_rules_and_who_acts_on_which_data(
     production: Path, home: Settings
 ) -> None:
     with Path(".env").open("a") as lines:
-        lines.write("MLOPS_SOURCE=raw\n")
+        lines.write("MLOPS_SOURCE=raw\nMLOPS_CANARY_SHARES=0.1\nMLOPS_COOLDOWN_DAYS=3\nMLOPS_APPROVALS=all\n")
     mine = summer.apart(Settings())
     code = "from level1_pipeline.settings import Settings; print(Settings().model_dump_json())"
     given = environment(mine) | {"PYTHONPATH": str(ROOT)}
@@ -83,7 +83,9 @@ def test_the_processes_of_the_simulation_get_its_settings_and_of_the_users_only_
     changed = {f"MLOPS_{name.upper()}" for name in ("home", *summer.FAST)}
     usual = Settings.model_construct(actor="ann", source=Path("raw")).environment()
     different = {name for name, value in mine.environment().items() if value != usual[name]}
-    assert different <= changed
+    assert different <= changed | {"MLOPS_COOLDOWN_DAYS", "MLOPS_SHADOW_DAYS"}
+    assert (mine.rollout.canary_shares, mine.retraining.cooldown_days) == ((0.1,), 3.0)
+    assert not mine.rollout.approvals
 
 
 def test_a_fault_spoils_its_days_only_and_stays_within_the_bounds(rows: pd.DataFrame) -> None:
