@@ -9,7 +9,7 @@ UV_VERSION := 0.13.8
 SETUPTOOLS_VERSION := 80.9.0
 AS_OF ?= 2013-04-01
 EXAMPLE := UA-1545-EWR-2013-04-01
-SIMULATION ?= --trained 2013-04-01 --from 2013-04-29 --until 2013-07-26 --fault temp --fault-from 2013-05-07 --fault-days 3
+SIMULATION ?= --trained 2013-04-01 --from 2013-05-18 --until 2013-08-09 --fault temp --fault-from 2013-05-28 --fault-days 3
 REASON ?= by hand
 
 VENV := .venv

@@ -97,15 +97,15 @@ def simulate(
     trained: Annotated[
         str | None, _day_option("--trained", "When the first champion was made; default: --from.")
     ] = None,
-    first: Annotated[str, _day_option("--from", "The first day.")] = "2013-04-29",
-    last: Annotated[str, _day_option("--until", "The last day.")] = "2013-07-26",
+    first: Annotated[str, _day_option("--from", "The first day.")] = "2013-05-18",
+    last: Annotated[str, _day_option("--until", "The last day.")] = "2013-08-09",
     fault: Annotated[str | None, typer.Option(metavar="COLUMN", help="What callers send in another unit.")] = None,
     fault_from: Annotated[str | None, _day_option("--fault-from", "When that begins; default: --from.")] = None,
     fault_days: Annotated[int, typer.Option(metavar="N", help="How long that lasts.")] = 3,
 ) -> int:
     """Simulate a summer: the whole loop on past days, in a home of its own, told as a story.
 
-    Example: python -m level2_cicd simulate --until 2013-06-01 --fault temp --fault-from 2013-05-07
+    Example: python -m level2_cicd simulate --until 2013-06-09 --fault temp --fault-from 2013-05-28
     """
     from level2_cicd.simulation import story
     from level2_cicd.simulation.replay import Fault

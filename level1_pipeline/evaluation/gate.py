@@ -40,7 +40,7 @@ class Gate(BaseModel):
     # Of labels; shifts, biases and growth are in standard deviations of the label. See docs/level1.md, "Wrong
     # labels". What ordinary retrainings of April to June 2013 reach at most stands in brackets.
     label_min_rows: int = 100  # the label rate of smaller slices is not judged
-    max_rate_shift: float = 0.15  # of a slice beside the others, beyond its history (0.11)
+    max_rate_shift: float = 0.15  # of a slice beside the others, beyond its history (0.10)
     max_trusted_changes: float = 0.01  # share of confirmed labels that the source may hold otherwise by now (0)
     max_trusted_bias: float = 0.05  # mean error on the trusted set (0.01)
     max_trusted_slice_bias: float = 0.25  # the same for a slice (0.14)

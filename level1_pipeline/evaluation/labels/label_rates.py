@@ -13,14 +13,13 @@ import numpy as np
 import pandas as pd
 
 from level1_pipeline import problem
+from level1_pipeline.evaluation.day_mean import DIFFERENCE_CORRELATION, inflation
 from level1_pipeline.evaluation.gate import Check, judge, rules
 from level1_pipeline.evaluation.metrics import days
 
 FORTNIGHT, STEP = 14, 7  # days of a window, and from one window of the history to the next
 NEWEST = 42  # days that are judged: those of the holdout and the four weeks before it
-HISTORY = (
-    45  # days before them, without which nothing can be judged: with less, a hard February of one carrier is an alarm
-)
+HISTORY = 56  # days before them, without which nothing is judged: with 45, a hard February of one carrier is an alarm
 ERRORS = 2.0  # standard errors of a window's gap that are given away to chance
 
 
@@ -28,7 +27,7 @@ class Window(NamedTuple):
     """The gap of one slice value in some days."""
 
     gap: float  # its mean label less that of the other values, weighted by its rows of each day
-    error: float  # standard error over days
+    error: float  # standard error over days that hang together
     rows: int
 
 
@@ -95,5 +94,6 @@ def _window(gap: np.ndarray, count: np.ndarray, stop: int) -> Window:
     if not rows:
         return Window(np.nan, np.nan, 0)
     mean = float((part * weight).sum() / rows)
-    error = np.sqrt((weight**2 * (part - mean) ** 2).sum() * FORTNIGHT / (FORTNIGHT - 1)) / rows
-    return Window(mean, float(error), rows)
+    stretch = inflation(np.arange(FORTNIGHT), DIFFERENCE_CORRELATION)
+    variance = (weight**2 * (part - mean) ** 2).sum() * FORTNIGHT / (FORTNIGHT - stretch)
+    return Window(mean, float(np.sqrt(variance * stretch) / rows), rows)

@@ -121,7 +121,8 @@ def test_the_route_the_aliases_and_the_audit_log_say_the_same(trained: Trained) 
     assert (route.champion, route.challenger, route.previous, route.mode) == ("1", None, None, None)
     found = registry.client.get_registered_model(problem.NAME).aliases
     assert {alias: str(version) for alias, version in found.items()} == {"champion": "1"}
-    promoted, gate = registry.store.audit_log(problem.NAME)[:2]
+    frozen, promoted, gate = registry.store.audit_log(problem.NAME)[:3]
+    assert frozen.text == "trusted set: frozen"
     assert (promoted.text, promoted.from_version, promoted.to_version) == ("promote to champion", None, "1")
     assert (gate.text, gate.to_version, gate.actor) == ("train: gate pass", "1", "tester")
     assert gate.evidence["trigger"] == "on demand"
