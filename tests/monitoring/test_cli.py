@@ -89,7 +89,7 @@ def test_the_first_run_of_an_empty_home_says_what_is_missing_and_is_not_a_succes
 ) -> None:
     done = command(home, "run")
     assert done.returncode == cli.INCONCLUSIVE, done.stderr
-    assert "| verdict inconclusive: wait |" in done.stdout.splitlines()[-1]
+    assert "| verdict inconclusive: wait (0 matured outcomes of 0 predictions" in done.stdout.splitlines()[-1]
     assert "missing:" in done.stdout
 
 

@@ -135,10 +135,10 @@ def test_persistence_reads_windows_that_do_not_overlap(world: World) -> None:
 
 
 def test_a_new_champion_starts_without_the_signals_of_the_old_one(world: World) -> None:
-    world.log(world.between("2013-09-16", "2013-10-14"))
-    assert "change" in world.look("2013-09-30").signals
-    world.serve("2", "may", "2013-10-13")
-    assert world.look("2013-10-14").diagnosis.cause != "concept drift"
+    world.log(world.between("2013-06-17", "2013-07-22"))
+    assert "change" in world.look("2013-07-15").signals
+    world.serve("2", "may", "2013-07-21")
+    assert world.look("2013-07-22").diagnosis.cause != "concept drift"
 
 
 def test_it_waits_for_a_locked_database_and_writes_then(world: World) -> None:

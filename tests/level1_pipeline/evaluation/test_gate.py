@@ -339,7 +339,7 @@ def test_a_worse_model_is_refused(
     monkeypatch.setattr(problem, "build_model", lambda: BUILD().set_params(model__max_iter=10))
     outcome = train()
     refused(outcome, strong)
-    assert outcome.against - ON_TRUSTED_LABELS == {"better than champion"}
+    assert "better than champion" in outcome.against <= ON_TRUSTED_LABELS | {"better than champion", "harm is bounded"}
     assert "mean daily gain -" in outcome.message("better than champion")
 
 
@@ -414,7 +414,8 @@ def test_a_model_that_is_better_on_average_but_bad_for_one_airport_is_refused(
     spoil(monkeypatch, poison)
     outcome = run_steps(settings)
     refused(outcome, weak)
-    assert outcome.against - ON_TRUSTED_LABELS == {f"slices against champion {weak}"}
+    alone = f"slices against champion {weak}"
+    assert alone in outcome.against <= ON_TRUSTED_LABELS | {alone, "harm is bounded"}  # two weeks bound no harm tightly
     assert "confirmed labels" in outcome.against
     holdout, judged = (pd.read_parquet(outcome.folder / f"{name}.parquet") for name in ("holdout", "predictions"))
     champion = predict(outcome.registry.load(weak).pipeline, holdout)
