@@ -27,8 +27,7 @@ TODAY = pd.Timestamp("2013-04-01", tz=problem.TIMEZONE)
 
 pytestmark = pytest.mark.flights
 every_notebook = pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
-# Several workers would each run all notebooks: the tests that need them run go to one worker.
-with_outputs = pytest.mark.xdist_group("level0")
+with_outputs = pytest.mark.slow  # the notebooks are run once for all of these
 
 
 def run(notebooks: Path, out: Path) -> subprocess.CompletedProcess[str]:
@@ -58,21 +57,17 @@ def copy(target: Path, names: str, old: str = "", new: str = "", until: str = ""
 
 
 @pytest.fixture(scope="module")
-def level0(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The folder with what the notebooks write that train the model and hand it over, up to its example."""
-    out = tmp_path_factory.mktemp("level0")
-    done = run(copy(out / "notebooks", "0[23]*.ipynb", until="example.json"), out)
-    assert done.returncode == 0, done.stderr[-2000:]
-    return out
-
-
-@pytest.fixture(scope="module")
 def all_four(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
     """The folder with everything the four notebooks wrote, and the runner's last line."""
     out = tmp_path_factory.mktemp("all_four")
     done = run(FOLDER, out)
     assert done.returncode == 0, done.stderr[-2000:]
     return out, done.stdout.splitlines()[-1]
+
+
+@pytest.fixture(scope="module")
+def level0(all_four: tuple[Path, str]) -> Path:
+    return all_four[0]
 
 
 @pytest.fixture(scope="module")
@@ -143,11 +138,6 @@ def check_pages(home: Path, notebooks: list[str]) -> None:
         assert not re.findall(r"@import|import\(|url\([\"']?(?:https?:)?//", text)
 
 
-@with_outputs
-def test_the_page_of_the_training_shows_plots_and_fetches_nothing_from_the_network(level0: Path) -> None:
-    check_pages(level0 / "home", ["02_train"])
-
-
 @pytest.mark.slow
 def test_every_page_shows_plots_and_fetches_nothing_from_the_network(all_four: tuple[Path, str]) -> None:
     check_pages(all_four[0] / "home", [path.stem for path in NOTEBOOKS])
@@ -206,8 +196,8 @@ def test_both_levels_make_the_same_models_and_scores(level0: Path, level1: pd.Da
             assert json.loads((out / "metrics.json").read_text()) == pytest.approx(scores, abs=1e-9)
 
 
-@with_outputs
 @pytest.mark.integration
+@pytest.mark.slow
 def test_a_feature_changed_in_the_notebook_is_found(tmp_path: Path, level1: pd.DataFrame) -> None:
     change = ('RECENT = pd.Timedelta("2h")', 'RECENT = pd.Timedelta("3h")')
     planted = copy(tmp_path / "planted", "02_train.ipynb", *change, until="rows.parquet")
@@ -217,6 +207,7 @@ def test_a_feature_changed_in_the_notebook_is_found(tmp_path: Path, level1: pd.D
 
 
 @pytest.mark.integration
+@pytest.mark.slow
 def test_a_failing_notebook_is_reported_with_its_cell_and_error(tmp_path: Path) -> None:
     broken = copy(tmp_path / "broken", "01_explore.ipynb", "flights.csv.zip", "no_such_file.csv")
     done = run(broken, tmp_path / "out")

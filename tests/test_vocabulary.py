@@ -79,6 +79,7 @@ def replaced_words(text: str) -> list[str]:
     return wrong
 
 
+@pytest.mark.slow
 def test_no_name_says_nothing() -> None:
     assert empty_names(ROOT) == []
 

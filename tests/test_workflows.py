@@ -76,6 +76,7 @@ PAIRS = {
 
 @pytest.mark.integration
 @pytest.mark.parametrize("pair", PAIRS)
+@pytest.mark.slow
 def test_libraries_that_once_broke_together_work_together(pair: str, tmp_path: Path) -> None:
     environment = {"PREFECT_HOME": str(tmp_path), "DO_NOT_TRACK": "true", "HOME": str(tmp_path), "PATH": str(BIN)}
     done = subprocess.run([sys.executable, "-c", PAIRS[pair]], env=environment, capture_output=True, text=True)

@@ -76,7 +76,6 @@ ENVIRONMENTS: dict[str, dict[str, str | None]] = {
         "LOGNAME": "",
     },
 }
-first, *others = ENVIRONMENTS  # the others are rarer, so they wait for the long proofs
 # One interpreter for all commands, because importing the libraries is most of what they cost.
 COMMANDS = """
 import json, sys
@@ -154,7 +153,8 @@ def usual(promoted: Path, tmp_path_factory: pytest.TempPathFactory) -> Answers:
     return result
 
 
-@pytest.mark.parametrize("name", [first, *(pytest.param(name, marks=pytest.mark.slow) for name in others)])
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ENVIRONMENTS)
 def test_the_commands_answer_the_same_in(usual: Answers, home: Path, name: str) -> None:
     result = answers(home, ENVIRONMENTS[name], umask=0o077 if "cautious" in name else -1)
     assert (result.codes, result.score) == (usual.codes, usual.score), result.errors
@@ -175,6 +175,7 @@ def open_home(promoted: Path) -> Iterator[Path]:
     shutil.rmtree(folder)
 
 
+@pytest.mark.slow
 def test_a_user_without_a_name_acts_under_a_number(usual: Answers, open_home: Path) -> None:
     nameless: dict[str, str | None] = {"HOME": "/", "USER": None, "LOGNAME": ""}
     result = answers(open_home, nameless, AS_NAMELESS)

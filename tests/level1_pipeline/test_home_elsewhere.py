@@ -45,6 +45,7 @@ def at(made: Models, home: Path) -> Models:
 
 
 @pytest.mark.parametrize("name", ["moved", "with a space & ü"])
+@pytest.mark.slow
 def test_a_moved_home_goes_on_where_it_lies_now(made: Models, tmp_path: Path, name: str) -> None:
     answers, old = made.answers(), made.registry.settings.home
     new = tmp_path / "elsewhere" / name

@@ -317,6 +317,7 @@ def test_a_rollback_needs_no_mlflow_and_the_aliases_are_reconciled_afterwards(
     assert aliases(back) == {"champion": one}
 
 
+@pytest.mark.slow
 def test_a_crash_between_the_route_and_the_aliases_is_repaired(three: tuple[Models, list[str]]) -> None:
     """The process ends between the two writes, as a kill would end it."""
     made, (one, two, _) = three
@@ -404,6 +405,7 @@ def test_aliases_are_written_after_the_lease_is_given_back(
     assert free == [one]
 
 
+@pytest.mark.slow
 def test_two_promotions_at_once_leave_one_winner_and_a_true_log(three: tuple[Models, list[str]]) -> None:
     """Both start at the same moment; the one that meets the lease is refused, or comes second in good order."""
     made, (one, two, other) = three

@@ -113,6 +113,7 @@ def test_the_status_says_what_to_type_to_approve_and_nothing_else_is_approved(
 
 
 @pytest.mark.parametrize("phase", ["take in outcomes", "monitor", "order a training"])
+@pytest.mark.slow
 def test_a_phase_of_the_loop_that_failed_shows_in_the_exit_code(
     typed: Days, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, phase: str
 ) -> None:

@@ -106,6 +106,7 @@ def test_a_script_can_have_the_run_and_the_tickets_as_json(
     assert [row["incident"] for row in json.loads(capsys.readouterr().out)] == ["data fault: origin=JFK"]
 
 
+@pytest.mark.slow
 def test_the_same_pass_again_leaves_one_row_and_one_page(
     home: Settings, store: Store, command: Callable[..., Done]
 ) -> None:
@@ -211,6 +212,7 @@ def _write_and_die(settings: Settings, found: MonitoringRun) -> None:
     cli.main(["run", "--no-snapshot"])
 
 
+@pytest.mark.slow
 def test_a_run_killed_between_its_row_and_its_ticket_is_made_good_by_the_next(
     home: Settings, store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -332,6 +334,7 @@ def start(home: Settings, *names: str) -> tuple[subprocess.Popen[str], dict[str,
 
 
 @pytest.mark.parametrize("sign", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
+@pytest.mark.slow
 def test_the_dashboards_end_with_the_command_however_it_ends(home: Settings, sign: int) -> None:
     child, addresses = start(home, "one", "two", "three")
     family = psutil.Process(child.pid).children(recursive=True)
@@ -345,6 +348,7 @@ def test_the_dashboards_end_with_the_command_however_it_ends(home: Settings, sig
     child.stdout.close()
 
 
+@pytest.mark.slow
 def test_when_one_dashboard_dies_all_end_and_it_is_said_which(home: Settings) -> None:
     child, addresses = start(home, "one", "two")
     family = psutil.Process(child.pid).children(recursive=True)

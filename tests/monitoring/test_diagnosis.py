@@ -104,6 +104,7 @@ def test_an_ordinary_week_has_no_fault(before: Log, week: pd.DataFrame) -> None:
 
 @pytest.mark.integration
 @pytest.mark.parametrize("kind", KNOWN)
+@pytest.mark.slow
 def test_a_known_kind_of_fault_is_found_with_its_column_and_slice(before: Log, week: pd.DataFrame, kind: str) -> None:
     """Without a look at the training code: the source itself may be what is wrong."""
     plant, column, where = KNOWN[kind]
@@ -144,6 +145,7 @@ def some_now(values: Sequence[str], now: int) -> list[Any]:
 
 @pytest.mark.integration
 @pytest.mark.parametrize("first", some_now([FIRST, "2013-08-19", "2013-11-11"], 1))
+@pytest.mark.slow
 def test_a_column_without_any_value_is_a_fault_however_often_it_is_missing(rows: pd.DataFrame, first: str) -> None:
     """Gusts are missing in 77 % of the rows, on many calm days in all of them."""
     start = pd.Timestamp(first)
@@ -199,6 +201,7 @@ def seen(rows: pd.DataFrame, first: str, last: str, **spans: tuple[Quarantined, 
 
 
 @pytest.mark.integration
+@pytest.mark.slow
 def test_rows_that_are_set_apart_are_not_gone(rows: pd.DataFrame) -> None:
     assert seen(rows, FIRST, LAST, quarantined=(AT_JFK,)) == []
     flights_of_delta = AT_JFK._replace(slice="carrier=DL")
@@ -207,6 +210,7 @@ def test_rows_that_are_set_apart_are_not_gone(rows: pd.DataFrame) -> None:
 
 
 @pytest.mark.integration
+@pytest.mark.slow
 def test_a_missing_airport_is_seen_although_days_of_it_are_set_apart(rows: pd.DataFrame) -> None:
     """In the reference and in the window itself; the days that are set apart are not among those of the fault."""
     when = rows[problem.EVENT_TIME]
@@ -224,6 +228,7 @@ def test_an_airport_that_was_missing_on_days_set_apart_is_not_missed_again(rows:
 
 
 @pytest.mark.integration
+@pytest.mark.slow
 def test_what_a_person_lifted_is_no_fault_on_these_days_and_is_one_on_others(rows: pd.DataFrame) -> None:
     lost = rows.assign(
         recent_delay=rows["recent_delay"].mask(at_jfk(rows) & (rows[problem.EVENT_TIME] >= AT_JFK.start))
@@ -238,6 +243,7 @@ def test_what_a_person_lifted_is_no_fault_on_these_days_and_is_one_on_others(row
 
 
 @pytest.mark.parametrize("kind", some_now(list(HELD_OUT), 3))
+@pytest.mark.slow
 def test_a_kind_never_seen_is_no_concept_drift(world: World, kind: str) -> None:
     """Three weeks of it, logged by the service; the outcomes are true, so calibration suffers from it."""
     world.log(world.between("2013-05-06", "2013-06-03"))
@@ -260,6 +266,7 @@ def test_a_fault_that_lasts_for_weeks_stays_one_and_is_never_taken_for_what_is_u
     assert [world.look(day).diagnosis.cause for day in mondays] == ["data fault"] * len(mondays)
 
 
+@pytest.mark.slow
 def test_a_concept_drift_is_seen_in_the_first_weeks_of_a_log(world: World) -> None:
     """Three windows, while the inputs are still compared with what the training code makes of the days before."""
     world.log(world.between("2013-06-24", "2013-07-15"))
@@ -412,6 +419,7 @@ LABELS: dict[str, Plant] = {
 
 
 @pytest.mark.parametrize("kind", some_now(list(LABELS), 2))
+@pytest.mark.slow
 def test_a_fault_of_the_labels_is_no_concept_drift_and_leaves_their_inputs(world: World, kind: str) -> None:
     """Three weeks of it: labels are set apart, rows never; nothing is learned from them in between."""
     world.log(world.between("2013-05-06", "2013-06-03"))
@@ -423,6 +431,7 @@ def test_a_fault_of_the_labels_is_no_concept_drift_and_leaves_their_inputs(world
     assert runs[1].drift.verdict != "inconclusive"
 
 
+@pytest.mark.slow
 def test_a_bad_release_is_rolled_back_to_the_version_before(world: World) -> None:
     """Its scores are shuffled numbers: a release of a model that learned nothing."""
     world.log(world.between("2013-04-29", "2013-05-22"))
@@ -440,6 +449,7 @@ def test_a_good_release_is_none(world: World) -> None:
     assert world.look("2013-05-27").diagnosis.cause not in ("bad release", "concept drift", "data fault")
 
 
+@pytest.mark.slow
 def test_a_release_that_fails_to_answer_is_rolled_back(world: World) -> None:
     world.log(world.between("2013-04-29", "2013-05-26"))
     world.serve("2", "may", "2013-05-26")
@@ -461,6 +471,7 @@ def test_a_regime_that_returns_brings_its_champion_back(world: World) -> None:
     assert (answer.cause, answer.action, answer.version) == ("recurring concept", "switch back", "1")
 
 
+@pytest.mark.slow
 def test_a_champion_with_few_outcomes_yet_waits(world: World) -> None:
     rows = world.between("2013-04-29", "2013-05-27")
     world.log(rows.assign(**{problem.TARGET: rows[problem.TARGET].mask(rows[problem.EVENT_TIME] >= midnight(FIRST))}))

@@ -46,6 +46,7 @@ def stuck(rows: pd.DataFrame) -> pd.DataFrame:
     return rows.assign(temp=rows["temp"].mask(rows["origin"] == "JFK", 51.0))
 
 
+@pytest.mark.slow
 def test_the_first_run_after_a_fresh_start_waits_for_predictions(home: Settings) -> None:
     found = run_monitoring(home, NOW)
     assert (found.diagnosis.cause, found.diagnosis.action) == ("inconclusive", "wait")
@@ -54,6 +55,7 @@ def test_the_first_run_after_a_fresh_start_waits_for_predictions(home: Settings)
     assert clock.now(home.changed({"clock": NOW.isoformat()})) == NOW
 
 
+@pytest.mark.slow
 def test_a_run_without_a_time_asks_the_clock(home: Settings) -> None:
     found = run_monitoring(home.changed({"clock": "2013-05-27T15:00:00-04:00"}))
     assert found.window.end == NOW
@@ -66,6 +68,7 @@ def test_an_empty_window_after_full_ones_is_inconclusive(world: World) -> None:
     assert found.coverage.predictions == 0
 
 
+@pytest.mark.slow
 def test_one_row_is_inconclusive_and_counted(world: World) -> None:
     world.log(world.between("2013-05-20", "2013-05-27").head(1))
     found = world.look("2013-05-27")
@@ -74,6 +77,7 @@ def test_one_row_is_inconclusive_and_counted(world: World) -> None:
     assert found.performances[0].metrics["log_loss"].low is None
 
 
+@pytest.mark.slow
 def test_without_any_outcome_it_waits_and_estimates(world: World) -> None:
     world.log(world.between("2013-05-06", "2013-05-27"))
     with world.store.engine.begin() as connection:
@@ -102,6 +106,7 @@ def test_a_run_holds_everything_and_comes_back_from_the_store_as_it_was(world: W
     assert found.releases[0].version == "1"
 
 
+@pytest.mark.slow
 def test_the_same_pass_again_replaces_itself_and_says_the_same(world: World) -> None:
     world.log(world.between("2013-04-22", "2013-05-20"))
     world.log(stuck(world.between("2013-05-20", "2013-05-27")))
@@ -112,6 +117,7 @@ def test_the_same_pass_again_replaces_itself_and_says_the_same(world: World) -> 
     assert len(kept(world, spans)) == len(first.diagnosis.quarantine) == 1
 
 
+@pytest.mark.slow
 def test_rows_in_quarantine_do_not_count_in_later_runs(world: World) -> None:
     world.log(world.between("2013-04-22", "2013-05-20"))
     world.log(stuck(world.between("2013-05-20", "2013-05-24")))
@@ -134,6 +140,7 @@ def test_persistence_reads_windows_that_do_not_overlap(world: World) -> None:
     assert [one.window.end for one in found] == [midnight(day) for day in ("2013-05-21", "2013-05-14")]
 
 
+@pytest.mark.slow
 def test_a_new_champion_starts_without_the_signals_of_the_old_one(world: World) -> None:
     world.log(world.between("2013-06-17", "2013-07-22"))
     assert "change" in world.look("2013-07-15").signals
@@ -141,6 +148,7 @@ def test_a_new_champion_starts_without_the_signals_of_the_old_one(world: World) 
     assert world.look("2013-07-22").diagnosis.cause != "concept drift"
 
 
+@pytest.mark.slow
 def test_it_waits_for_a_locked_database_and_writes_then(world: World) -> None:
     world.log(world.between("2013-05-20", "2013-05-22"))
     world.store.engine.connect().close()
@@ -175,6 +183,7 @@ def _look_and_die(settings: Settings, at: str) -> None:
 
 
 @pytest.mark.parametrize("at", ["before", "uncommitted"])
+@pytest.mark.slow
 def test_a_run_that_is_killed_leaves_nothing_and_runs_again_without_a_double_row(world: World, at: str) -> None:
     world.log(world.between("2013-04-22", "2013-05-20"))
     world.log(stuck(world.between("2013-05-20", "2013-05-27")))
@@ -189,6 +198,7 @@ def test_a_run_that_is_killed_leaves_nothing_and_runs_again_without_a_double_row
     assert len(kept(world, spans)) == 1
 
 
+@pytest.mark.slow
 def test_a_damaged_champion_and_a_source_that_is_gone_do_not_stop_a_run(world: World) -> None:
     world.log(world.between("2013-04-22", "2013-05-27"))
     model = world.settings.home / "bundles" / problem.NAME / "1" / "golden.json"
@@ -220,6 +230,7 @@ def ask(world: World, client: httpx2.Client, rows: pd.DataFrame) -> list[int]:
 
 
 @pytest.mark.parametrize("fault", ["crash", "crash on sunday"])
+@pytest.mark.slow
 def test_a_new_champion_that_crashes_where_the_one_before_answered_is_a_bad_release(
     world: World, fault: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -286,6 +297,7 @@ def test_training_leaves_quarantined_rows_out_and_says_how_many(world: World, ro
     assert len(set(kept_rows[problem.ID])) == parts.train.rows + parts.holdout.rows
 
 
+@pytest.mark.slow
 def test_a_run_is_the_same_with_another_sample_size_of_the_log(world: World) -> None:
     """A million rows are judged by a sample: the diagnosis of a clear case does not hang on it."""
     world.log(world.between("2013-04-22", "2013-05-20"))

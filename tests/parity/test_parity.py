@@ -23,6 +23,7 @@ def in_another_process(threads: str) -> list[str]:
     return json.loads(done.stdout)
 
 
+@pytest.mark.slow
 def test_two_processes_with_one_and_with_two_threads_predict_the_same_bits() -> None:
     here = predictions()
     assert len(set(here)) > 100, "the predictions must not be all the same"

@@ -133,6 +133,7 @@ def no_threads_set(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.usefixtures("no_threads_set")
+@pytest.mark.slow
 def test_a_worker_scores_on_one_thread(served: Settings, start: Any) -> None:
     service = start(served, "--workers", "2")
     workers = [one for one in psutil.Process(service.process.pid).children() if "spawn_main" in " ".join(one.cmdline())]

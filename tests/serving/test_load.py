@@ -97,6 +97,7 @@ def both_workers_on(url: str, version: str) -> bool:
     return workers_on(url, version) == 2
 
 
+@pytest.mark.slow
 def test_twenty_swaps_under_load_with_two_workers(start: Any, home: Settings, models: Models) -> None:
     versions = [str(number) for number in range(1, 22)]
     for version in versions:
@@ -122,6 +123,7 @@ def test_twenty_swaps_under_load_with_two_workers(start: Any, home: Settings, mo
     assert load.ids() <= {row["id"] for row in logged(home)}  # a clean stop of two workers loses nothing
 
 
+@pytest.mark.slow
 def test_kill_9_under_load_loses_at_most_one_flush_interval_and_a_restart_goes_on(
     start: Any, served: Settings, models: Models
 ) -> None:
@@ -144,6 +146,7 @@ def test_kill_9_under_load_loses_at_most_one_flush_interval_and_a_restart_goes_o
     eventually(lambda: "after" in {row["id"] for row in logged(served)})
 
 
+@pytest.mark.slow
 def test_a_killed_worker_is_replaced_while_the_other_answers(start: Any, served: Settings, models: Models) -> None:
     service: ServiceProcess = start(served, "--workers", "2", **FAST)
     eventually(lambda: workers_on(service.url, "1") == 2, 60)

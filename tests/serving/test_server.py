@@ -37,6 +37,7 @@ def workers_of(service: ServiceProcess) -> list[psutil.Process]:
     return [child for child in living if "spawn_main" in " ".join(child.cmdline())]
 
 
+@pytest.mark.slow
 def test_workers_end_and_free_the_port_when_their_supervisor_is_killed(
     start: Start, served: Settings, records: list[dict[str, Any]]
 ) -> None:
@@ -60,9 +61,8 @@ def hangups_end() -> Iterator[None]:
     signal.signal(signal.SIGHUP, before)
 
 
-@pytest.mark.parametrize(
-    "whole_group", [pytest.param(False, marks=pytest.mark.slow), True], ids=["supervisor", "group"]
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("whole_group", [False, True], ids=["supervisor", "group"])
 def test_a_hangup_replaces_the_workers_and_loses_no_row(
     start: Start, served: Settings, records: list[dict[str, Any]], whole_group: bool
 ) -> None:
@@ -102,6 +102,7 @@ def test_an_idle_connection_stays_open_as_long_as_the_setting_says(start: Start,
         assert time.monotonic() - started < 4
 
 
+@pytest.mark.slow
 def test_an_address_of_ipv6_is_written_as_urls_write_it(start: Start, served: Settings) -> None:
     if not socket.has_ipv6:
         pytest.skip("this machine has no IPv6")

@@ -135,6 +135,7 @@ RECORDS = st.lists(
 
 @examples(max_examples=60, deadline=None)
 @given(records=RECORDS)
+@pytest.mark.slow
 def test_it_says_what_the_pipeline_says_about_any_typed_record(
     scorer: Scorer, pipeline: Pipeline, records: list[Data]
 ) -> None:

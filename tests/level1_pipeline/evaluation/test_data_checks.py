@@ -81,6 +81,7 @@ def only(rows: pd.DataFrame) -> Finding:
 # ---- schema skew
 
 
+@pytest.mark.slow
 def test_good_rows_pass_and_every_bound_of_the_record_was_checked(sample: pd.DataFrame) -> None:
     broken, checked = data_checks.check(sample, sample.tail(300))
     assert broken == []

@@ -265,6 +265,7 @@ def refused(outcome: Outcome, champion: str | None) -> None:
 # ---- the first model: nothing to compare with, so the absolute thresholds decide
 
 
+@pytest.mark.slow
 def test_a_first_model_is_judged_by_absolute_thresholds_and_is_promoted(tmp_path: Path, cache: Path) -> None:
     home = Settings(home=tmp_path / "first", actor="tester").prepare()
     (home.home / "cache").symlink_to(cache)
@@ -286,6 +287,7 @@ def test_a_first_model_is_judged_by_absolute_thresholds_and_is_promoted(tmp_path
     assert served.manifest["trained_until"] > judged.manifest["trained_until"]
 
 
+@pytest.mark.slow
 def test_a_first_model_that_misses_an_absolute_threshold_is_refused(
     tmp_path: Path, prepared: tuple[Path, dict[str, Any]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -323,6 +325,7 @@ def test_a_clearly_better_model_is_promoted(train: Callable[..., Outcome], weak:
     assert (last.text, last.from_version, last.to_version) == ("promote to champion", weak, route.champion)
 
 
+@pytest.mark.slow
 def test_an_identical_model_is_refused(train: Callable[..., Outcome], strong: str, serve: Any) -> None:
     serve(strong)
     outcome = train()
@@ -331,6 +334,7 @@ def test_an_identical_model_is_refused(train: Callable[..., Outcome], strong: st
     assert "identical" in outcome.message("better than champion")
 
 
+@pytest.mark.slow
 def test_a_worse_model_is_refused(
     train: Callable[..., Outcome], strong: str, serve: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -343,6 +347,7 @@ def test_a_worse_model_is_refused(
     assert "mean daily gain -" in outcome.message("better than champion")
 
 
+@pytest.mark.slow
 def test_a_much_worse_model_is_refused_for_its_harm_as_well(
     train: Callable[..., Outcome], strong: str, serve: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -387,6 +392,7 @@ def test_a_model_of_shuffled_labels_is_refused(
     assert "no leakage" not in outcome.against
 
 
+@pytest.mark.slow
 def test_a_model_that_sees_the_future_sets_off_the_leakage_alarm(
     settings: Settings, strong: str, serve: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -403,6 +409,7 @@ def test_a_model_that_sees_the_future_sets_off_the_leakage_alarm(
     assert outcome.checks["better than champion"] == "pass"  # looking only at the score would have promoted it
 
 
+@pytest.mark.slow
 def test_a_model_that_is_better_on_average_but_bad_for_one_airport_is_refused(
     settings: Settings, weak: str, serve: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -430,6 +437,7 @@ def test_a_model_that_is_better_on_average_but_bad_for_one_airport_is_refused(
 # ---- not fit for service
 
 
+@pytest.mark.slow
 def test_a_model_that_returns_nan_is_refused(
     train: Callable[..., Outcome], strong: str, serve: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -442,6 +450,7 @@ def test_a_model_that_returns_nan_is_refused(
     assert not outcome.message("sound numbers").startswith("0 of")
 
 
+@pytest.mark.slow
 def test_a_slow_model_is_refused(
     train: Callable[..., Outcome], weak: str, serve: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -454,6 +463,7 @@ def test_a_slow_model_is_refused(
     assert "for 1,000 rows (allowed: 2.0 s)" in outcome.message("speed")
 
 
+@pytest.mark.slow
 def test_a_model_that_crashes_on_a_single_record_is_refused(
     train: Callable[..., Outcome], weak: str, serve: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -466,6 +476,7 @@ def test_a_model_that_crashes_on_a_single_record_is_refused(
     assert "at least two rows" in outcome.message("bundle")
 
 
+@pytest.mark.slow
 def test_a_model_that_crashes_when_it_is_loaded_is_refused(
     train: Callable[..., Outcome], weak: str, serve: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -477,6 +488,7 @@ def test_a_model_that_crashes_when_it_is_loaded_is_refused(
     assert "lookup.bin is not here" in outcome.message("bundle")
 
 
+@pytest.mark.slow
 def test_a_model_of_a_type_that_nobody_reviewed_is_refused(
     train: Callable[..., Outcome], weak: str, serve: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -492,6 +504,7 @@ def test_a_model_of_a_type_that_nobody_reviewed_is_refused(
 # ---- inconclusive and error are not success
 
 
+@pytest.mark.slow
 def test_a_champion_that_has_seen_the_days_makes_the_comparison_inconclusive(
     train: Callable[..., Outcome], champions: Champions, train_rows: pd.DataFrame
 ) -> None:
@@ -503,6 +516,7 @@ def test_a_champion_that_has_seen_the_days_makes_the_comparison_inconclusive(
     assert "only 0 days" in outcome.message("better than champion")
 
 
+@pytest.mark.slow
 def test_a_champion_that_has_seen_most_of_the_days_makes_the_comparison_inconclusive(
     train: Callable[..., Outcome], champions: Champions, train_rows: pd.DataFrame
 ) -> None:
@@ -515,6 +529,7 @@ def test_a_champion_that_has_seen_most_of_the_days_makes_the_comparison_inconclu
 
 
 @pytest.mark.parametrize("home", ["of today", "made before"])
+@pytest.mark.slow
 def test_instead_of_a_champion_that_has_seen_the_days_its_evaluation_model_is_compared(
     home: str, train: Callable[..., Outcome], champions: Champions, train_rows: pd.DataFrame
 ) -> None:
@@ -532,6 +547,7 @@ def test_instead_of_a_champion_that_has_seen_the_days_its_evaluation_model_is_co
     assert expected in outcome.message("better than champion")
 
 
+@pytest.mark.slow
 def test_too_few_rows_to_judge_with_are_inconclusive(
     train: Callable[..., Outcome], weak: str, serve: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -567,6 +583,7 @@ def test_a_damaged_champion_is_an_error_and_nothing_is_promoted(
     ],
     ids=["a constant", "a model of the opposite"],
 )
+@pytest.mark.slow
 def test_a_served_model_that_says_something_else_than_the_evaluation_model_is_refused(
     second: dict[str, Any],
     check: str,

@@ -111,6 +111,7 @@ LEAKS = {
 
 @pytest.mark.flights
 @pytest.mark.parametrize("leak", LEAKS, ids=lambda leak: leak.__name__)
+@pytest.mark.slow
 def test_a_leak_is_named(late_spring: pd.DataFrame, leak: Callable[..., dict[str, Any]]) -> None:
     spoiled = late_spring.assign(**leak(late_spring, np.random.default_rng(0)))
     check = leakage.no_leakage(*as_of(spoiled, "2013-06-01"))

@@ -181,6 +181,7 @@ def test_a_single_group_has_no_gap() -> None:
 
 @pytest.mark.integration
 @classification
+@pytest.mark.slow
 def test_about_19_of_20_intervals_cover_the_truth_when_rows_of_a_day_succeed_and_fail_together() -> None:
     """60 fortnights. Each day has a rate of its own, and the forecast is right on average: the expected
     Brier score is the mean of q(1 - q) + (q - p)² over days. An interval that took the rows for independent

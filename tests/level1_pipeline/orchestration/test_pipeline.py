@@ -272,6 +272,7 @@ def test_nothing_is_kept_for_a_resume_after_a_success(trained: Trained) -> None:
 # ---- asked in other ways
 
 
+@pytest.mark.slow
 def test_the_same_day_again_is_no_gain_and_ends_with_exit_code_3(
     trained: Trained, command: Callable[..., tuple[int, str]], unchanged: None
 ) -> None:
@@ -304,6 +305,7 @@ def test_until_stops_after_that_step_and_leaves_its_files_to_look_at(trained: Tr
     shutil.rmtree(folder)
 
 
+@pytest.mark.slow
 def test_a_changed_file_between_two_steps_is_noticed(trained: Trained, unchanged: None) -> None:
     from level1_pipeline.errors import StepFileChanged
 
@@ -319,6 +321,7 @@ def test_a_changed_file_between_two_steps_is_noticed(trained: Trained, unchanged
     shutil.rmtree(folder)
 
 
+@pytest.mark.slow
 def test_an_experiment_registers_nothing_and_touches_no_alias(trained: Trained, unchanged: None) -> None:
     versions = len(trained.registry.client.search_model_versions(f"name = '{problem.NAME}'"))
     actions, runs = trained.actions(), len(trained.runs)
@@ -330,6 +333,7 @@ def test_an_experiment_registers_nothing_and_touches_no_alias(trained: Trained, 
     assert len(trained.registry.client.search_runs([found.experiment_id])) == 1
 
 
+@pytest.mark.slow
 def test_promote_to_none_registers_and_publishes_but_serves_nothing_new_and_to_challenger_only_names_it(
     trained: Trained,
 ) -> None:
@@ -419,6 +423,7 @@ FAULTS: dict[str, tuple[Callable[[Path], None], str]] = {
 
 
 @pytest.mark.parametrize("fault", FAULTS)
+@pytest.mark.slow
 def test_bad_data_stop_the_run_before_anything_is_trained(
     fault: str,
     trained: Trained,
@@ -444,6 +449,7 @@ def test_bad_data_stop_the_run_before_anything_is_trained(
     assert message in last.reason
 
 
+@pytest.mark.slow
 def test_the_unspoiled_copy_of_the_source_is_fine(trained: Trained, unchanged: None, good_source: Path) -> None:
     """So it is the planted fault that stops the runs above."""
     settings = trained.settings.changed({"source": good_source})
@@ -458,6 +464,7 @@ def test_without_the_raw_files_the_message_names_the_missing_one(
     assert (code, "flights.csv.zip" in said, "Traceback" in said) == (1, True, False)
 
 
+@pytest.mark.slow
 def test_too_early_a_day_stops_with_the_counts(command: Callable[..., tuple[int, str]], unchanged: None) -> None:
     code, said = command("train", "--as-of", "2013-01-10")
     assert code == 4

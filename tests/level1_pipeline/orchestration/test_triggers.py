@@ -91,6 +91,7 @@ def test_a_month_without_rows_is_not_new_data(seeded: Settings) -> None:
     assert new_data.new_month(at(seeded, "2014-03-10")) is None
 
 
+@pytest.mark.slow
 def test_the_watcher_trains_once_for_a_new_month_and_then_not_again(
     seeded: Settings, prefect: dict[str, str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

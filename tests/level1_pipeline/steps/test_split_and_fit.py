@@ -149,6 +149,7 @@ def parts(rows: pd.DataFrame, cache: Path) -> SplitRows:
 
 
 @pytest.mark.integration
+@pytest.mark.slow
 def test_processes_with_one_and_two_threads_predict_the_same_bits_from_one_snapshot(
     parts: SplitRows, tmp_path: Path
 ) -> None:
@@ -201,6 +202,7 @@ def search(monkeypatch: pytest.MonkeyPatch) -> dict[str, list[Any]]:
 
 @pytest.mark.flights
 @pytest.mark.integration
+@pytest.mark.slow
 def test_tune_takes_the_setting_that_is_best_on_the_newest_days(parts: SplitRows, search: dict[str, Any]) -> None:
     best, tried = tune_model(parts.train, 2)
     assert len(tried) == 3  # the recipe as it stands, and two

@@ -218,6 +218,7 @@ def test_eight_parallel_first_opens_make_the_tables_once(tmp_path: Path) -> None
 
 
 @pytest.mark.integration
+@pytest.mark.slow
 def test_eight_processes_that_open_a_new_store_together_all_succeed(home: Settings) -> None:
     assert exit_codes(start_processes(_record_a_line, 8, home.operations)) == [0] * 8
     assert len(Store(home.operations).audit_log("flights")) == 8

@@ -183,6 +183,7 @@ for number in range(40):
 
 
 @pytest.mark.parametrize("state", ["new", "expired"])
+@pytest.mark.slow
 def test_of_two_processes_that_race_for_a_lease_exactly_one_wins(store: Store, home: Settings, state: str) -> None:
     if state == "expired":
         for number in range(40):

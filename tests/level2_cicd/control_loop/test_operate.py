@@ -183,6 +183,7 @@ def actions(days: Days) -> list[str]:
     return [line.text for line in days.store.audit_log(problem.NAME)]
 
 
+@pytest.mark.slow
 def test_a_concept_drift_is_trained_for_and_its_candidate_is_rolled_out(days: Days, operated: Any) -> None:
     trainer = Trainer()
     operator = operated(CHANGE, trainer)
@@ -220,6 +221,7 @@ def test_whatever_is_no_concept_drift_is_never_trained_for(days: Days, operated:
     assert actions(days).count(DataQuarantined.text) == (5 if said is FAULT else 0)
 
 
+@pytest.mark.slow
 def test_a_change_that_lasts_costs_at_most_the_budget_and_then_a_person_is_asked_for(days: Days, operated: Any) -> None:
     trainer = Trainer("fail", 3)
     operator = operated(CHANGE, trainer, cooldown_days=1.0, max_rejected=99, max_trainings=3, period_days=28.0)
@@ -321,6 +323,7 @@ def broken(*_: Any, **__: Any) -> Any:
 
 
 @pytest.mark.parametrize("fault", ["a file of outcomes", "the monitoring", "the report", "the triggers"])
+@pytest.mark.slow
 def test_a_bad_canary_is_rolled_back_whatever_else_fails(
     days: Days, operated: Any, monkeypatch: pytest.MonkeyPatch, fault: str
 ) -> None:

@@ -235,6 +235,7 @@ def test_a_candidate_of_which_some_calls_are_slow_is_blamed(slow: float, count: 
 
 @pytest.mark.parametrize("heavy", [0.3, 1.0, 1.5])
 @pytest.mark.parametrize("slow", [0.0, 0.001, 0.01, 0.1])
+@pytest.mark.slow
 def test_equal_candidates_are_not_blamed_for_what_makes_both_slow(slow: float, heavy: float) -> None:
     for seed in range(20):
         for count, usual in ((100, 300), (500, 500), (3000, 9000), (20_000, 20_000)):

@@ -31,7 +31,7 @@ from serving.models.routing import in_canary
 from tests.support.planted import TYPE, Planted
 from tests.support.serving import eventually, serve, set_route
 
-pytestmark = pytest.mark.flights
+pytestmark = [pytest.mark.flights, pytest.mark.slow]
 
 START = pd.Timestamp("2013-10-22", tz="America/New_York")
 TOGETHER = 16  # cases in one request
@@ -257,11 +257,11 @@ def test_the_good_candidate_becomes_champion_and_no_request_fails_or_is_answered
 @pytest.mark.parametrize(
     ("fault", "reason", "reached"),
     [
-        pytest.param("crash", "errors: ", "shadow", marks=pytest.mark.slow),
+        ("crash", "errors: ", "shadow"),
         ("biased", "quality: ", "shadow"),
-        pytest.param("one airport", "quality: ", "shadow", marks=pytest.mark.slow),
-        pytest.param("crash on sunday", "planted on sunday", "canary", marks=pytest.mark.slow),
-        pytest.param("nan on sunday", "the score is not a finite number", "canary", marks=pytest.mark.slow),
+        ("one airport", "quality: ", "shadow"),
+        ("crash on sunday", "planted on sunday", "canary"),
+        ("nan on sunday", "the score is not a finite number", "canary"),
         ("slow", "latency: ", "canary"),
     ],
 )

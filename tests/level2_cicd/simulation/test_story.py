@@ -51,6 +51,7 @@ def production(home: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
 
 
 @pytest.mark.usefixtures("prepared")
+@pytest.mark.slow
 def test_a_simulated_day_touches_no_production_store_and_needs_none_of_the_users_keys(
     production: Path, models: Models, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -56,6 +56,7 @@ def test_a_later_known_value_corrects_and_an_earlier_one_does_not(both: Settings
 
 
 @pytest.mark.parametrize("seed", range(3))
+@pytest.mark.slow
 def test_a_file_in_any_order_with_repeats_gives_the_same_end(home: Settings, tmp_path: Path, seed: int) -> None:
     lines = [f"o{n},{(n + day) % 2},2013-03-0{day}T00:00Z" for n in range(700) for day in (1, 2, 3)] * 2
     random.Random(seed).shuffle(lines)

@@ -245,6 +245,7 @@ def test_what_is_deleted_has_its_line_first(home: Settings, store: Store, monkey
     assert counts(store) == (45, 43)
 
 
+@pytest.mark.slow
 def test_a_snapshot_of_few_rows_holds_no_id_and_no_row(home: Settings, store: Store, rows: pd.DataFrame) -> None:
     """Evidently plots samples: for few rows they must not give a row away."""
     some = rows[rows[problem.TARGET].notna()].iloc[15000:15080]

@@ -117,6 +117,7 @@ def test_the_estimate_says_what_it_cannot_see_and_needs_reference_days_for_an_in
 
 @pytest.mark.integration  # draws many windows
 @pytest.mark.flights
+@pytest.mark.slow
 def test_the_estimate_covers_on_real_days_of_one_quarter(rows: pd.DataFrame) -> None:
     from tests.benchmarks.drift_power import prepare, unmoved
 
@@ -143,6 +144,7 @@ def with_slices(rows: pd.DataFrame) -> pd.DataFrame:
 
 
 @pytest.mark.integration  # draws many windows
+@pytest.mark.slow
 def test_days_with_luck_are_no_change_more_often_than_stated() -> None:
     """Two tests, one of them in two directions, at 0.5 % each."""
     signals = sum(

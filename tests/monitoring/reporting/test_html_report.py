@@ -74,6 +74,7 @@ def pictures(page: str) -> dict[str, str]:
 
 
 @pytest.mark.parametrize("said", [NOTHING, SHIFT, FAULT, CHANGE, RELEASE, RETURN, UNSURE], ids=lambda one: one.cause)
+@pytest.mark.slow
 def test_the_answer_stands_on_top_in_words(home: Settings, store: Store, said: Any) -> None:
     page = written(home, store, a_run(said))
     top = page.split("<h2>")[0]

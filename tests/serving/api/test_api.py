@@ -481,6 +481,7 @@ def test_the_api_documents_itself_without_anything_from_elsewhere(shared: httpx2
 
 
 @pytest.mark.skipif(not CHROMIUM, reason="there is no Chromium on this machine to open the page in")
+@pytest.mark.slow
 def test_the_page_of_the_api_works_in_a_browser_and_asks_nobody_else(shared: httpx2.Client) -> None:
     from playwright.sync_api import sync_playwright
 
@@ -504,6 +505,7 @@ def test_the_page_of_the_api_works_in_a_browser_and_asks_nobody_else(shared: htt
     assert {httpx2.URL(url).netloc for url in asked} == {shared.base_url.netloc}
 
 
+@pytest.mark.slow
 def test_schemathesis_finds_no_request_that_breaks_the_contract(served: Settings) -> None:
     key, fingerprint = security.new_key()
     keys = {"predict_key_hash": fingerprint, "admin_key_hash": fingerprint, "rate_limit": 0.0}

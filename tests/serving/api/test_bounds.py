@@ -142,6 +142,7 @@ def answered_nothing(caller: socket.socket) -> bool:
         return True
 
 
+@pytest.mark.slow
 def test_a_head_that_comes_slowly_is_not_waited_for(service: ServiceProcess, records: list[dict[str, Any]]) -> None:
     with held(service), connect(service) as silent, connect(service) as slow, connect(service) as second:
         second.sendall(b"GET /livez HTTP/1.1\r\nHost: localhost\r\n\r\nGET /liv")  # the next one never comes whole
@@ -190,6 +191,7 @@ def test_a_body_full_of_unknown_fields_is_refused_before_each_is_named(
             assert (answer.status_code, len(answer.content) < 5000) == (422, True)
 
 
+@pytest.mark.slow
 def test_a_log_that_nobody_reads_costs_no_memory_and_no_stop(served: Settings, records: list[dict[str, Any]]) -> None:
     variables = {"MLOPS_HOME": str(served.home), "MLOPS_SERVING_PORT": "0", "MLOPS_RATE_LIMIT": "0"}
     process = subprocess.Popen(

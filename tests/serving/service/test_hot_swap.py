@@ -323,6 +323,7 @@ def test_a_restart_with_an_unreadable_store_serves_the_last_known_route(served: 
         assert client.post("/outcomes", json={"id": "x", "value": 1}).status_code == 503
 
 
+@pytest.mark.slow
 def test_nothing_of_mlflow_is_needed(start: Any, served: Settings, models: Models) -> None:
     service = start(served, tracking_uri="http://127.0.0.1:9")  # nobody answers there
     answer = httpx2.post(f"{service.url}/predict", json={"record": models.records[0]}, timeout=30)

@@ -26,6 +26,7 @@ def scored(*names: str) -> Scored:
     return Scored("champion", MODEL, cases, [0.25 if name != "none" else None for name in names], "no number", 1.5, NOW)
 
 
+@pytest.mark.slow
 def test_ids_are_never_the_same_and_sort_by_the_time_they_were_made() -> None:
     made = [new_id() for _ in range(1000)]
     assert made == sorted(made)

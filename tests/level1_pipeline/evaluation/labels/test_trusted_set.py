@@ -62,6 +62,7 @@ def champion(quarter: pd.DataFrame, trusted: pd.DataFrame) -> np.ndarray:
 
 
 @pytest.mark.parametrize("fault", SIBLINGS)
+@pytest.mark.slow
 def test_confirmed_labels_that_the_source_holds_otherwise_are_found(
     fault: str, quarter: pd.DataFrame, trusted: pd.DataFrame
 ) -> None:
@@ -92,6 +93,7 @@ def test_an_ordinary_model_agrees_with_the_trusted_labels(
 
 
 @pytest.mark.parametrize("fault", [name for name in SIBLINGS if name != "a small carrier"])
+@pytest.mark.slow
 def test_a_model_of_labels_that_are_wrong_since_the_trusted_days_is_found(
     fault: str, quarter: pd.DataFrame, trusted: pd.DataFrame, champion: np.ndarray
 ) -> None:
