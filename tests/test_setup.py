@@ -149,9 +149,9 @@ def test_a_python_that_does_not_fit_is_replaced_by_one_that_uv_brings(
 ) -> None:
     program("uv", f"PATH=/usr/bin:/bin\n{UV}")
     setup.main([])
-    said = capfd.readouterr().out
-    assert "Python 3.11 to 3.14 is needed, and this is 3.10.13; no other one is here, so uv brings 3.13" in said
-    assert re.search(r"setup \| Python 3\.\d+\.\d+ in \.venv with 1 locked packages", said)
+    answer = capfd.readouterr().out
+    assert "Python 3.11 to 3.14 is needed, and this is 3.10.13; no other one is here, so uv brings 3.13" in answer
+    assert re.search(r"setup \| Python 3\.\d+\.\d+ in \.venv with 1 locked packages", answer)
     assert Path("calls").read_text().splitlines() == [
         "--version",
         "python install 3.13",

@@ -166,10 +166,10 @@ def calibrated(rows: pd.DataFrame) -> np.ndarray:
     from sklearn.linear_model import LogisticRegression
 
     logit = np.log(rows["score"] / (1 - rows["score"])).to_numpy()[:, None]
-    scores, quarter, known = np.empty(len(rows)), _quarter(rows["day"]), rows[problem.TARGET].notna().to_numpy()
+    scores, quarter, labelled = np.empty(len(rows)), _quarter(rows["day"]), rows[problem.TARGET].notna().to_numpy()
     for number in quarter.unique():
         within = (quarter == number).to_numpy()
-        fitted = LogisticRegression().fit(logit[within & known], rows[problem.TARGET][within & known])
+        fitted = LogisticRegression().fit(logit[within & labelled], rows[problem.TARGET][within & labelled])
         scores[within] = fitted.predict_proba(logit[within])[:, 1]
     return scores
 
@@ -227,18 +227,18 @@ def delays(year: Year) -> dict[str, dict[int, float]]:
 
     The window is the last seven days; only its newest days are shifted, so the first figures are hard.
     """
-    found: dict[str, dict[int, float]] = {}
+    result: dict[str, dict[int, float]] = {}
     for name, shift in SHIFTS.items():
         for length in LENGTHS:
             seen = [_sees(year, start, length, shift) for start in STARTS]
-            found.setdefault(name, {})[length] = float(np.mean(seen))
-    return found
+            result.setdefault(name, {})[length] = float(np.mean(seen))
+    return result
 
 
 def _sees(year: Year, start: str, length: int, shift: Shift) -> bool:
     first = pd.Timestamp(start).date()
-    days = np.array([one for one in year.summaries.index if one >= first][:CURRENT])
-    before = np.array([one for one in year.summaries.index if one < first][-REFERENCE:])
+    days = np.array([item for item in year.summaries.index if item >= first][:CURRENT])
+    before = np.array([item for item in year.summaries.index if item < first][-REFERENCE:])
     shifted = summarise(shift(year.days(days[-length:])), like=year.summaries)
     current = pd.concat([year.summaries.loc[days[:-length]], shifted])
     return drift.decide(year.summaries.loc[before], current, []).verdict == "moved"

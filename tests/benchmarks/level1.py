@@ -92,7 +92,7 @@ def main() -> None:
         for _ in range(ROUNDS):
             ours.append(our_steps(home))
             bares.append(bare(rows))
-        ratio = statistics.median(mine[0] / other for mine, other in zip(ours, bares, strict=True))
+        ratio = statistics.median(own[0] / other for own, other in zip(ours, bares, strict=True))
         train = ("train", "--as-of", AS_OF, "--promote-to", "none")
         cold, peak = command(home, *train)
         log = home / "server.log"

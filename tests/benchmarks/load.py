@@ -47,9 +47,9 @@ def drive(port: int, path: str, bodies: list[bytes], connections: int, seconds: 
         loop = asyncio.get_running_loop()
         started = time.perf_counter()
         protocols = [Connection(requests, numbers.__next__, measured, started + seconds) for _ in range(connections)]
-        for one in protocols:
-            await loop.create_connection(lambda one=one: one, "127.0.0.1", port)  # type: ignore[misc]
-        await asyncio.gather(*(one.done for one in protocols))
+        for protocol in protocols:
+            await loop.create_connection(lambda protocol=protocol: protocol, "127.0.0.1", port)  # type: ignore[misc]
+        await asyncio.gather(*(protocol.done for protocol in protocols))
         measured.seconds = time.perf_counter() - started
 
     gc.disable()  # our own pauses are not the server's

@@ -67,12 +67,12 @@ def fill(settings: Settings, rows: pd.DataFrame, size: int) -> datetime:
 def _write(store: Store, served: Bundle, rows: pd.DataFrame, size: int, name: str) -> None:
     """Log `size` predictions: the rows, again and again under other ids, with their outcomes."""
     records, scores = schema.records(rows), served.predict_frame(rows).tolist()
-    times, known = rows[problem.EVENT_TIME].dt.to_pydatetime(), rows[problem.LABEL_TIME].dt.to_pydatetime()
+    times, labelled = rows[problem.EVENT_TIME].dt.to_pydatetime(), rows[problem.LABEL_TIME].dt.to_pydatetime()
     values, ids, now = rows[problem.TARGET].tolist(), rows[problem.ID].tolist(), datetime.now(UTC)
     fixed = {"problem": problem.NAME, "arm": "champion", "version": "1", "recorded_at": now, "latency_ms": 0.1}
     for first in range(0, size, CHUNK):
         places = [(n, n % len(ids)) for n in range(first, min(first + CHUNK, size))]
-        said = [
+        answer = [
             {
                 **fixed,
                 "id": f"{ids[i]}-{name}{n // len(ids)}",
@@ -84,8 +84,8 @@ def _write(store: Store, served: Bundle, rows: pd.DataFrame, size: int, name: st
             for n, i in places
         ]
         with store.engine.begin() as connection:
-            connection.execute(predictions.insert(), said)
-        outcomes = [Reported(row["id"], values[i], known[i]) for row, (_, i) in zip(said, places, strict=True)]
+            connection.execute(predictions.insert(), answer)
+        outcomes = [Reported(row["id"], values[i], labelled[i]) for row, (_, i) in zip(answer, places, strict=True)]
         keep(store, outcomes, datetime.now(UTC))
 
 
@@ -93,8 +93,8 @@ def ours(settings: Settings, end: datetime) -> str:
     """One monitoring run, complete but for Evidently's snapshot."""
     from monitoring.run import run_monitoring
 
-    found = run_monitoring(settings, end)
-    return f"{found.coverage.predictions} predictions, {found.diagnosis.cause}"
+    run = run_monitoring(settings, end)
+    return f"{run.coverage.predictions} predictions, {run.diagnosis.cause}"
 
 
 def whole(settings: Settings, end: datetime) -> str:
@@ -116,14 +116,14 @@ def naive(settings: Settings, end: datetime) -> str:
     engine = Store(settings.operations).engine
     query = "SELECT p.at, p.score, p.record, o.value FROM predictions p LEFT JOIN outcomes o ON o.id = p.id"
     log = pd.read_sql(query, engine)
-    inputs = pd.DataFrame([json.loads(one) for one in log["record"]])[schema.names()].astype(schema.dtypes())
+    inputs = pd.DataFrame([json.loads(figure) for figure in log["record"]])[schema.names()].astype(schema.dtypes())
     week = pd.to_datetime(log["at"], utc=True) >= pd.Timestamp(end) - pd.DateOffset(days=7)
     texts = [column.name for column in schema.columns() if column.text]
     kinds = DataDefinition(numerical_columns=[name for name in inputs if name not in texts], categorical_columns=texts)
     both = [Dataset.from_pandas(inputs[part].reset_index(drop=True), kinds) for part in (week, ~week)]
     run = Report([DataDriftPreset()]).run(current_data=both[0], reference_data=both[1])
-    known = log[week].dropna()
-    problem.evaluate(known["value"].to_numpy(), known["score"].to_numpy())
+    labelled = log[week].dropna()
+    problem.evaluate(labelled["value"].to_numpy(), labelled["score"].to_numpy())
     return f"{json.loads(run.json())['metrics'][0]['value']}"
 
 
@@ -134,10 +134,10 @@ def measure_here(home: Path, kind: str, end: str) -> None:
     """Measure in this process; prints JSON."""
     settings = Settings(home=home).prepare()
     started = time.perf_counter()
-    said = KINDS[kind](settings, datetime.fromisoformat(end))
+    answer = KINDS[kind](settings, datetime.fromisoformat(end))
     # Not getrusage: its maximum begins with that of the process which started this one.
     peak = int(Path("/proc/self/status").read_text().split("VmHWM:")[1].split()[0]) / 2**20
-    print(json.dumps({"seconds": time.perf_counter() - started, "gib": peak, "said": said}))
+    print(json.dumps({"seconds": time.perf_counter() - started, "gib": peak, "said": answer}))
 
 
 def measure(home: Path, kind: str, end: datetime) -> dict[str, float]:
@@ -166,31 +166,33 @@ def main() -> int:
     read.add_argument("--kind", choices=KINDS)
     read.add_argument("--end")
     read.add_argument("--sizes", type=int, nargs="*", default=SIZES)
-    asked = read.parse_args()
-    if asked.kind:
-        measure_here(asked.home, asked.kind, asked.end)
+    options = read.parse_args()
+    if options.kind:
+        measure_here(options.home, options.kind, options.end)
         return 0
     figures: dict[tuple[int, str], dict[str, float]] = {}
     with tempfile.TemporaryDirectory() as folder:
         rows = problem.load(pd.Timestamp.max.tz_localize("UTC").as_unit("us"), None, Path(folder) / "cache")
-        for size in asked.sizes:
+        for size in options.sizes:
             figures |= _measure_size(Path(folder), rows, size)
-    largest = figures[max(asked.sizes), "observe"]
+    largest = figures[max(options.sizes), "observe"]
     fine = largest["seconds"] < LIMIT_SECONDS and largest["gib"] < LIMIT_GIB
-    message = f"{max(asked.sizes):,} predictions in {largest['seconds']:.1f} s and {largest['gib']:.2f} GiB"
+    message = f"{max(options.sizes):,} predictions in {largest['seconds']:.1f} s and {largest['gib']:.2f} GiB"
     print(f"bench-monitor | {message} | {'within' if fine else 'BEYOND'} {LIMIT_SECONDS} s and {LIMIT_GIB} GiB")
     return 0 if fine else 1
 
 
 def _measure_size(folder: Path, rows: pd.DataFrame, size: int) -> dict[tuple[int, str], dict[str, float]]:
-    home, found = folder / str(size), {}
+    home, result = folder / str(size), {}
     home.mkdir()
     (home / "cache").symlink_to(folder / "cache")
     end = fill(Settings(home=home), rows, size)
     for kind in KINDS:
-        one = found[size, kind] = measure(home, kind, end)
-        print(f"{size:>9,} {kind:<18} {one['seconds']:7.1f} s {one['gib']:6.2f} GiB  {one['said']}", flush=True)
-    return found
+        figure = result[size, kind] = measure(home, kind, end)
+        print(
+            f"{size:>9,} {kind:<18} {figure['seconds']:7.1f} s {figure['gib']:6.2f} GiB  {figure['said']}", flush=True
+        )
+    return result
 
 
 if __name__ == "__main__":

@@ -53,7 +53,9 @@ console = Console()
 
 def our_body(records: Records) -> bytes:
     """With ids and entities, as a caller sends them who will post outcomes."""
-    cases = [{"id": f"{MARK.decode()}-{n}", "entity_id": f"entity-{n}", "record": one} for n, one in enumerate(records)]
+    cases = [
+        {"id": f"{MARK.decode()}-{n}", "entity_id": f"entity-{n}", "record": member} for n, member in enumerate(records)
+    ]
     return json.dumps(cases if len(cases) > 1 else cases[0]).encode()
 
 
@@ -61,14 +63,14 @@ def v2_body(records: Records) -> bytes:
     """The Open Inference Protocol: one typed tensor for each column."""
     kinds = {column.name: "BYTES" if column.text else "FP64" for column in schema.columns()}
     columns = [
-        {"name": name, "shape": [len(records), 1], "datatype": kind, "data": [one[name] for one in records]}
+        {"name": name, "shape": [len(records), 1], "datatype": kind, "data": [record[name] for record in records]}
         for name, kind in kinds.items()
     ]
     return json.dumps({"inputs": columns}).encode()
 
 
-def one_or_more(said: Any) -> list[float]:
-    return [one["score"] for one in (said if isinstance(said, list) else [said])]
+def one_or_more(answer: Any) -> list[float]:
+    return [member["score"] for member in (answer if isinstance(answer, list) else [answer])]
 
 
 @dataclass
@@ -79,7 +81,7 @@ class Peer:
     command: Callable[[int, Path], list[str]]
     path: str = "/predict"
     body: Callable[[Records], bytes] = lambda records: json.dumps(records).encode()
-    scores: Callable[[Any], list[float]] = lambda said: said["scores"]
+    scores: Callable[[Any], list[float]] = lambda answer: answer["scores"]
     environment: dict[str, str] = field(default_factory=dict)
     port: int = 0
     seconds_to_start: float = 0.0
@@ -89,11 +91,11 @@ class Peer:
 
     def rate(self, rows: int) -> float:
         """Median answers a second over the rounds."""
-        return statistics.median(one.rate for one in self.rates[rows]) if self.rates[rows] else float("nan")
+        return statistics.median(rate.rate for rate in self.rates[rows]) if self.rates[rows] else float("nan")
 
     def p99(self, rows: int = 1) -> float:
         """Median over the rounds, in milliseconds."""
-        return statistics.median(one.percentile(0.99) for one in self.rates[rows])
+        return statistics.median(rate.percentile(0.99) for rate in self.rates[rows])
 
 
 def uvicorn(app: str) -> Callable[[int, Path], list[str]]:
@@ -126,12 +128,12 @@ def wrapped(records: Records) -> bytes:
     return json.dumps({"records": records}).encode()
 
 
-def v2_scores(said: Any) -> list[float]:
-    return list(said["outputs"][0]["data"])
+def v2_scores(answer: Any) -> list[float]:
+    return list(answer["outputs"][0]["data"])
 
 
-def mlflow_scores(said: Any) -> list[float]:
-    return [one[1] if isinstance(one, list) else one for one in said["predictions"]]
+def mlflow_scores(answer: Any) -> list[float]:
+    return [prediction[1] if isinstance(prediction, list) else prediction for prediction in answer["predictions"]]
 
 
 SERVE = "from serving.__main__ import main; main(['run'])"
@@ -160,7 +162,7 @@ def peers() -> list[Peer]:
         Peer("FastAPI + pandas", uvicorn("usual")),
         Peer("FastAPI + our engine", uvicorn("usual"), environment=COMPILED),
         Peer("MLServer + our engine", mlserver, V2, v2_body, v2_scores, COMPILED),
-        Peer("bare FastAPI route", uvicorn("bare"), scores=lambda said: [0.0] if said == {"ok": True} else []),
+        Peer("bare FastAPI route", uvicorn("bare"), scores=lambda answer: [0.0] if answer == {"ok": True} else []),
         Peer("ours without the log", lambda *_: [str(OURS), "-c", NO_LOG], "/predict", our_body, one_or_more),
     ]
 
@@ -209,9 +211,9 @@ class World:
 
 def free_port() -> int:
     """One with two free ones above it, most likely."""
-    with socket.socket() as one:
-        one.bind(("127.0.0.1", 0))
-        return int(one.getsockname()[1])
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        return int(free.getsockname()[1])
 
 
 @contextmanager
@@ -240,8 +242,8 @@ def started(peer: Peer, world: World) -> Iterator[psutil.Process]:
         send(process, signal.SIGSTOP)
         yield process
     finally:
-        for one in family(process):
-            one.kill()
+        for member in family(process):
+            member.kill()
         child.wait()
 
 
@@ -264,19 +266,19 @@ def family(process: psutil.Process) -> list[psutil.Process]:
 
 
 def send(process: psutil.Process, sign: signal.Signals) -> None:
-    for one in family(process):
-        one.send_signal(sign)
+    for member in family(process):
+        member.send_signal(sign)
 
 
 def check(peer: Peer, world: World, rows: int, answers: list[tuple[int, bytes]]) -> None:
     """Every answer is what the pipeline says about these rows."""
     for number, answer in answers:
-        said = np.array(peer.scores(json.loads(answer)))
+        output = np.array(peer.scores(json.loads(answer)))
         expected = world.expected[number * rows : (number + 1) * rows]
         if peer.name.startswith("bare"):
             expected = np.zeros(1)
-        if said.shape != expected.shape or not np.abs(said - expected).max() <= 1e-12:
-            raise SystemExit(f"{peer.name} gives other numbers: {said[:3]} in place of {expected[:3]}")
+        if output.shape != expected.shape or not np.abs(output - expected).max() <= 1e-12:
+            raise SystemExit(f"{peer.name} gives other numbers: {output[:3]} in place of {expected[:3]}")
 
 
 def measure(peer: Peer, world: World, process: psutil.Process, turn: int) -> None:
@@ -295,7 +297,7 @@ def measure(peer: Peer, world: World, process: psutil.Process, turn: int) -> Non
             peer.answered += rows * len(load.answers)
             load.answers = [(number, b"") for number, _ in load.answers]
         peer.rates[rows].append(measured)
-    peer.megabytes = max(peer.megabytes, sum(one.memory_info().rss for one in family(process)) / 1e6)
+    peer.megabytes = max(peer.megabytes, sum(member.memory_info().rss for member in family(process)) / 1e6)
     if peer.name == "ours":
         drained(peer, world)
     send(process, signal.SIGSTOP)
@@ -328,7 +330,7 @@ def compare_files(world: World) -> tuple[float, float]:
         rows = json.loads((output / "scored.json").read_text())["rows"]
         ours.append(rows / (time.perf_counter() - begun))
         theirs.append(float(run([str(OURS), "-c", code, str(world.scratch)], environment)))
-    return statistics.median(ours), statistics.median(mine / other for mine, other in zip(ours, theirs, strict=True))
+    return statistics.median(ours), statistics.median(own / other for own, other in zip(ours, theirs, strict=True))
 
 
 def run(command: list[str], environment: dict[str, str]) -> str:
@@ -348,12 +350,12 @@ def bare_rows(scratch: str) -> None:
     print(len(rows) / (time.perf_counter() - begun))
 
 
-def show(found: list[Peer]) -> None:
+def show(result: list[Peer]) -> None:
     """One line for each server."""
     table = Table(*("server", "req/s", "p50 ms", "p99 ms", "rows/s by 100", "p99 ms", "start s", "MB"))
-    for peer in found:
+    for peer in result:
         many = peer.rates[100]
-        p50 = statistics.median(one.percentile(0.5) for one in peer.rates[1])
+        p50 = statistics.median(rate.percentile(0.5) for rate in peer.rates[1])
         cells = [f"{peer.rate(1):,.0f}", f"{p50:.2f}", f"{peer.p99():.2f}"]
         cells += [f"{100 * peer.rate(100):,.0f}", f"{peer.p99(100):.1f}"] if many else ["", ""]
         table.add_row(peer.name, *cells, f"{peer.seconds_to_start:.1f}", f"{peer.megabytes:.0f}")
@@ -363,22 +365,22 @@ def show(found: list[Peer]) -> None:
 def main() -> None:
     """Measure everything; print a table and one line."""
     wanted = os.environ.get("BENCH_PEERS", "")
-    found = [peer for peer in peers() if not wanted or peer.name in wanted.split(",")]
+    result = [peer for peer in peers() if not wanted or peer.name in wanted.split(",")]
     os.sched_setaffinity(0, CLIENT_CORES)
     with tempfile.TemporaryDirectory() as scratch, ExitStack() as running:
         world = World.make(Path(scratch))
-        if any(peer.command is mlflow for peer in found):
+        if any(peer.command is mlflow for peer in result):
             save = [str(THEIRS), "-m", "tests.benchmarks.peers.mlflow_model", str(world.scratch / "mlflow")]
             run(save, world.environment)
-        processes = [running.enter_context(started(peer, world)) for peer in found]
+        processes = [running.enter_context(started(peer, world)) for peer in result]
         for turn in range(ROUNDS):
-            for peer, process in zip(found, processes, strict=True):
+            for peer, process in zip(result, processes, strict=True):
                 measure(peer, world, process, turn)
-        show(found)
+        show(result)
         running.close()
         os.sched_setaffinity(0, ALL_CORES)
         rows_a_second, ratio = compare_files(world)
-    conclude({peer.name: peer for peer in found}, rows_a_second, ratio)
+    conclude({peer.name: peer for peer in result}, rows_a_second, ratio)
 
 
 def conclude(by_name: dict[str, Peer], rows_a_second: float, ratio: float) -> None:

@@ -87,11 +87,11 @@ def test_both_levels_have_the_same_features_and_make_the_same_models(level0: Pat
     assert served.predict([record["record"]])[0] == pytest.approx(record["probability"], abs=1e-12)
     with temporary(Settings(home=home)) as url:
         body = json.dumps({"record": record["record"]}).encode()
-        asked = urllib.request.Request(f"{url}/predict", body, {"Content-Type": "application/json"})
-        with urllib.request.urlopen(asked, timeout=60) as answer:
-            said = json.load(answer)
-    assert said["score"] == pytest.approx(record["probability"], abs=1e-12)
-    assert said["version"] == "1"
+        request = urllib.request.Request(f"{url}/predict", body, {"Content-Type": "application/json"})
+        with urllib.request.urlopen(request, timeout=60) as answer:
+            output = json.load(answer)
+    assert output["score"] == pytest.approx(record["probability"], abs=1e-12)
+    assert output["version"] == "1"
 
 
 def test_a_feature_changed_in_level_1_is_found(level0: Path, tmp_path: Path) -> None:
@@ -101,5 +101,5 @@ def test_a_feature_changed_in_level_1_is_found(level0: Path, tmp_path: Path) -> 
     assert 'RECENT = pd.Timedelta("2h")' in flights.read_text()
     flights.write_text(flights.read_text().replace('RECENT = pd.Timedelta("2h")', 'RECENT = pd.Timedelta("3h")'))
     train(changed, tmp_path / "home", "--until", "extract")
-    found = differences(pd.read_parquet(level0 / "rows.parquet"), rows_of(tmp_path / "home"))
-    assert found == ["recent_delay", "recent_departures"]
+    result = differences(pd.read_parquet(level0 / "rows.parquet"), rows_of(tmp_path / "home"))
+    assert result == ["recent_delay", "recent_departures"]

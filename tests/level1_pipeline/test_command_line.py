@@ -133,21 +133,23 @@ WORDS = [
 ]
 
 
-@pytest.mark.parametrize("words", WORDS)
-def test_what_people_say_is_printed_as_it_is(words: str, app: typer.Typer, capsys: pytest.CaptureFixture[str]) -> None:
+@pytest.mark.parametrize("message", WORDS)
+def test_what_people_say_is_printed_as_it_is(
+    message: str, app: typer.Typer, capsys: pytest.CaptureFixture[str]
+) -> None:
     file = io.StringIO()
-    table = Table(words, title=words)
-    table.add_row(words)
+    table = Table(message, title=message)
+    table.add_row(message)
     console = LiteralConsole(file=file, width=200)
     console.print(table)
-    console.print(words)
-    assert file.getvalue().count(words) == 4
-    assert run(app, "test", ["tell", "--reason", words]) == 0
-    assert capsys.readouterr().out.endswith(f" | {words}\n")
+    console.print(message)
+    assert file.getvalue().count(message) == 4
+    assert run(app, "test", ["tell", "--reason", message]) == 0
+    assert capsys.readouterr().out.endswith(f" | {message}\n")
 
 
 @pytest.mark.parametrize(
-    ("words", "shown"),
+    ("message", "shown"),
     [
         ("\x1b[2J\x07", "\\x1b[2J\\x07"),
         ("a\u202eb\r\x9b", "a\\u202eb\\r\\x9b"),
@@ -156,9 +158,9 @@ def test_what_people_say_is_printed_as_it_is(words: str, app: typer.Typer, capsy
     ],
 )
 def test_what_a_terminal_would_obey_is_shown_instead(
-    words: str, shown: str, app: typer.Typer, capsys: pytest.CaptureFixture[str]
+    message: str, shown: str, app: typer.Typer, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert run(app, "test", ["tell", "--reason", words]) == 0
+    assert run(app, "test", ["tell", "--reason", message]) == 0
     assert capsys.readouterr().out.endswith(f" | {shown}\n")
 
 

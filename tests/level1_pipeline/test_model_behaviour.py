@@ -89,12 +89,12 @@ def test_the_evening_is_worse_than_the_early_morning(ask: Ask) -> None:
 
 def test_a_flight_in_a_stuck_airport_in_a_storm_is_warned_of(ask: Ask) -> None:
     p = ask(recent_delay=120.0, precip=0.3, visib=1.0, departure_minute=19 * 60.0)
-    assert np.mean([problem.choose_action(one) == "warn" for one in p]) > 0.98
+    assert np.mean([problem.choose_action(item) == "warn" for item in p]) > 0.98
 
 
 def test_a_flight_on_a_calm_clear_morning_is_not_warned_of(ask: Ask) -> None:
     p = ask(recent_delay=-5.0, precip=0.0, visib=10.0, departure_minute=6 * 60.0, wind_speed=5.0, wind_gust=np.nan)
-    assert np.mean([problem.choose_action(one) == "stay silent" for one in p]) > 0.9
+    assert np.mean([problem.choose_action(item) == "stay silent" for item in p]) > 0.9
 
 
 def test_a_record_without_any_weather_gets_a_sober_answer(ask: Ask) -> None:

@@ -122,7 +122,7 @@ def test_a_record_cannot_be_changed(record: dict[str, Any]) -> None:
 
 def test_every_prepared_row_is_a_valid_record(rows: pd.DataFrame) -> None:
     sample = schema.records(rows.sample(min(5000, len(rows)), random_state=1))
-    assert [problem.Record(**one).model_dump() for one in sample] == sample
+    assert [problem.Record(**item).model_dump() for item in sample] == sample
 
 
 def test_rows_have_ids_times_and_outcomes(rows: pd.DataFrame) -> None:

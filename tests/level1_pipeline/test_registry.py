@@ -41,8 +41,8 @@ def three(models: Callable[[], Models]) -> tuple[Models, list[str]]:
 
 
 def aliases(registry: Registry) -> dict[str, str]:
-    found = registry.client.get_registered_model(problem.NAME).aliases
-    return {alias: str(version) for alias, version in found.items()}
+    result = registry.client.get_registered_model(problem.NAME).aliases
+    return {alias: str(version) for alias, version in result.items()}
 
 
 def moves(registry: Registry) -> list[tuple[str, Any, Any]]:
@@ -51,32 +51,32 @@ def moves(registry: Registry) -> list[tuple[str, Any, Any]]:
 
 
 def test_promotions_rollback_and_history_tell_one_story(three: tuple[Models, list[str]]) -> None:
-    made, (one, two, _) = three
+    made, (earliest, two, _) = three
     registry = made.registry
-    registry.promote(one, CHAMPION, "first")
+    registry.promote(earliest, CHAMPION, "first")
     first = made.answers()
     registry.promote(two, CHALLENGER, "to be tried")
-    assert (registry.route().champion, registry.route().challenger) == (one, two)
-    assert aliases(registry) == {"champion": one, "challenger": two}
+    assert (registry.route().champion, registry.route().challenger) == (earliest, two)
+    assert aliases(registry) == {"champion": earliest, "challenger": two}
     registry.promote(two, CHAMPION, "tried")
-    assert aliases(registry) == {"champion": two, "previous": one}
+    assert aliases(registry) == {"champion": two, "previous": earliest}
     assert made.answers() != first
     registry.rollback("the desk complains", evidence={"complaints": 3})
     assert made.answers() == first
     assert registry.reconcile()
-    assert aliases(registry) == {"champion": one}
+    assert aliases(registry) == {"champion": earliest}
     assert moves(registry) == [
-        ("promote to champion", None, one),
-        ("promote to challenger", one, one),
-        ("promote to champion", one, two),
-        ("roll back", two, one),
+        ("promote to champion", None, earliest),
+        ("promote to challenger", earliest, earliest),
+        ("promote to champion", earliest, two),
+        ("roll back", two, earliest),
     ]
     last = registry.store.audit_log(problem.NAME)[-1]
     assert (last.actor, last.reason) == ("tester", "the desk complains")
-    assert (last.evidence["complaints"], last.evidence["route_after"]["champion"]) == (3, one)
+    assert (last.evidence["complaints"], last.evidence["route_after"]["champion"]) == (3, earliest)
     with pytest.raises(PromotionRefused, match="no other version to go back to"):
         registry.rollback("again")
-    with pytest.raises(PromotionRefused, match=f"judged against champion {two}, but now {one} serves"):
+    with pytest.raises(PromotionRefused, match=f"judged against champion {two}, but now {earliest} serves"):
         registry.promote(two, CHAMPION, "it was trained before the rollback", judged_against=two)
     named = registry.store.audit_log(problem.NAME)[1].evidence
     assert (named["route_before"]["challenger"], named["route_after"]["challenger"]) == (None, two)
@@ -85,18 +85,18 @@ def test_promotions_rollback_and_history_tell_one_story(three: tuple[Models, lis
 def test_the_commands_promote_roll_back_and_show_the_history(
     three: tuple[Models, list[str]], level1: Callable[..., Done]
 ) -> None:
-    made, (one, two, _) = three
+    made, (earliest, two, _) = three
     home = made.registry.settings.home
-    made.registry.promote(one, CHAMPION, "first")
+    made.registry.promote(earliest, CHAMPION, "first")
     done = level1(home, "promote", two, "--reason", "tried by hand", MLOPS_ACTOR="ann")
     assert (done.returncode, made.registry.route().champion) == (0, two), done.stderr
-    assert f"champion {two}, challenger None, previous {one}" in done.stdout
+    assert f"champion {two}, challenger None, previous {earliest}" in done.stdout
     done = level1(home, "rollback", "--reason", "too many warnings", MLOPS_ACTOR="bob")
-    assert (done.returncode, made.registry.route().champion) == (0, one), done.stderr
-    assert f"champion {two} -> {one}" in done.stdout
+    assert (done.returncode, made.registry.route().champion) == (0, earliest), done.stderr
+    assert f"champion {two} -> {earliest}" in done.stdout
     done = level1(home, "history")
     assert done.returncode == 0
-    for part in ("ann", "tried by hand", "bob", "too many warnings", f"3 entries | champion {one}"):
+    for part in ("ann", "tried by hand", "bob", "too many warnings", f"3 entries | champion {earliest}"):
         assert part in done.stdout
     (typed,) = (line for line in made.registry.store.audit_log(problem.NAME) if line.reason == "tried by hand")
     assert any(line.split()[1] == str(typed.id) for line in done.stdout.splitlines() if "tried by hand" in line)
@@ -104,7 +104,7 @@ def test_the_commands_promote_roll_back_and_show_the_history(
     assert done.returncode == 1
     assert "Traceback" not in done.stderr
     assert level1(home, "rollback").returncode == 2  # a reason is asked for
-    assert made.registry.route().champion == one
+    assert made.registry.route().champion == earliest
 
 
 def test_one_line_of_the_history_is_shown_whole_with_its_evidence(home: Settings, level1: Callable[..., Done]) -> None:
@@ -146,29 +146,29 @@ def test_a_version_without_the_gates_blessing_is_refused(models: Callable[[], Mo
 
 
 def test_nothing_is_promoted_while_a_rollout_is_active_and_a_rollback_stops_it(three: tuple[Models, list[str]]) -> None:
-    made, (one, two, other) = three
+    made, (earliest, two, other) = three
     registry = made.registry
-    registry.promote(one, CHAMPION, "first")
+    registry.promote(earliest, CHAMPION, "first")
     registry.promote(two, CHAMPION, "second")
     begin_rollout(registry, other)
     for alias in (CHAMPION, CHALLENGER):
         with pytest.raises(PromotionRefused, match=f"version {other} is in shadow"):
-            registry.promote(one, alias, "no")
+            registry.promote(earliest, alias, "no")
     route = registry.rollback("stop everything")
-    assert (route.champion, route.challenger, route.mode, route.share) == (one, None, None, 0.0)
+    assert (route.champion, route.challenger, route.mode, route.share) == (earliest, None, None, 0.0)
 
 
 def test_without_an_older_champion_a_rollback_still_stops_what_is_being_tried(
     three: tuple[Models, list[str]],
 ) -> None:
-    made, (one, two, _) = three
+    made, (earliest, two, _) = three
     registry = made.registry
-    registry.promote(one, CHAMPION, "the first ever")
+    registry.promote(earliest, CHAMPION, "the first ever")
     begin_rollout(registry, two)
-    manifest = registry.bundle_folder(one) / MANIFEST
+    manifest = registry.bundle_folder(earliest) / MANIFEST
     manifest.unlink()  # whatever happened to the champion's files: it stays in any case
-    assert registry.rollback("stop everything") == Route(one)
-    assert moves(registry)[-1] == ("roll back", one, one)
+    assert registry.rollback("stop everything") == Route(earliest)
+    assert moves(registry)[-1] == ("roll back", earliest, earliest)
     with pytest.raises(PromotionRefused, match="no other version to go back to"):
         registry.rollback("and once more")
 
@@ -220,10 +220,10 @@ def test_another_manifest_than_the_registered_one_is_refused_even_when_its_sums_
 def test_a_tampered_byte_in_a_published_version_stops_its_promotion_and_a_rollback_to_it(
     three: tuple[Models, list[str]],
 ) -> None:
-    made, (one, two, other) = three
-    made.registry.promote(one, CHAMPION, "first")
+    made, (earliest, two, other) = three
+    made.registry.promote(earliest, CHAMPION, "first")
     made.registry.promote(two, CHAMPION, "second")
-    for version in (one, other):
+    for version in (earliest, other):
         path = made.registry.bundle_folder(version) / MODEL
         path.write_bytes(path.read_bytes()[:-1] + b"!")
     with pytest.raises(BundleRefused, match="SHA-256 differs"):
@@ -298,8 +298,8 @@ def Pipeline_with(first: Any, made: Models) -> Any:
 def test_a_rollback_needs_no_mlflow_and_the_aliases_are_reconciled_afterwards(
     three: tuple[Models, list[str]], caplog: pytest.LogCaptureFixture
 ) -> None:
-    made, (one, two, _) = three
-    made.registry.promote(one, CHAMPION, "first")
+    made, (earliest, two, _) = three
+    made.registry.promote(earliest, CHAMPION, "first")
     before = made.answers()
     made.registry.promote(two, CHAMPION, "second")
     assert made.answers() != before
@@ -308,21 +308,21 @@ def test_a_rollback_needs_no_mlflow_and_the_aliases_are_reconciled_afterwards(
     broken.write_text("this is no database")
     away = Registry(Settings(home=settings.home, actor="tester", tracking_uri=f"sqlite:///{broken}"))
     route = away.rollback("MLflow is down, and the new one is bad")
-    assert (route.champion, made.answers()) == (one, before)
+    assert (route.champion, made.answers()) == (earliest, before)
     assert not away.reconcile()
     assert "aliases could not be updated" in caplog.text
     back = Registry(settings)
     assert aliases(back)["champion"] == two  # the mirror is behind, the route is right
     assert back.reconcile()
-    assert aliases(back) == {"champion": one}
+    assert aliases(back) == {"champion": earliest}
 
 
 @pytest.mark.slow
 def test_a_crash_between_the_route_and_the_aliases_is_repaired(three: tuple[Models, list[str]]) -> None:
     """The process ends between the two writes, as a kill would end it."""
-    made, (one, two, _) = three
+    made, (earliest, two, _) = three
     registry = made.registry
-    registry.promote(one, CHAMPION, "first")
+    registry.promote(earliest, CHAMPION, "first")
     crash = (
         "import os, sys; from level1_pipeline.registry import Registry, tracking; from level1_pipeline.settings import Settings\n"
         "tracking.mirror = lambda client, route: os._exit(9)\n"
@@ -336,40 +336,40 @@ def test_a_crash_between_the_route_and_the_aliases_is_repaired(three: tuple[Mode
     )
     assert died.returncode == 9
     assert registry.route().champion == two
-    assert aliases(registry) == {"champion": one}
+    assert aliases(registry) == {"champion": earliest}
     assert registry.reconcile()
-    assert aliases(registry) == {"champion": two, "previous": one}
+    assert aliases(registry) == {"champion": two, "previous": earliest}
     assert registry.reconcile()  # and once more changes nothing
-    assert aliases(registry) == {"champion": two, "previous": one}
+    assert aliases(registry) == {"champion": two, "previous": earliest}
 
 
 def test_a_late_writer_of_the_aliases_sees_the_newer_route_and_writes_again(
     three: tuple[Models, list[str]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """One process has read the route and is about to write; meanwhile another promotes and writes the aliases."""
-    made, (one, two, other) = three
+    made, (earliest, two, other) = three
     late = made.registry
-    late.promote(one, CHAMPION, "first")
+    late.promote(earliest, CHAMPION, "first")
     write = late.client.set_registered_model_alias
     write(problem.NAME, CHAMPION, other)  # so that there is something to write
 
     def overtaken(name: str, alias: str, version: str) -> None:
-        if late.route().champion == one:
+        if late.route().champion == earliest:
             Registry(late.settings).promote(two, CHAMPION, "second")
         write(name, alias, version)
 
     monkeypatch.setattr(late.client, "set_registered_model_alias", overtaken)
     assert late.reconcile()
-    assert aliases(late) == {"champion": two, "previous": one}
+    assert aliases(late) == {"champion": two, "previous": earliest}
 
 
 def test_aliases_that_agree_are_read_once_and_left_alone(
     three: tuple[Models, list[str]], monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    made, (one, *_) = three
+    made, (earliest, *_) = three
     registry = made.registry
     reads: list[str] = []
-    registry.promote(one, CHAMPION, "first")
+    registry.promote(earliest, CHAMPION, "first")
     read = registry.client.get_registered_model
 
     def counted(name: str) -> Any:
@@ -392,7 +392,7 @@ def test_aliases_are_written_after_the_lease_is_given_back(
     three: tuple[Models, list[str]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A registry that hangs must not keep the next change waiting."""
-    made, (one, *_) = three
+    made, (earliest, *_) = three
     free = []
 
     def hangs(*_: object) -> bool:
@@ -401,15 +401,15 @@ def test_aliases_are_written_after_the_lease_is_given_back(
         return False
 
     monkeypatch.setattr(tracking, "mirror", hangs)
-    made.registry.promote(one, CHAMPION, "first")
-    assert free == [one]
+    made.registry.promote(earliest, CHAMPION, "first")
+    assert free == [earliest]
 
 
 @pytest.mark.slow
 def test_two_promotions_at_once_leave_one_winner_and_a_true_log(three: tuple[Models, list[str]]) -> None:
     """Both start at the same moment; the one that meets the lease is refused, or comes second in good order."""
-    made, (one, two, other) = three
-    made.registry.promote(one, CHAMPION, "first")
+    made, (earliest, two, other) = three
+    made.registry.promote(earliest, CHAMPION, "first")
     race = (
         "import sys; from level1_pipeline.registry import Registry; from level1_pipeline.settings import Settings\n"
         "from level1_pipeline.store.leases import LeaseHeld\n"
@@ -436,13 +436,13 @@ def test_two_promotions_at_once_leave_one_winner_and_a_true_log(three: tuple[Mod
         assert child.stdin is not None
         child.stdin.write("go\n")
         child.stdin.flush()
-    said = [child.communicate(timeout=120)[0] for child in children]
-    assert all(child.returncode == 0 for child in children), said
-    promoted = [v for v, message in zip((two, other), said, strict=True) if "promoted" in message]
+    answer = [child.communicate(timeout=120)[0] for child in children]
+    assert all(child.returncode == 0 for child in children), answer
+    promoted = [v for v, message in zip((two, other), answer, strict=True) if "promoted" in message]
     lines = moves(made.registry)[1:]
     assert sorted(to for _, _, to in lines) == sorted(promoted)
     assert promoted
-    chain = [one, *(to for _, _, to in lines)]
+    chain = [earliest, *(to for _, _, to in lines)]
     assert [(before, to) for _, before, to in lines] == list(itertools.pairwise(chain))
     route = made.registry.route()
     assert (route.champion, route.previous) == (chain[-1], chain[-2])
@@ -452,7 +452,7 @@ def test_two_promotions_at_once_leave_one_winner_and_a_true_log(three: tuple[Mod
 def test_a_promotion_during_a_promotion_is_refused_and_says_who_holds_the_lease(
     three: tuple[Models, list[str]], home: Settings
 ) -> None:
-    made, (one, *_) = three
+    made, (earliest, *_) = three
     with Registry(home).promotion(), pytest.raises(LeaseHeld, match="is held by"):
-        made.registry.promote(one, CHAMPION, "second hand")
+        made.registry.promote(earliest, CHAMPION, "second hand")
     assert Store(home.operations).audit_log(problem.NAME) == []

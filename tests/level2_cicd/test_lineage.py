@@ -18,7 +18,7 @@ from tests.support.serving import NOW, Models, edit_manifest, logged, logged_whe
 
 
 @pytest.fixture
-def asked(home: Settings, models: Models) -> Settings:
+def logged_home(home: Settings, models: Models) -> Settings:
     """One case, answered by the champion over HTTP while version 2 got a copy; the outcome came later."""
     settings = home.changed({"watch_seconds": 0.1, "flush_seconds": 0.1})
     for version, kind in (("1", 0), ("2", 1)):
@@ -27,15 +27,17 @@ def asked(home: Settings, models: Models) -> Settings:
     set_route(settings, challenger="2", mode="shadow")
     with serve(settings) as client:
         case = {"id": "case-1", "entity_id": "UA1", "record": models.records[7]}
-        said = client.post("/predict", json=case).json()
-        assert said["score"] == models.scores[0][7]
+        answer = client.post("/predict", json=case).json()
+        assert answer["score"] == models.scores[0][7]
         assert client.post("/outcomes", json={"id": "case-1", "value": 1}).json()["new"] == 1
         logged_when(settings, 2)
     return settings
 
 
-def test_a_served_prediction_leads_to_request_model_rollout_run_code_and_data(asked: Settings, models: Models) -> None:
-    served, copy = trace(asked, "case-1")
+def test_a_served_prediction_leads_to_request_model_rollout_run_code_and_data(
+    logged_home: Settings, models: Models
+) -> None:
+    served, copy = trace(logged_home, "case-1")
     lines = dict(served.lines)
     assert (served.arm, copy.arm) == ("champion", "shadow")
     assert served.record == models.records[7]
@@ -51,8 +53,8 @@ def test_a_served_prediction_leads_to_request_model_rollout_run_code_and_data(as
     assert dict(copy.lines)["rollout step"].startswith("shadow, share 0%")
 
 
-def test_the_number_is_reproduced_bit_for_bit(asked: Settings, models: Models) -> None:
-    served, copy = trace(asked, "case-1")
+def test_the_number_is_reproduced_bit_for_bit(logged_home: Settings, models: Models) -> None:
+    served, copy = trace(logged_home, "case-1")
     assert served.reproduced
     assert copy.reproduced
     assert served.again == models.scores[0][7]
@@ -60,15 +62,15 @@ def test_the_number_is_reproduced_bit_for_bit(asked: Settings, models: Models) -
     assert not np.array_equal(models.scores[0][7], models.scores[1][7])
 
 
-def test_a_bundle_that_was_exchanged_is_noticed(asked: Settings, models: Models) -> None:
-    folder = asked.home / "bundles" / problem.NAME / "1"
+def test_a_bundle_that_was_exchanged_is_noticed(logged_home: Settings, models: Models) -> None:
+    folder = logged_home.home / "bundles" / problem.NAME / "1"
     folder.rename(folder.with_name("away"))
-    models.publish(asked.home, "1", 2)
-    served = trace(asked, "case-1")[0]
+    models.publish(logged_home.home, "1", 2)
+    served = trace(logged_home, "case-1")[0]
     assert not served.reproduced
     assert dict(served.lines)["re-scoring"] == "NOT reproduced"
     assert "holds another bundle" in served.facts["bundle"]
-    assert served.facts["bundle checksum"] == logged(asked)[0]["checksum"]
+    assert served.facts["bundle checksum"] == logged(logged_home)[0]["checksum"]
 
 
 def log(settings: Settings, arm: str, version: str, score: float | None, record: dict[str, Any]) -> None:
@@ -80,17 +82,17 @@ def log(settings: Settings, arm: str, version: str, score: float | None, record:
 
 
 def test_where_the_canary_failed_the_champions_answer_is_traced_and_the_try_is_told_after_it(
-    asked: Settings, models: Models, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    logged_home: Settings, models: Models, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    log(asked, "canary", "2", None, models.records[7])
-    log(asked, "champion", "1", models.scores[0][7], models.records[7])
-    served, tried = trace(asked, "case-2")
+    log(logged_home, "canary", "2", None, models.records[7])
+    log(logged_home, "champion", "1", models.scores[0][7], models.records[7])
+    served, tried = trace(logged_home, "case-2")
     assert (served.arm, served.version, served.reproduced) == ("champion", "1", True)
     lines = dict(tried.lines)
     assert lines["prediction"].startswith("case-2, tried by the canary")
     assert (lines["score"], lines["error"]) == ("failed", "ValueError: planted")
     assert lines["re-scoring"] == "failed, nothing to reproduce"
-    monkeypatch.setenv("MLOPS_HOME", str(asked.home))
+    monkeypatch.setenv("MLOPS_HOME", str(logged_home.home))
     assert main(["trace", "case-2"]) == 0
     assert (
         capsys.readouterr().out.splitlines()[-1]
@@ -99,23 +101,23 @@ def test_where_the_canary_failed_the_champions_answer_is_traced_and_the_try_is_t
 
 
 def test_a_request_that_nobody_could_answer_is_not_called_reproduced_whatever_the_shadow_said(
-    asked: Settings, models: Models, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    logged_home: Settings, models: Models, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    log(asked, "champion", "1", None, models.records[7])
-    log(asked, "shadow", "2", models.scores[1][7], models.records[7])
-    assert [line.reproduced for line in trace(asked, "case-2")] == [False, True]
-    monkeypatch.setenv("MLOPS_HOME", str(asked.home))
+    log(logged_home, "champion", "1", None, models.records[7])
+    log(logged_home, "shadow", "2", models.scores[1][7], models.records[7])
+    assert [line.reproduced for line in trace(logged_home, "case-2")] == [False, True]
+    monkeypatch.setenv("MLOPS_HOME", str(logged_home.home))
     assert main(["trace", "case-2"]) == NOT_PASSED
     assert capsys.readouterr().out.strip().endswith("| case-2 | version 1 | failed, nothing to reproduce")
 
 
 @pytest.mark.parametrize(("damaged", "code"), [("2", 0), ("1", NOT_PASSED)])
 def test_a_damaged_bundle_spoils_only_the_answers_of_its_own_version(
-    asked: Settings, damaged: str, code: int, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    logged_home: Settings, damaged: str, code: int, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    (asked.home / "bundles" / problem.NAME / damaged / "model.skops").write_bytes(b"x")
-    found = {answer.version: answer for answer in trace(asked, "case-1")}
-    spoilt, whole = found.pop(damaged), *found.values()
+    (logged_home.home / "bundles" / problem.NAME / damaged / "model.skops").write_bytes(b"x")
+    result = {answer.version: answer for answer in trace(logged_home, "case-1")}
+    spoilt, whole = result.pop(damaged), *result.values()
     assert whole.reproduced
     assert not spoilt.reproduced
     lines = dict(spoilt.lines)
@@ -123,15 +125,15 @@ def test_a_damaged_bundle_spoils_only_the_answers_of_its_own_version(
     assert lines["bundle"].startswith("refused: model.skops in")
     assert lines["outcome"].startswith("1, known at")
     assert "since 2013-04-01" in lines["rollout step"]
-    monkeypatch.setenv("MLOPS_HOME", str(asked.home))
+    monkeypatch.setenv("MLOPS_HOME", str(logged_home.home))
     assert main(["trace", "case-1"]) == code
     assert "version 1 | " + ("NOT reproduced" if code else "reproduced") in capsys.readouterr().out
 
 
 def test_the_command_prints_the_chain_and_its_last_line_says_whether_it_holds(
-    asked: Settings, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    logged_home: Settings, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setenv("MLOPS_HOME", str(asked.home))
+    monkeypatch.setenv("MLOPS_HOME", str(logged_home.home))
     assert main(["trace", "case-1"]) == 0
     printed = capsys.readouterr().out.splitlines()
     assert printed[-1] == f"trace | {problem.NAME} | case-1 | version 1 | reproduced bit for bit"

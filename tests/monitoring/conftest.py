@@ -23,7 +23,7 @@ def world(home: Settings, rows: pd.DataFrame, trained: Path, cache: Path) -> Any
     """An empty home with version 1, trained as of 1 April, as champion since that day."""
     home.home.mkdir(parents=True)
     (home.home / "cache").symlink_to(cache)
-    one = World(home, rows, trained)
-    one.serve("1", "april", "2013-04-01")
-    yield one
-    one.store.close()
+    empty = World(home, rows, trained)
+    empty.serve("1", "april", "2013-04-01")
+    yield empty
+    empty.store.close()

@@ -53,28 +53,28 @@ def command(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str])
     return lambda settings, *arguments, **more: run(settings.home, *arguments, **{"MLOPS_CLOCK": now, **more})
 
 
-def run(settings: Settings, monkeypatch: pytest.MonkeyPatch, found: MonitoringRun) -> int:
+def run(settings: Settings, monkeypatch: pytest.MonkeyPatch, result: MonitoringRun) -> int:
     """One run by the command's own code, with a finding given."""
     with monkeypatch.context() as patch:
-        patch.setattr(cli, "run_monitoring", lambda *_, **__: found)
+        patch.setattr(cli, "run_monitoring", lambda *_, **__: result)
         patch.setattr(cli, "open_settings", lambda: settings)
         return cli.main(["run", "--no-snapshot"])
 
 
 @pytest.mark.parametrize(
-    ("said", "code"),
+    ("answer", "code"),
     [(NOTHING, 0), (SHIFT, 0), (CHANGE, 3), (RELEASE, 3), (RETURN, 3), (FAULT, 4), (UNSURE, 5)],
-    ids=lambda one: getattr(one, "cause", str(one)),
+    ids=lambda item: getattr(item, "cause", str(item)),
 )
 def test_the_exit_code_says_what_is_due(
-    home: Settings, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], said: Any, code: int
+    home: Settings, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], answer: Any, code: int
 ) -> None:
-    assert run(home, monkeypatch, a_run(said)) == code
+    assert run(home, monkeypatch, a_run(answer)) == code
     last = capsys.readouterr().out.strip().splitlines()[-1]
     start, end = "2013-07-01", "2013-07-08"
-    assert last.startswith(f"monitor | {problem.NAME} | window {start} to {end} | verdict {said.cause}")
+    assert last.startswith(f"monitor | {problem.NAME} | window {start} to {end} | verdict {answer.cause}")
     page = Path(last.split(" | report ")[1])
-    assert said.message in page.read_text()
+    assert answer.message in page.read_text()
     assert "mlops_monitor_cause" in (home.home / "reports" / "monitor" / f"{problem.NAME}.prom").read_text()
 
 
@@ -124,7 +124,7 @@ def test_a_run_opens_its_ticket_tells_the_webhook_and_the_ticket_can_be_read(
         settings = home.changed({"webhook": url})
         run(settings, monkeypatch, a_run(FAULT))
         run(settings, monkeypatch, a_run(NOTHING, weeks=1))
-    assert [(one["event"], one["incident"]) for one in got] == [
+    assert [(item["event"], item["incident"]) for item in got] == [
         ("opened", "data fault: origin=JFK"),
         ("closed", "data fault: origin=JFK"),
     ]
@@ -200,11 +200,11 @@ def test_outcomes_forget_and_retain_end_with_a_line_and_a_code(
     assert command(home, "retain").stdout.startswith(f"retain | {problem.NAME} | 0 predictions")
 
 
-def _write_and_die(settings: Settings, found: MonitoringRun) -> None:
+def _write_and_die(settings: Settings, result: MonitoringRun) -> None:
     """The command, whose process is killed right after its row is written."""
 
     def record_and_die(*_: Any, **__: Any) -> None:
-        history.record(Store(settings.operations), found)
+        history.record(Store(settings.operations), result)
         os.kill(os.getpid(), signal.SIGKILL)
 
     setattr(cli, "run_monitoring", record_and_die)  # noqa: B010
@@ -236,7 +236,7 @@ def test_the_webhook_is_told_before_a_retention_can_fail(home: Settings, monkeyp
     monkeypatch.setattr(retention, "retain", locked)
     with listener() as (url, got):
         assert run(home.changed({"webhook": url}), monkeypatch, a_run(FAULT)) == 1
-    assert [one["event"] for one in got] == ["opened"]
+    assert [item["event"] for item in got] == ["opened"]
 
 
 @pytest.mark.parametrize(
@@ -265,8 +265,8 @@ def test_a_look_over_another_length_leaves_its_page_and_nothing_else(
         history.record(store, a_run(FAULT))
         run(settings, monkeypatch, a_run(FAULT))
         before = (figures.read_text(), history.newest(store, END), quarantine.spans(store), len(got))
-        for said in (NOTHING, CHANGE):
-            look = a_run(said, window=short)
+        for item in (NOTHING, CHANGE):
+            look = a_run(item, window=short)
             history.record(store, look)
             run(settings, monkeypatch, look)
     assert (figures.read_text(), history.newest(store, END), quarantine.spans(store), len(got)) == before
@@ -328,8 +328,8 @@ def start(home: Settings, *names: str) -> tuple[subprocess.Popen[str], dict[str,
     assert child.stdout
     for line in child.stdout:
         if line.startswith("ui | "):
-            said = line.split(" | ")[1]
-            return child, dict(one.split(" ") for one in said.strip().split(", "))
+            answer = line.split(" | ")[1]
+            return child, dict(item.split(" ") for item in answer.strip().split(", "))
     raise AssertionError("it ended without a word")
 
 
@@ -343,7 +343,7 @@ def test_the_dashboards_end_with_the_command_however_it_ends(home: Settings, sig
         assert urllib.request.urlopen(address, timeout=10).status == 200
     child.send_signal(sign)
     assert child.wait(60) == (-signal.SIGKILL if sign == signal.SIGKILL else 0)
-    eventually(lambda: not [one for one in family if one.is_running() and one.status() != psutil.STATUS_ZOMBIE], 30)
+    eventually(lambda: not [item for item in family if item.is_running() and item.status() != psutil.STATUS_ZOMBIE], 30)
     assert child.stdout
     child.stdout.close()
 
@@ -353,11 +353,11 @@ def test_when_one_dashboard_dies_all_end_and_it_is_said_which(home: Settings) ->
     child, addresses = start(home, "one", "two")
     family = psutil.Process(child.pid).children(recursive=True)
     port = addresses["two"].rsplit(":", 1)[1]
-    next(one for one in family if one.cmdline()[-1] == port and "subprocess" not in " ".join(one.cmdline())).kill()
+    next(item for item in family if item.cmdline()[-1] == port and "subprocess" not in " ".join(item.cmdline())).kill()
     assert child.stdout
     assert "two ended by itself" in child.stdout.read()
     assert child.wait(60) == 1
-    eventually(lambda: not [one for one in family if one.is_running() and one.status() != psutil.STATUS_ZOMBIE], 30)
+    eventually(lambda: not [item for item in family if item.is_running() and item.status() != psutil.STATUS_ZOMBIE], 30)
     child.stdout.close()
 
 
@@ -369,6 +369,6 @@ def test_a_dashboard_that_cannot_start_is_said_with_its_log(home: Settings) -> N
 
 
 def test_the_tools_are_told_to_stay_on_this_machine(home: Settings) -> None:
-    for one in dashboards.tools(home):
-        assert one.command[one.command.index("--host") + 1] == "127.0.0.1"
-        assert Path(one.command[0]).exists()
+    for tool in dashboards.tools(home):
+        assert tool.command[tool.command.index("--host") + 1] == "127.0.0.1"
+        assert Path(tool.command[0]).exists()

@@ -108,13 +108,15 @@ def test_an_ordinary_week_has_no_fault(before: Log, week: pd.DataFrame) -> None:
 def test_a_known_kind_of_fault_is_found_with_its_column_and_slice(before: Log, week: pd.DataFrame, kind: str) -> None:
     """Without a look at the training code: the source itself may be what is wrong."""
     plant, column, where = KNOWN[kind]
-    found = [fault for fault in data_faults.find(before, log_of(plant(week), FIRST, "2013-05-28")) if not fault.strange]
-    assert found
-    assert column in (found[0].column, "")
-    assert where in (found[0].slice, "")
-    answer = diagnose(replace(CALM, faults=tuple(found)))
+    faults = [
+        fault for fault in data_faults.find(before, log_of(plant(week), FIRST, "2013-05-28")) if not fault.strange
+    ]
+    assert faults
+    assert column in (faults[0].column, "")
+    assert where in (faults[0].slice, "")
+    answer = diagnose(replace(CALM, faults=tuple(faults)))
     assert (answer.cause, answer.action) == ("data fault", "quarantine")
-    assert found[0].column in answer.message
+    assert faults[0].column in answer.message
 
 
 @pytest.mark.integration
@@ -153,10 +155,10 @@ def test_a_column_without_any_value_is_a_fault_however_often_it_is_missing(rows:
     when = rows[problem.EVENT_TIME]
     during = rows[(when >= midnight(days[1])) & (when < midnight(days[2]))].reset_index(drop=True)
     reference = log_of(rows, days[0], days[1])
-    assert [one for one in data_faults.find(reference, log_of(during, *days[1:])) if not one.strange] == []
+    assert [item for item in data_faults.find(reference, log_of(during, *days[1:])) if not item.strange] == []
     for name in NULLABLE:
-        found = data_faults.find(reference, log_of(during.assign(**{name: np.nan}), *days[1:]))
-        assert [(one.kind, one.column, one.slice) for one in found if not one.strange] == [
+        faults = data_faults.find(reference, log_of(during.assign(**{name: np.nan}), *days[1:]))
+        assert [(item.kind, item.column, item.slice) for item in faults if not item.strange] == [
             (fault_checks.MISSED, name, "")
         ]
 
@@ -172,8 +174,10 @@ def test_a_fault_everywhere_is_not_blamed_on_the_only_slice_large_enough_to_be_c
 ) -> None:
     few = week.groupby(["origin", week[problem.EVENT_TIME].dt.date]).cumcount() < thresholds.FAULT_MIN_ROWS // 3
     current = week[at_jfk(week) | few].assign(temp=np.nan).reset_index(drop=True)
-    found = [one for one in data_faults.find(before, log_of(current, FIRST, LAST)) if one.kind == fault_checks.MISSED]
-    assert [(one.column, one.slice) for one in found] == [("temp", "")]
+    faults = [
+        item for item in data_faults.find(before, log_of(current, FIRST, LAST)) if item.kind == fault_checks.MISSED
+    ]
+    assert [(item.column, item.slice) for item in faults] == [("temp", "")]
 
 
 @pytest.mark.integration
@@ -182,8 +186,10 @@ def test_a_fault_at_one_airport_that_shows_in_all_rows_is_blamed_on_it(before: L
     others = week.groupby(["origin", week[problem.EVENT_TIME].dt.date]).cumcount() < 2 * thresholds.FAULT_MIN_ROWS
     current = week[at_jfk(week) | others].reset_index(drop=True)
     current = current.assign(temp=current["temp"].mask(at_jfk(current)))
-    found = [one for one in data_faults.find(before, log_of(current, FIRST, LAST)) if one.kind == fault_checks.MISSED]
-    assert [(one.column, one.slice) for one in found] == [("temp", "origin=JFK")]
+    faults = [
+        item for item in data_faults.find(before, log_of(current, FIRST, LAST)) if item.kind == fault_checks.MISSED
+    ]
+    assert [(item.column, item.slice) for item in faults] == [("temp", "origin=JFK")]
 
 
 # A span in quarantine is no fault of its own.
@@ -196,8 +202,8 @@ def seen(rows: pd.DataFrame, first: str, last: str, **spans: tuple[Quarantined, 
     visible = rows[~covers(rows, spans.get("quarantined", ()))]
     start = str((pd.Timestamp(first) - pd.Timedelta(days=28)).date())
     hidden, lifted = spans.get("quarantined", ()), spans.get("lifted", ())
-    found = data_faults.find(log_of(visible, start, first), log_of(visible, first, last), hidden, lifted)
-    return [fault for fault in found if not fault.strange]
+    faults = data_faults.find(log_of(visible, start, first), log_of(visible, first, last), hidden, lifted)
+    return [fault for fault in faults if not fault.strange]
 
 
 @pytest.mark.integration
@@ -216,14 +222,14 @@ def test_a_missing_airport_is_seen_although_days_of_it_are_set_apart(rows: pd.Da
     when = rows[problem.EVENT_TIME]
     for first, last, gone in (("2013-05-27", "2013-06-03", "2013-05-30"), (FIRST, LAST, "2013-05-23")):
         left = rows[~(at_jfk(rows) & (when >= midnight(gone)) & (when < midnight(last)))]
-        found = seen(left, first, last, quarantined=(AT_JFK,))
-        assert [(one.slice, min(one.days)) for one in found] == [("origin=JFK", pd.Timestamp(gone).date())]
+        result = seen(left, first, last, quarantined=(AT_JFK,))
+        assert [(item.slice, min(item.days)) for item in result] == [("origin=JFK", pd.Timestamp(gone).date())]
 
 
 @pytest.mark.integration
 def test_an_airport_that_was_missing_on_days_set_apart_is_not_missed_again(rows: pd.DataFrame) -> None:
     left = rows[~(covers(rows, (AT_JFK,)))]
-    assert [one.slice for one in seen(left, FIRST, LAST)] == ["origin=JFK"]
+    assert [item.slice for item in seen(left, FIRST, LAST)] == ["origin=JFK"]
     assert seen(left, FIRST, LAST, quarantined=(AT_JFK,)) == []
 
 
@@ -233,13 +239,13 @@ def test_what_a_person_lifted_is_no_fault_on_these_days_and_is_one_on_others(row
     lost = rows.assign(
         recent_delay=rows["recent_delay"].mask(at_jfk(rows) & (rows[problem.EVENT_TIME] >= AT_JFK.start))
     )
-    (found,) = seen(lost, FIRST, "2013-05-22")
-    lifted = (AT_JFK._replace(slice=found.slice),)
+    (result,) = seen(lost, FIRST, "2013-05-22")
+    lifted = (AT_JFK._replace(slice=result.slice),)
     assert seen(lost, FIRST, "2013-05-22", lifted=lifted) == []
     (later,) = seen(lost, FIRST, "2013-05-24", lifted=lifted)
-    assert (later.slice, len(later.days), min(later.days)) == (found.slice, 2, pd.Timestamp("2013-05-22").date())
+    assert (later.slice, len(later.days), min(later.days)) == (result.slice, 2, pd.Timestamp("2013-05-22").date())
     other = (AT_JFK._replace(slice="origin=LGA"),)
-    assert seen(lost, FIRST, "2013-05-22", lifted=other) == [found]
+    assert seen(lost, FIRST, "2013-05-22", lifted=other) == [result]
 
 
 @pytest.mark.parametrize("kind", some_now(list(HELD_OUT), 3))
@@ -250,7 +256,7 @@ def test_a_kind_never_seen_is_no_concept_drift(world: World, kind: str) -> None:
     bad = HELD_OUT[kind](world.between("2013-06-03", "2013-06-24"))
     world.log(bad)
     runs = [world.look(day) for day in ("2013-06-10", "2013-06-17", "2013-06-24")]
-    assert {one.diagnosis.cause for one in runs} <= {"data fault", "inconclusive"}
+    assert {run.diagnosis.cause for run in runs} <= {"data fault", "inconclusive"}
     assert runs[0].diagnosis.quarantine
 
 

@@ -33,7 +33,7 @@ def fault(*spans: Span) -> Diagnosis:
 
 def places(store: Store) -> list[tuple[str, timedelta, timedelta]]:
     """The spans in force: their slice, and where they lie before the end of the first run."""
-    return [(one.slice, one.start - END, one.end - END) for one in quarantine.spans(store)]
+    return [(span.slice, span.start - END, span.end - END) for span in quarantine.spans(store)]
 
 
 def test_a_run_that_no_longer_finds_the_fault_withdraws_what_it_had_set_apart(both: Settings) -> None:
@@ -43,9 +43,9 @@ def test_a_run_that_no_longer_finds_the_fault_withdraws_what_it_had_set_apart(bo
         history.record(store, a_run(fault(SPAN, elsewhere)))
         for again in (1, 2):  # found again, though later on the clock
             history.record(store, later(a_run(fault(SPAN, elsewhere)), again))
-        assert [one[0] for one in places(store)] == ["origin=JFK", "origin=LGA"]
+        assert [place[0] for place in places(store)] == ["origin=JFK", "origin=LGA"]
         history.record(store, later(a_run(fault(elsewhere)), 3))
-        assert [one[0] for one in places(store)] == ["origin=LGA"]
+        assert [place[0] for place in places(store)] == ["origin=LGA"]
         history.record(store, later(a_run(NOTHING), 4))
         assert places(store) == []
 
@@ -54,8 +54,8 @@ def test_a_run_withdraws_nothing_that_another_run_had_set_apart(store: Store) ->
     history.record(store, a_run(FAULT))
     before = places(store)
     tomorrow = replace(a_run(NOTHING), at=END + DAY, window=Window(END - WEEK + DAY, END + DAY))
-    for found in (replace(tomorrow, diagnosis=FAULT), tomorrow):  # sees the same span, and then none
-        history.record(store, found)
+    for item in (replace(tomorrow, diagnosis=FAULT), tomorrow):  # sees the same span, and then none
+        history.record(store, item)
         assert places(store) == before
 
 
@@ -133,9 +133,9 @@ def test_no_daily_pass_after_healing_says_data_fault(healed: World) -> None:
     """The hidden rows are in the window first, and then in the reference."""
     first = healed.look("2013-05-22").diagnosis
     assert first.cause == "data fault"
-    assert {one.slice for one in first.quarantine} == {"origin=JFK"}
+    assert {item.slice for item in first.quarantine} == {"origin=JFK"}
     runs = {day: healed.look(day) for day in ("2013-05-23", "2013-05-25", "2013-05-27", "2013-05-30")}
-    assert {day: one.diagnosis.message for day, one in runs.items() if one.diagnosis.cause == "data fault"} == {}
+    assert {day: item.diagnosis.message for day, item in runs.items() if item.diagnosis.cause == "data fault"} == {}
     assert runs["2013-05-25"].coverage.quarantined > 0
 
 
@@ -145,8 +145,8 @@ def test_a_run_again_after_lifting_says_no_data_fault_and_hides_nothing(healed: 
     assert healed.look("2013-05-22").diagnosis.cause == "data fault"
     quarantine.lift(healed.store, 1, "ann", "a new sensor", midnight("2013-05-22").to_pydatetime())
     for day in ("2013-05-22", "2013-05-23"):
-        found = healed.look(day)
-        assert (found.diagnosis.cause == "data fault", found.coverage.quarantined) == (False, 0), day
+        run = healed.look(day)
+        assert (run.diagnosis.cause == "data fault", run.coverage.quarantined) == (False, 0), day
     assert quarantine.spans(healed.store) == ()
 
 

@@ -52,7 +52,7 @@ print(json.dumps(found))
 
 
 @pytest.fixture(scope="module")
-def found(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+def runs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     clone = tmp_path_factory.mktemp("clone")
     for package in ("level1_pipeline", "monitoring", "tests"):
         shutil.copytree(ROOT / package, clone / package, ignore=shutil.ignore_patterns("__pycache__"))
@@ -62,32 +62,32 @@ def found(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     return json.loads(run.stdout.splitlines()[-1])
 
 
-def last(found: dict[str, Any], case: str) -> dict[str, Any]:
-    return found[case][-1]
+def last(runs: dict[str, Any], case: str) -> dict[str, Any]:
+    return runs[case][-1]
 
 
-def test_calm_weeks_are_nothing(found: dict[str, Any]) -> None:
-    assert [one["diagnosis"]["cause"] for one in found["calm"]] == ["nothing"] * 3
+def test_calm_weeks_are_nothing(runs: dict[str, Any]) -> None:
+    assert [item["diagnosis"]["cause"] for item in runs["calm"]] == ["nothing"] * 3
 
 
-def test_a_changed_relation_is_a_concept_drift(found: dict[str, Any]) -> None:
-    assert last(found, "changed")["diagnosis"]["cause"] == "concept drift"
+def test_a_changed_relation_is_a_concept_drift(runs: dict[str, Any]) -> None:
+    assert last(runs, "changed")["diagnosis"]["cause"] == "concept drift"
 
 
-def test_a_stuck_input_is_a_data_fault(found: dict[str, Any]) -> None:
-    answer = found["stuck"][1]["diagnosis"]
+def test_a_stuck_input_is_a_data_fault(runs: dict[str, Any]) -> None:
+    answer = runs["stuck"][1]["diagnosis"]
     assert answer["cause"] == "data fault"
     assert "x0" in answer["message"]
 
 
-def test_spoiled_outcomes_of_one_region_are_no_concept_drift(found: dict[str, Any]) -> None:
-    assert {one["diagnosis"]["cause"] for one in found["poisoned"]} <= {"nothing", "label fault", "inconclusive"}
-    assert last(found, "poisoned")["diagnosis"]["cause"] != "nothing"
+def test_spoiled_outcomes_of_one_region_are_no_concept_drift(runs: dict[str, Any]) -> None:
+    assert {item["diagnosis"]["cause"] for item in runs["poisoned"]} <= {"nothing", "label fault", "inconclusive"}
+    assert last(runs, "poisoned")["diagnosis"]["cause"] != "nothing"
 
 
-def test_what_needs_classes_is_left_out_and_the_rest_is_there(found: dict[str, Any]) -> None:
-    (performance,) = last(found, "calm")["performances"]
+def test_what_needs_classes_is_left_out_and_the_rest_is_there(runs: dict[str, Any]) -> None:
+    (performance,) = last(runs, "calm")["performances"]
     assert performance["estimate"] is None
     assert {"rmse", "r2", "skill"} <= set(performance["metrics"])
     assert "calibration" not in performance["metrics"]
-    assert last(found, "calm")["skew"]["verdict"] == "equal"
+    assert last(runs, "calm")["skew"]["verdict"] == "equal"

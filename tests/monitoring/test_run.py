@@ -48,33 +48,33 @@ def stuck(rows: pd.DataFrame) -> pd.DataFrame:
 
 @pytest.mark.slow
 def test_the_first_run_after_a_fresh_start_waits_for_predictions(home: Settings) -> None:
-    found = run_monitoring(home, NOW)
-    assert (found.diagnosis.cause, found.diagnosis.action) == ("inconclusive", "wait")
-    assert "predictions in the window" in found.diagnosis.missing
-    assert (found.champion, found.performances, found.reference) == (None, (), found.reference)
+    run = run_monitoring(home, NOW)
+    assert (run.diagnosis.cause, run.diagnosis.action) == ("inconclusive", "wait")
+    assert "predictions in the window" in run.diagnosis.missing
+    assert (run.champion, run.performances, run.reference) == (None, (), run.reference)
     assert clock.now(home.changed({"clock": NOW.isoformat()})) == NOW
 
 
 @pytest.mark.slow
 def test_a_run_without_a_time_asks_the_clock(home: Settings) -> None:
-    found = run_monitoring(home.changed({"clock": "2013-05-27T15:00:00-04:00"}))
-    assert found.window.end == NOW
+    run = run_monitoring(home.changed({"clock": "2013-05-27T15:00:00-04:00"}))
+    assert run.window.end == NOW
 
 
 def test_an_empty_window_after_full_ones_is_inconclusive(world: World) -> None:
     world.log(world.between("2013-04-29", "2013-05-06"))
-    found = world.look("2013-05-27")
-    assert found.diagnosis.cause == "inconclusive"
-    assert found.coverage.predictions == 0
+    run = world.look("2013-05-27")
+    assert run.diagnosis.cause == "inconclusive"
+    assert run.coverage.predictions == 0
 
 
 @pytest.mark.slow
 def test_one_row_is_inconclusive_and_counted(world: World) -> None:
     world.log(world.between("2013-05-20", "2013-05-27").head(1))
-    found = world.look("2013-05-27")
-    assert (found.coverage.predictions, found.coverage.matured) == (1, 1)
-    assert found.diagnosis.cause == "inconclusive"
-    assert found.performances[0].metrics["log_loss"].low is None
+    run = world.look("2013-05-27")
+    assert (run.coverage.predictions, run.coverage.matured) == (1, 1)
+    assert run.diagnosis.cause == "inconclusive"
+    assert run.performances[0].metrics["log_loss"].low is None
 
 
 @pytest.mark.slow
@@ -82,28 +82,28 @@ def test_without_any_outcome_it_waits_and_estimates(world: World) -> None:
     world.log(world.between("2013-05-06", "2013-05-27"))
     with world.store.engine.begin() as connection:
         connection.execute(outcomes.delete())
-    found = world.look("2013-05-27")
-    assert found.diagnosis.cause == "inconclusive"
-    assert found.coverage.matured == 0
-    assert found.performances[0].metrics == {}
-    assert found.performances[0].estimate is not None
-    assert "concept drift" in found.performances[0].estimate.message
+    run = world.look("2013-05-27")
+    assert run.diagnosis.cause == "inconclusive"
+    assert run.coverage.matured == 0
+    assert run.performances[0].metrics == {}
+    assert run.performances[0].estimate is not None
+    assert "concept drift" in run.performances[0].estimate.message
 
 
 def test_a_run_holds_everything_and_comes_back_from_the_store_as_it_was(world: World) -> None:
     world.log(world.between("2013-04-22", "2013-05-27"))
-    found = world.look("2013-05-27")
+    run = world.look("2013-05-27")
     (row,) = kept(world, monitoring_runs)
-    assert MonitoringRun.from_dict(row["figures"]) == found
-    assert (row["cause"], row["action"], row["version"]) == (found.diagnosis.cause, found.diagnosis.action, "1")
-    (performance,) = found.performances
+    assert MonitoringRun.from_dict(row["figures"]) == run
+    assert (row["cause"], row["action"], row["version"]) == (run.diagnosis.cause, run.diagnosis.action, "1")
+    (performance,) = run.performances
     assert {"skill", "calibration", problem.PRIMARY_METRIC} <= set(performance.metrics)
     assert problem.PRIMARY_METRIC in performance.promised
     assert sum(day.predictions for day in performance.days) == performance.coverage.predictions
-    assert {one.slice for one in performance.slices} >= {"origin=JFK", "carrier=UA"}
-    assert found.skew.verdict == "equal"
-    assert found.skew.checked > 0
-    assert found.releases[0].version == "1"
+    assert {item.slice for item in performance.slices} >= {"origin=JFK", "carrier=UA"}
+    assert run.skew.verdict == "equal"
+    assert run.skew.checked > 0
+    assert run.releases[0].version == "1"
 
 
 @pytest.mark.slow
@@ -136,8 +136,8 @@ def test_persistence_reads_windows_that_do_not_overlap(world: World) -> None:
     world.log(world.between("2013-05-06", "2013-05-29"))
     for day in ("2013-05-14", "2013-05-15", "2013-05-21", "2013-05-22", "2013-05-28"):
         last = world.look(day)
-    found = history.earlier(world.store, last.window, 7, 2)
-    assert [one.window.end for one in found] == [midnight(day) for day in ("2013-05-21", "2013-05-14")]
+    result = history.earlier(world.store, last.window, 7, 2)
+    assert [item.window.end for item in result] == [midnight(day) for day in ("2013-05-21", "2013-05-14")]
 
 
 @pytest.mark.slow
@@ -163,9 +163,9 @@ def test_it_waits_for_a_locked_database_and_writes_then(world: World) -> None:
     holder = threading.Thread(target=hold)
     holder.start()
     assert held.wait(10)
-    found = world.look("2013-05-27")
+    run = world.look("2013-05-27")
     holder.join()
-    assert [row["window_end"] for row in kept(world, monitoring_runs)] == [found.window.end]
+    assert [row["window_end"] for row in kept(world, monitoring_runs)] == [run.window.end]
 
 
 def _look_and_die(settings: Settings, at: str) -> None:
@@ -193,8 +193,8 @@ def test_a_run_that_is_killed_leaves_nothing_and_runs_again_without_a_double_row
     process.join(120)
     assert process.exitcode == -signal.SIGKILL
     assert kept(world, monitoring_runs) == kept(world, spans) == []
-    found = world.look("2013-05-27")
-    assert [row["cause"] for row in kept(world, monitoring_runs)] == [found.diagnosis.cause] == ["data fault"]
+    run = world.look("2013-05-27")
+    assert [row["cause"] for row in kept(world, monitoring_runs)] == [run.diagnosis.cause] == ["data fault"]
     assert len(kept(world, spans)) == 1
 
 
@@ -203,10 +203,10 @@ def test_a_damaged_champion_and_a_source_that_is_gone_do_not_stop_a_run(world: W
     world.log(world.between("2013-04-22", "2013-05-27"))
     model = world.settings.home / "bundles" / problem.NAME / "1" / "golden.json"
     model.write_text("{}")
-    found = run_monitoring(world.settings.changed({"source": world.settings.home / "nowhere"}), NOW)
-    assert found.skew.verdict == "inconclusive"
-    assert found.performances[0].metrics
-    assert found.diagnosis.cause not in ("data fault", "concept drift")
+    run = run_monitoring(world.settings.changed({"source": world.settings.home / "nowhere"}), NOW)
+    assert run.skew.verdict == "inconclusive"
+    assert run.performances[0].metrics
+    assert run.diagnosis.cause not in ("data fault", "concept drift")
 
 
 def publish_spoilt(world: World, version: str, fault: str) -> None:
@@ -250,14 +250,14 @@ def test_a_new_champion_that_crashes_where_the_one_before_answered_is_a_bad_rele
         statuses = ask(world, client, days[~before])
     failed = statuses.count(500)
     assert 0.01 * len(statuses) < failed < len(statuses)
-    found = world.look("2013-05-27")
-    said = found.diagnosis
-    assert (said.cause, said.action, said.version) == ("bad release", "roll back", "1"), said
-    assert said.message == "the new version fails to answer"
-    answering = [one for one in found.performances if one.arm == "champion"]
-    assert {one.version: one.errors for one in answering} == {"1": 0, "2": failed}
-    assert found.coverage.predictions == len(days) - failed
-    assert sum(day.predictions for one in answering for day in one.days) == len(days) - failed
+    run = world.look("2013-05-27")
+    diagnosis = run.diagnosis
+    assert (diagnosis.cause, diagnosis.action, diagnosis.version) == ("bad release", "roll back", "1"), diagnosis
+    assert diagnosis.message == "the new version fails to answer"
+    answering = [performance for performance in run.performances if performance.arm == "champion"]
+    assert {item.version: item.errors for item in answering} == {"1": 0, "2": failed}
+    assert run.coverage.predictions == len(days) - failed
+    assert sum(day.predictions for item in answering for day in item.days) == len(days) - failed
     world.serve("1", "april", "2013-05-27")
     world.log(world.between("2013-05-27", "2013-06-03"))
     later = world.look("2013-06-03")
@@ -282,18 +282,18 @@ def test_training_leaves_quarantined_rows_out_and_says_how_many(world: World, ro
     folder = world.settings.home / "run"
     run = Run("k", str(folder), midnight("2013-04-01").isoformat(), settings=world.settings.model_dump(mode="json"))
     folder.mkdir()
-    known = rows[rows[problem.EVENT_TIME] < run.time]
-    known.to_parquet(run.path("rows.parquet"), index=False)
-    parts = split(run, Extracted(rows=len(known), repaired={}))
+    seen_before = rows[rows[problem.EVENT_TIME] < run.time]
+    seen_before.to_parquet(run.path("rows.parquet"), index=False)
+    parts = split(run, Extracted(rows=len(seen_before), repaired={}))
     kept_rows = pd.concat([pd.read_parquet(run.path(f"{part}.parquet")) for part in ("train", "holdout")])
-    hidden = quarantine.covers(known, quarantine.spans(world.store))
-    hidden |= quarantine.covers(known, quarantine.spans(world.store), quarantine.LABELS)
-    when = known[problem.EVENT_TIME]
-    expected = (when >= start) & (when < start + 2 * day) & (known["origin"] == "JFK")
+    hidden = quarantine.covers(seen_before, quarantine.spans(world.store))
+    hidden |= quarantine.covers(seen_before, quarantine.spans(world.store), quarantine.LABELS)
+    when = seen_before[problem.EVENT_TIME]
+    expected = (when >= start) & (when < start + 2 * day) & (seen_before["origin"] == "JFK")
     expected |= (when >= start + 3 * day) & (when < start + 4 * day)
     expected |= (when >= start + 5 * day) & (when < start + 6 * day)
     assert parts.quarantined == expected.sum() == hidden.sum() > 900
-    assert not set(kept_rows[problem.ID]) & set(known[problem.ID][expected])
+    assert not set(kept_rows[problem.ID]) & set(seen_before[problem.ID][expected])
     assert len(set(kept_rows[problem.ID])) == parts.train.rows + parts.holdout.rows
 
 

@@ -46,7 +46,7 @@ def test_a_challenger_goes_through_shadow_and_canary_and_out_again(
     assert route_of(at_home) == Route("1", "2", None, 0.0)
     with opened(at_home) as store:
         lines = store.audit_log(problem.NAME)[1:]
-    assert [(one.text, one.reason, one.actor) for one in lines] == [
+    assert [(line.text, line.reason, line.actor) for line in lines] == [
         ("route: shadow", "look at it", "tester"),
         ("route: canary", "it looks good", "tester"),
         ("route: no challenger", "enough", "tester"),
@@ -136,22 +136,24 @@ def no_threads_set(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.slow
 def test_a_worker_scores_on_one_thread(served: Settings, start: Any) -> None:
     service = start(served, "--workers", "2")
-    workers = [one for one in psutil.Process(service.process.pid).children() if "spawn_main" in " ".join(one.cmdline())]
+    workers = [
+        child for child in psutil.Process(service.process.pid).children() if "spawn_main" in " ".join(child.cmdline())
+    ]
     assert len(workers) == 2
-    assert [one.environ()["OMP_NUM_THREADS"] for one in workers] == ["1", "1"]
+    assert [worker.environ()["OMP_NUM_THREADS"] for worker in workers] == ["1", "1"]
 
 
 @pytest.mark.usefixtures("no_threads_set")
-@pytest.mark.parametrize(("given", "found"), [(None, "1"), ("4", "4")])
+@pytest.mark.parametrize(("given", "result"), [(None, "1"), ("4", "4")])
 def test_one_thread_is_set_before_a_single_worker_starts_unless_somebody_wants_more(
-    at_home: Settings, monkeypatch: pytest.MonkeyPatch, given: str | None, found: str
+    at_home: Settings, monkeypatch: pytest.MonkeyPatch, given: str | None, result: str
 ) -> None:
     if given:
         monkeypatch.setenv("OMP_NUM_THREADS", given)
     seen: list[str | None] = []
     monkeypatch.setattr(server, "run", lambda *_: seen.append(os.environ.get("OMP_NUM_THREADS")))
     assert main(["run"]) == 0
-    assert seen == [found]
+    assert seen == [result]
 
 
 def test_a_row_is_scored_over_http_by_a_service_started_for_it(
@@ -183,6 +185,6 @@ def test_a_service_that_is_not_there_is_said_so(
     at_home: Settings, rows: pd.DataFrame, cache: Path, capsys: pytest.CaptureFixture[str], url: str, message: str
 ) -> None:
     (at_home.home / "cache").symlink_to(cache)
-    known: Any = rows.iloc[0][problem.ID]
-    assert main(["score", "--id", known, "--url", url]) == 1
+    seen_before: Any = rows.iloc[0][problem.ID]
+    assert main(["score", "--id", seen_before, "--url", url]) == 1
     assert message in capsys.readouterr().err

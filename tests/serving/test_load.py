@@ -72,15 +72,15 @@ class Load:
 
     def ids(self, before: float = float("inf")) -> set[str]:
         """Ids of the predictions that were answered before a time."""
-        return {said["id"] for when, answers in self.answers if when < before for _, said in answers}
+        return {answer["id"] for when, answers in self.answers if when < before for _, answer in answers}
 
     def check_numbers(self) -> Counter[str]:
         """Every answer is of one version, and is what that version says. Returns answers by version."""
         for _, answers in self.answers:
-            versions = {said["version"] for _, said in answers}
+            versions = {answer["version"] for _, answer in answers}
             assert len(versions) == 1, "an answer mixes versions"
-            for number, said in answers:
-                assert said["score"] == self.models.scores[int(said["version"]) % KINDS][number], (
+            for number, answer in answers:
+                assert answer["score"] == self.models.scores[int(answer["version"]) % KINDS][number], (
                     "another model's number"
                 )
         return Counter(answers[0][1]["version"] for _, answers in self.answers)
@@ -132,10 +132,10 @@ def test_kill_9_under_load_loses_at_most_one_flush_interval_and_a_restart_goes_o
         eventually(lambda: len(load.ids()) > 300, 30)
         killed = time.time()
         service.kill()
-    found = {row["id"] for row in logged(served)}
+    result = {row["id"] for row in logged(served)}
     writing = 0.25  # the time of the write itself, and of the journey of the answer
-    assert load.ids(before=killed - 0.5 - writing) <= found
-    lost, answered = load.ids() - found, load.ids()
+    assert load.ids(before=killed - 0.5 - writing) <= result
+    lost, answered = load.ids() - result, load.ids()
     print(f"\nkill -9: {len(answered)} rows answered, {len(lost)} lost, all of the last {0.5 + writing} s")
     assert all(row["score"] is not None for row in logged(served))
 
@@ -162,8 +162,10 @@ def test_a_killed_worker_is_replaced_while_the_other_answers(start: Any, served:
 
 def workers(service: ServiceProcess) -> list[psutil.Process]:
     """The processes that answer (not the helper that Python's multiprocessing starts beside them)."""
-    children = [one for one in psutil.Process(service.process.pid).children() if one.status() != psutil.STATUS_ZOMBIE]
-    return [one for one in children if "resource_tracker" not in " ".join(one.cmdline())]
+    children = [
+        child for child in psutil.Process(service.process.pid).children() if child.status() != psutil.STATUS_ZOMBIE
+    ]
+    return [child for child in children if "resource_tracker" not in " ".join(child.cmdline())]
 
 
 def test_ctrl_c_ends_the_service_without_a_traceback(start: Any, served: Settings) -> None:

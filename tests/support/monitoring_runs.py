@@ -112,6 +112,6 @@ def a_run(diagnosis: Diagnosis = NOTHING, weeks: int = 0, **changes: Any) -> Mon
     return MonitoringRun(problem=problem.NAME, **{**values, **changes})
 
 
-def later(found: MonitoringRun, hours: float) -> MonitoringRun:
+def later(run: MonitoringRun, hours: float) -> MonitoringRun:
     """The same window, looked at later."""
-    return replace(found, at=found.at + timedelta(hours=hours))
+    return replace(run, at=run.at + timedelta(hours=hours))

@@ -31,9 +31,9 @@ from tests.support.prediction_log import log_outcomes, log_predictions
 
 def confused(rows: pd.DataFrame) -> pd.DataFrame:
     """Labels that belong to other rows: there is nothing to learn but the base rate."""
-    known = rows[problem.TARGET].notna()
+    seen_before = rows[problem.TARGET].notna()
     labels = rows[problem.TARGET].copy()
-    labels[known] = labels[known].sample(frac=1, random_state=0).to_numpy()
+    labels[seen_before] = labels[seen_before].sample(frac=1, random_state=0).to_numpy()
     return rows.assign(**{problem.TARGET: labels})
 
 
@@ -62,9 +62,11 @@ def midnight(day: str) -> pd.Timestamp:
 def train(rows: pd.DataFrame, as_of: str, folder: Path, **info: Any) -> Path:
     """A bundle as a run as of that day makes it: judged on the newest days, fitted on all matured rows."""
     time = midnight(as_of)
-    known = rows[rows[problem.EVENT_TIME] < time]
-    known = known.assign(**{problem.TARGET: known[problem.TARGET].where(known[problem.LABEL_TIME] < time)})
-    parts = split_rows(known, time)
+    seen_before = rows[rows[problem.EVENT_TIME] < time]
+    seen_before = seen_before.assign(
+        **{problem.TARGET: seen_before[problem.TARGET].where(seen_before[problem.LABEL_TIME] < time)}
+    )
+    parts = split_rows(seen_before, time)
     judged = predict(fit_model(parts.train), parts.holdout)
     info = {
         "verdict": "pass",

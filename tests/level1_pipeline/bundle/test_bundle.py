@@ -90,7 +90,7 @@ def test_a_loaded_bundle_predicts_what_the_trained_pipeline_says_one_by_one_and_
     records = schema.records(unseen)
     assert loaded.scorer
     np.testing.assert_allclose(loaded.predict(records), expected, rtol=0, atol=GOLDEN_TOLERANCE)
-    assert [loaded.predict([one]).item() for one in records[:100]] == loaded.predict(records)[:100].tolist()
+    assert [loaded.predict([item]).item() for item in records[:100]] == loaded.predict(records)[:100].tolist()
     assert np.array_equal(loaded.predict_frame(unseen), loaded.predict(records))
     assert np.array_equal(predict(loaded.pipeline, unseen), expected)
     assert len(np.unique(expected)) > 50
@@ -102,7 +102,7 @@ def test_predictions_come_in_the_order_of_the_records_whatever_the_order_of_thei
     loaded, records = load_bundle(written), schema.records(labelled.head(40))
     expected = loaded.predict(records)
     assert np.array_equal(loaded.predict(records[::-1]), expected[::-1])
-    assert np.array_equal(loaded.predict([dict(reversed(one.items())) for one in records]), expected)
+    assert np.array_equal(loaded.predict([dict(reversed(item.items())) for item in records]), expected)
 
 
 def test_the_manifest_says_what_the_bundle_is(written: Path) -> None:
@@ -200,9 +200,9 @@ def test_records_hold_none_for_what_is_missing_and_survive_json(rows: pd.DataFra
     some = rows.head(300)
     records = schema.records(some)
     assert json.loads(json.dumps(records, allow_nan=False)) == records
-    assert [list(one) for one in records] == [schema.names()] * 300
+    assert [list(item) for item in records] == [schema.names()] * 300
     missing = some[schema.names()].isna().to_numpy()
-    assert [[value is None for value in one.values()] for one in records] == missing.tolist()
+    assert [[value is None for value in item.values()] for item in records] == missing.tolist()
     assert missing.any() == bool(nullable)
     pd.testing.assert_frame_equal(schema.frame(records), some[schema.names()].reset_index(drop=True), check_exact=True)
 
@@ -401,7 +401,7 @@ def test_a_model_that_was_trained_for_other_inputs_is_refused_and_they_are_named
     written: Path, record: Callable[[dict[str, Any]], None], name: str
 ) -> None:
     fields = problem.Record.model_fields
-    record({f"new_{one}" if one == name else one: field for one, field in fields.items()})
+    record({f"new_{item}" if item == name else item: field for item, field in fields.items()})
     with pytest.raises(BundleRefused, match=rf"was trained for other inputs: the Record has no {name}; train again"):
         load_bundle(written)
 
@@ -413,7 +413,7 @@ def test_an_input_that_came_later_leaves_an_older_model_as_it_is(
     numbers = [column.name for column in schema.columns() if not column.text]
     record({**problem.Record.model_fields, "came_later": problem.Record.model_fields[numbers[0]]})
     loaded = load_bundle(written)
-    assert np.array_equal(loaded.predict([{**one, "came_later": 1.0} for one in records]), expected)
+    assert np.array_equal(loaded.predict([{**item, "came_later": 1.0} for item in records]), expected)
 
 
 def test_another_model_in_place_of_the_registered_one_is_refused(copy: Path, labelled: pd.DataFrame) -> None:

@@ -91,8 +91,8 @@ def scorer(numbers: Data) -> Scorer:
 
 def assert_same(ours: np.ndarray, theirs: np.ndarray) -> None:
     np.testing.assert_allclose(ours, theirs, rtol=0, atol=TOLERANCE)
-    assert [problem.choose_action(one) for one in ours.tolist()] == [
-        problem.choose_action(one) for one in theirs.tolist()
+    assert [problem.choose_action(item) for item in ours.tolist()] == [
+        problem.choose_action(item) for item in theirs.tolist()
     ]
 
 
@@ -111,7 +111,7 @@ def test_it_says_what_the_pipeline_says_about_rows_that_neither_has_seen(
 
 def test_one_row_alone_gets_the_same_bits_as_in_company(scorer: Scorer, rows: pd.DataFrame) -> None:
     records = schema.records(rows.tail(300))
-    assert [scorer.predict([one]).item() for one in records] == scorer.predict(records).tolist()
+    assert [scorer.predict([record]).item() for record in records] == scorer.predict(records).tolist()
     assert scorer.predict([]).shape == (0,)
     assert scorer.predict_frame(rows.head(0)).shape == (0,)
 
@@ -147,13 +147,15 @@ def test_it_says_what_the_pipeline_says_about_any_typed_record(
 def test_at_every_threshold_and_right_beside_it_the_prediction_is_the_pipelines(
     numbers: Data, scorer: Scorer, pipeline: Pipeline, rows: pd.DataFrame
 ) -> None:
-    names, jumps = [one["name"] for one in numbers["inputs"]], 0
+    names, jumps = [item["name"] for item in numbers["inputs"]], 0
     for name in NUMBERS:
-        asked = thresholds_of(numbers, names.index(name))
-        if not asked:
+        request = thresholds_of(numbers, names.index(name))
+        if not request:
             continue
-        company = rows.head(1).loc[[0] * 3 * len(asked), schema.names()]
-        at = company.assign(**{name: [np.nextafter(one, side) for one in asked for side in (-np.inf, one, np.inf)]})
+        company = rows.head(1).loc[[0] * 3 * len(request), schema.names()]
+        at = company.assign(
+            **{name: [np.nextafter(item, side) for item in request for side in (-np.inf, item, np.inf)]}
+        )
         expected = predict(pipeline, at)
         assert_same(scorer.predict_frame(at), expected)
         below, exactly, above = expected.reshape(-1, 3).T
@@ -163,13 +165,13 @@ def test_at_every_threshold_and_right_beside_it_the_prediction_is_the_pipelines(
 
 
 def thresholds_of(numbers: Data, feature: int) -> list[float]:
-    asked = {
+    request = {
         tree["threshold"][node]
         for tree in numbers["trees"]
         for node, left in enumerate(tree["left"])
         if left >= 0 and tree["feature"][node] == feature
     }
-    return sorted(one for one in asked if one < sys.float_info.max)
+    return sorted(item for item in request if item < sys.float_info.max)
 
 
 def test_missing_values_and_unseen_categories_go_where_the_pipeline_sends_them(
@@ -224,7 +226,7 @@ if TEXT and len(PLACES) == PLACES[-1] - PLACES[0] + 1:
 
 
 @pytest.mark.skipif(not TEXT, reason="this problem has no text inputs")
-@pytest.mark.parametrize("columns", CHOSEN, ids=[f"{n} {type(one).__name__}" for n, one in enumerate(CHOSEN)])
+@pytest.mark.parametrize("columns", CHOSEN, ids=[f"{n} {type(item).__name__}" for n, item in enumerate(CHOSEN)])
 def test_however_the_encoder_was_told_its_columns_the_pipeline_is_compiled(
     fit: Callable[[Any], Any], labelled: pd.DataFrame, tmp_path: Path, columns: Any
 ) -> None:
@@ -260,7 +262,7 @@ def tampered(numbers: Data, change: Callable[[Data], None]) -> Data:
 
 def inner_nodes(numbers: Data) -> Iterator[tuple[Data, int]]:
     """Every comparison of every tree with a number that a Record can hold: not with a code, nor of missing values."""
-    coded = {feature for feature, one in enumerate(numbers["inputs"]) if "codes" in one}
+    coded = {feature for feature, item in enumerate(numbers["inputs"]) if "codes" in item}
     for tree in numbers["trees"]:
         for node, left in enumerate(tree["left"]):
             if left >= 0 and tree["threshold"][node] < sys.float_info.max and tree["feature"][node] not in coded:
@@ -350,23 +352,23 @@ def test_one_leaf_that_is_off_by_a_billionth_is_found_wherever_it_is(
 def test_two_categories_that_changed_their_codes_are_found(
     numbers: Data, pipeline: Pipeline, labelled: pd.DataFrame
 ) -> None:
-    coded = [number for number, one in enumerate(numbers["inputs"]) if "codes" in one]
-    found = 0
+    coded = [number for number, item in enumerate(numbers["inputs"]) if "codes" in item]
+    result = 0
     for number in coded:
         split = thresholds_of(numbers, number)
         if not split:
             continue
-        known = numbers["inputs"][number]["codes"]
-        low = next(name for name, code in known.items() if code <= split[0])
-        high = next(name for name, code in known.items() if code > split[0])
+        seen_before = numbers["inputs"][number]["codes"]
+        low = next(name for name, code in seen_before.items() if code <= split[0])
+        high = next(name for name, code in seen_before.items() if code > split[0])
 
         def swap(changed: Data, number: int = number, low: str = low, high: str = high) -> None:
             codes = changed["inputs"][number]["codes"]
             codes[low], codes[high] = codes[high], codes[low]
 
         assert_refused(tampered(numbers, swap), pipeline, labelled.tail(1000))
-        found += 1
-    if not found:
+        result += 1
+    if not result:
         pytest.skip("no tree asks about a text input of this problem")
 
 
@@ -551,9 +553,9 @@ def test_a_compiled_bundle_is_loaded_and_asked_without_scikit_learn_and_pandas(
         "print(repr(float(said[0])), sorted(heavy))"
     )
     command = [sys.executable, "-c", code, str(tmp_path / "1"), json.dumps(record)]
-    said = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout.split(maxsplit=1)
-    assert float(said[0]) == pytest.approx(predict(pipeline, labelled.head(1))[0], abs=TOLERANCE)
-    assert said[1].strip() == "[]"
+    answer = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout.split(maxsplit=1)
+    assert float(answer[0]) == pytest.approx(predict(pipeline, labelled.head(1))[0], abs=TOLERANCE)
+    assert answer[1].strip() == "[]"
 
 
 @pytest.fixture

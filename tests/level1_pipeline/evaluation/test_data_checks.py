@@ -47,12 +47,12 @@ def sample(rows: pd.DataFrame) -> pd.DataFrame:
 
 
 @pytest.fixture(scope="module")
-def found(sample: pd.DataFrame) -> Callable[[str], dict[str, Finding]]:
+def findings(sample: pd.DataFrame) -> Callable[[str], dict[str, Finding]]:
     """The findings of one kind of damage, planted in all columns that can have it, each in other rows."""
-    known: dict[str, dict[str, Finding]] = {}
+    seen_before: dict[str, dict[str, Finding]] = {}
 
     def once(kind: str) -> dict[str, Finding]:
-        if kind not in known:
+        if kind not in seen_before:
             damaged, damage = sample.copy(), DAMAGES[kind]
             for position, column in enumerate(COLUMNS):
                 if damage.applies(column):
@@ -60,8 +60,8 @@ def found(sample: pd.DataFrame) -> Callable[[str], dict[str, Finding]]:
                     damaged.loc[index, column.name] = damage.value(column)
             broken, _ = data_checks.findings(damaged)
             assert len({f.column for f in broken}) == len(broken), f"one finding a column: {broken}"
-            known[kind] = {f.column: f for f in broken}
-        return known[kind]
+            seen_before[kind] = {f.column: f for f in broken}
+        return seen_before[kind]
 
     return once
 
@@ -95,9 +95,9 @@ def test_good_rows_pass_and_every_bound_of_the_record_was_checked(sample: pd.Dat
 
 @pytest.mark.parametrize(("kind", "column"), CASES, ids=[f"{kind}: {column.name}" for kind, column in CASES])
 def test_a_damaged_value_is_found_with_its_column_rule_count_and_three_examples(
-    kind: str, column: schema.Column, found: Callable[[str], dict[str, Finding]]
+    kind: str, column: schema.Column, findings: Callable[[str], dict[str, Finding]]
 ) -> None:
-    finding = found(kind)[column.name]
+    finding = findings(kind)[column.name]
     assert DAMAGES[kind].rule in finding.rule
     assert finding.count == STEP + COLUMNS.index(column)
     assert len(finding.examples) == 3
@@ -111,8 +111,8 @@ def test_a_damaged_value_is_found_with_its_column_rule_count_and_three_examples(
 
 
 @pytest.mark.parametrize("kind", DAMAGES)
-def test_only_the_damaged_columns_are_named(kind: str, found: Callable[[str], dict[str, Finding]]) -> None:
-    assert set(found(kind)) == {column.name for column in COLUMNS if DAMAGES[kind].applies(column)}
+def test_only_the_damaged_columns_are_named(kind: str, findings: Callable[[str], dict[str, Finding]]) -> None:
+    assert set(findings(kind)) == {column.name for column in COLUMNS if DAMAGES[kind].applies(column)}
 
 
 def test_a_column_of_another_type_is_found(sample: pd.DataFrame) -> None:

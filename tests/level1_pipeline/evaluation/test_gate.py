@@ -426,11 +426,11 @@ def test_a_model_that_is_better_on_average_but_bad_for_one_airport_is_refused(
     assert "confirmed labels" in outcome.against
     holdout, judged = (pd.read_parquet(outcome.folder / f"{name}.parquet") for name in ("holdout", "predictions"))
     champion = predict(outcome.registry.load(weak).pipeline, holdout)
-    mine, theirs = (
+    own, theirs = (
         metrics.by_slice(holdout, p, 400).set_index(["slice", "value"])["log_loss"]
         for p in (judged["evaluation model"].to_numpy(), champion)
     )
-    harm = (mine - theirs)["origin"]
+    harm = (own - theirs)["origin"]
     assert harm["EWR"] > problem.GATE["slice_max_harm"] > harm[["JFK", "LGA"]].max()
 
 

@@ -132,11 +132,11 @@ def test_slices_that_are_too_small_are_not_judged_and_the_others_are_by_their_ow
     values = ["a"] * 30 + ["b"] * 20 + ["c"] * 19
     rows = table(list(range(69)), list(draw.integers(0, 2, 69)), **{name: values})
     p = draw.uniform(0.1, 0.9, 69)
-    found = metrics.by_slice(rows, p, 20).query("slice == @name").set_index("value")
-    assert found["rows"].to_dict() == {"a": 30, "b": 20}
+    result = metrics.by_slice(rows, p, 20).query("slice == @name").set_index("value")
+    assert result["rows"].to_dict() == {"a": 30, "b": 20}
     for value, part in (("a", slice(0, 30)), ("b", slice(30, 50))):
         expected = problem.evaluate(rows[problem.TARGET].to_numpy()[part], p[part])
-        assert found.loc[value, list(expected)].to_dict() == pytest.approx(expected, nan_ok=True)
+        assert result.loc[value, list(expected)].to_dict() == pytest.approx(expected, nan_ok=True)
 
 
 def test_no_slice_is_large_enough() -> None:

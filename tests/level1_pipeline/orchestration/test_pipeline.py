@@ -89,8 +89,8 @@ def command(
 
     def run(*arguments: str) -> tuple[int, str]:
         code = command_line.main(list(arguments))
-        said = capsys.readouterr()
-        return code, said.err + said.out
+        output = capsys.readouterr()
+        return code, output.err + output.out
 
     return run
 
@@ -119,8 +119,8 @@ def test_the_route_the_aliases_and_the_audit_log_say_the_same(trained: Trained) 
     registry = trained.registry
     route = registry.route()
     assert (route.champion, route.challenger, route.previous, route.mode) == ("1", None, None, None)
-    found = registry.client.get_registered_model(problem.NAME).aliases
-    assert {alias: str(version) for alias, version in found.items()} == {"champion": "1"}
+    result = registry.client.get_registered_model(problem.NAME).aliases
+    assert {alias: str(version) for alias, version in result.items()} == {"champion": "1"}
     frozen, promoted, gate = registry.store.audit_log(problem.NAME)[:3]
     assert frozen.text == "trusted set: frozen"
     assert (promoted.text, promoted.from_version, promoted.to_version) == ("promote to champion", None, "1")
@@ -241,25 +241,25 @@ def test_a_flight_is_scored_through_the_champion_with_the_pipelines_number(
 ) -> None:
     wanted = rows.iloc[[70_000]]
     name = wanted[problem.ID].item()
-    code, said = command("score", "--id", name)
+    code, answer = command("score", "--id", name)
     p = trained.registry.load("1").predict(schema.records(wanted)).item()
     assert code == 0
-    assert f"{name} | {p:.6f} -> {problem.choose_action(p)} | models:/{problem.NAME}/1" in said
+    assert f"{name} | {p:.6f} -> {problem.choose_action(p)} | models:/{problem.NAME}/1" in answer
     golden = json.loads((trained.registry.bundle_folder("1") / GOLDEN).read_text())
     file = Path("golden.json")
     file.write_text(json.dumps(golden["records"]))
-    code, said = command("score", "--json", str(file))
-    assert re.findall(r"\| (0\.\d{6}) ->", said) == [f"{p:.6f}" for p in golden["predictions"]]
+    code, answer = command("score", "--json", str(file))
+    assert re.findall(r"\| (0\.\d{6}) ->", answer) == [f"{p:.6f}" for p in golden["predictions"]]
 
 
 def test_a_flight_that_does_not_exist_or_a_record_out_of_bounds_is_answered_with_what_to_do(
     command: Callable[..., tuple[int, str]], rows: pd.DataFrame
 ) -> None:
-    code, said = command("score", "--id", "XX-1-JFK-2013-01-01")
-    assert (code, "there is no row with flight_id" in said, "Traceback" in said) == (1, True, False)
+    code, answer = command("score", "--id", "XX-1-JFK-2013-01-01")
+    assert (code, "there is no row with flight_id" in answer, "Traceback" in answer) == (1, True, False)
     Path("bad.json").write_text(json.dumps(schema.records(rows.iloc[[0]])[0] | {"humid": 180.0}))
-    code, said = command("score", "--json", "bad.json")
-    assert (code, "humid" in said) == (1, True)
+    code, answer = command("score", "--json", "bad.json")
+    assert (code, "humid" in answer) == (1, True)
 
 
 def test_nothing_is_kept_for_a_resume_after_a_success(trained: Trained) -> None:
@@ -277,10 +277,10 @@ def test_the_same_day_again_is_no_gain_and_ends_with_exit_code_3(
     trained: Trained, command: Callable[..., tuple[int, str]], unchanged: None
 ) -> None:
     before = len(trained.runs)
-    code, said = command("train", "--as-of", AS_OF)
-    assert code == 3, said
-    assert "identical" in said
-    assert "| gate FAIL | MLflow run" in said.strip().splitlines()[-1]
+    code, answer = command("train", "--as-of", AS_OF)
+    assert code == 3, answer
+    assert "identical" in answer
+    assert "| gate FAIL | MLflow run" in answer.strip().splitlines()[-1]
     assert len(trained.runs) == before + 1
     assert trained.runs[0].data.tags["previous_champion"] == "1"
     assert trained.actions()[-1] == "train: gate fail"
@@ -329,8 +329,8 @@ def test_an_experiment_registers_nothing_and_touches_no_alias(trained: Trained, 
     assert "no version" in result.line
     assert len(trained.registry.client.search_model_versions(f"name = '{problem.NAME}'")) == versions
     assert (trained.actions(), len(trained.runs)) == (actions, runs)
-    found = trained.registry.client.get_experiment_by_name(f"{problem.NAME}/try it")
-    assert len(trained.registry.client.search_runs([found.experiment_id])) == 1
+    measured = trained.registry.client.get_experiment_by_name(f"{problem.NAME}/try it")
+    assert len(trained.registry.client.search_runs([measured.experiment_id])) == 1
 
 
 @pytest.mark.slow
@@ -361,8 +361,8 @@ def test_while_a_rollout_is_active_level_1_does_not_touch_the_champion(
     try:
         with pytest.raises(PromotionRefused, match="in shadow: Level 1 does not change the champion"):
             ask(trained)
-        code, said = command("train", "--as-of", AS_OF)
-        assert (code, "--promote-to none" in said, "Traceback" in said) == (1, True, False)
+        code, answer = command("train", "--as-of", AS_OF)
+        assert (code, "--promote-to none" in answer, "Traceback" in answer) == (1, True, False)
         assert registry.route().champion == "1"
     finally:
         set_mode(registry, None)
@@ -438,10 +438,10 @@ def test_bad_data_stop_the_run_before_anything_is_trained(
     spoil(folder)
     monkeypatch.setenv("MLOPS_SOURCE", str(folder))
     runs = len(trained.runs)
-    code, said = command("train", "--as-of", AS_OF)
-    assert code == 4, said
-    assert message in said
-    assert "STOPPED before training" in said.strip().splitlines()[-1]
+    code, answer = command("train", "--as-of", AS_OF)
+    assert code == 4, answer
+    assert message in answer
+    assert "STOPPED before training" in answer.strip().splitlines()[-1]
     assert len(trained.runs) == runs
     assert not list((trained.settings.home / "runs").rglob("predictions.parquet"))
     last = trained.registry.store.audit_log(problem.NAME)[-1]
@@ -460,15 +460,15 @@ def test_without_the_raw_files_the_message_names_the_missing_one(
     command: Callable[..., tuple[int, str]], unchanged: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("MLOPS_SOURCE", str(tmp_path / "nowhere"))
-    code, said = command("train", "--as-of", AS_OF)
-    assert (code, "flights.csv.zip" in said, "Traceback" in said) == (1, True, False)
+    code, answer = command("train", "--as-of", AS_OF)
+    assert (code, "flights.csv.zip" in answer, "Traceback" in answer) == (1, True, False)
 
 
 @pytest.mark.slow
 def test_too_early_a_day_stops_with_the_counts(command: Callable[..., tuple[int, str]], unchanged: None) -> None:
-    code, said = command("train", "--as-of", "2013-01-10")
+    code, answer = command("train", "--as-of", "2013-01-10")
     assert code == 4
-    assert "choose a later --as-of" in said
+    assert "choose a later --as-of" in answer
 
 
 def test_the_last_champion_is_still_the_first_one(trained: Trained) -> None:

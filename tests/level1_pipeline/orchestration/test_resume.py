@@ -127,18 +127,18 @@ def test_a_run_that_was_killed_before_its_line_in_the_audit_log_trains_nothing_a
     def killed(*_: object) -> Result:
         raise Killed
 
-    settings, asked = Settings(home=seeded, actor="tester"), Request(start_of(AS_OF), promote_to="challenger")
+    settings, request = Settings(home=seeded, actor="tester"), Request(start_of(AS_OF), promote_to="challenger")
     with monkeypatch.context() as patch:
         patch.setattr("level1_pipeline.orchestration.run._conclude", killed)
         with pytest.raises(Killed):
-            run_training(settings, asked)
+            run_training(settings, request)
     stopped_at = time.time()
-    result = run_training(settings, asked)
+    result = run_training(settings, request)
     assert result.code == 0
     assert result.results is not None
     assert all(step.started < stopped_at for step in result.results)
     registry = Registry(settings)
-    assert [str(one.version) for one in registry.client.search_model_versions("")] == ["1"]
+    assert [str(version.version) for version in registry.client.search_model_versions("")] == ["1"]
     assert [line.text for line in registry.store.audit_log(problem.NAME)].count("train: gate pass") == 1
 
 

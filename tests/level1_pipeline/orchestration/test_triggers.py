@@ -58,11 +58,11 @@ def trained_as_of(settings: Settings, local: str) -> None:
 
 def test_a_month_is_new_once_its_last_outcomes_have_matured_and_not_before(seeded: Settings) -> None:
     trained_as_of(seeded, "2013-03-04")
-    found = {
+    result = {
         local: new_data.new_month(at(seeded, local))
         for local in ("2013-03-31", "2013-04-01", "2013-04-02", "2013-04-03", "2013-04-29")
     }
-    assert found == {
+    assert result == {
         "2013-03-31": None,
         "2013-04-01": None,
         "2013-04-02": None,  # the outcomes of the last evening are open until noon

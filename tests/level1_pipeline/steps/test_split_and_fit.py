@@ -36,37 +36,39 @@ def as_of(request: pytest.FixtureRequest, rows: pd.DataFrame) -> pd.Timestamp:
 
 
 @pytest.fixture(scope="module")
-def known(as_of: pd.Timestamp, cache: Path) -> pd.DataFrame:
+def known_rows(as_of: pd.Timestamp, cache: Path) -> pd.DataFrame:
     return problem.load(as_of, cache=cache)
 
 
 # ---- split
 
 
-def test_every_row_to_judge_with_is_later_than_every_row_to_train_on(known: pd.DataFrame, as_of: pd.Timestamp) -> None:
-    shuffled = known.sample(frac=1, random_state=0)  # the order of the rows must not matter
+def test_every_row_to_judge_with_is_later_than_every_row_to_train_on(
+    known_rows: pd.DataFrame, as_of: pd.Timestamp
+) -> None:
+    shuffled = known_rows.sample(frac=1, random_state=0)  # the order of the rows must not matter
     train, holdout = split_rows(shuffled, as_of)
     assert train[problem.EVENT_TIME].max() < holdout[problem.EVENT_TIME].min()
     assert set(train[problem.ID]).isdisjoint(holdout[problem.ID])
 
 
-def test_the_holdout_is_the_newest_matured_fortnight(known: pd.DataFrame, as_of: pd.Timestamp) -> None:
-    train, holdout = split_rows(known, as_of)
+def test_the_holdout_is_the_newest_matured_fortnight(known_rows: pd.DataFrame, as_of: pd.Timestamp) -> None:
+    train, holdout = split_rows(known_rows, as_of)
     newest = as_of - MATURITY
     assert holdout[problem.EVENT_TIME].max() <= newest
     assert holdout[problem.EVENT_TIME].min() > newest - HOLDOUT
     assert train[problem.EVENT_TIME].max() <= newest - HOLDOUT
-    between = known[known[problem.EVENT_TIME].between(newest - HOLDOUT, newest, inclusive="right")]
+    between = known_rows[known_rows[problem.EVENT_TIME].between(newest - HOLDOUT, newest, inclusive="right")]
     assert len(holdout) == between[problem.TARGET].notna().sum()
-    before = known[known[problem.EVENT_TIME] <= newest - HOLDOUT]
+    before = known_rows[known_rows[problem.EVENT_TIME] <= newest - HOLDOUT]
     assert len(train) == before[problem.TARGET].notna().sum()
 
 
 @pytest.mark.flights
 def test_flights_are_used_only_when_scheduled_36_hours_before_and_landed_before(
-    known: pd.DataFrame, as_of: pd.Timestamp
+    known_rows: pd.DataFrame, as_of: pd.Timestamp
 ) -> None:
-    pool = split_rows(known, as_of).pool
+    pool = split_rows(known_rows, as_of).pool
     scheduled = pool[problem.EVENT_TIME] + pd.Timedelta("1h")
     assert scheduled.max() <= as_of - pd.Timedelta("36h")
     assert scheduled.max() > as_of - pd.Timedelta("48h")  # and no more than that is given away
@@ -74,10 +76,10 @@ def test_flights_are_used_only_when_scheduled_36_hours_before_and_landed_before(
 
 
 def test_open_labels_leave_no_hole_so_the_rate_is_that_of_the_final_truth(
-    known: pd.DataFrame, as_of: pd.Timestamp, rows: pd.DataFrame
+    known_rows: pd.DataFrame, as_of: pd.Timestamp, rows: pd.DataFrame
 ) -> None:
     """The labels that arrive late are mostly those of late flights: none may be missing from the pool."""
-    pool = split_rows(known, as_of).pool
+    pool = split_rows(known_rows, as_of).pool
     truth = rows[(rows[problem.EVENT_TIME] <= as_of - MATURITY) & rows[problem.TARGET].notna()]
     assert set(pool[problem.ID]) == set(truth[problem.ID])
     assert pool[problem.TARGET].notna().all()
@@ -87,15 +89,15 @@ def test_open_labels_leave_no_hole_so_the_rate_is_that_of_the_final_truth(
 @pytest.mark.flights
 def test_without_the_maturity_cutoff_late_flights_would_be_missing(rows: pd.DataFrame) -> None:
     """The test above can fail: at midnight many labels of the day are open, and mostly those of late flights."""
-    open_, known = [], []
+    open_, matured = [], []
     for share in np.linspace(0.1, 0.9, 25):
         night = midnight(rows, share)
         age = night - rows[problem.EVENT_TIME]
         day = rows[(age > pd.Timedelta(0)) & (age <= pd.Timedelta("24h")) & rows[problem.TARGET].notna()]
         later = day[problem.LABEL_TIME] >= night
         open_.append(day.loc[later, problem.TARGET])
-        known.append(day.loc[~later, problem.TARGET])
-    assert pd.concat(open_).mean() > 1.5 * pd.concat(known).mean()
+        matured.append(day.loc[~later, problem.TARGET])
+    assert pd.concat(open_).mean() > 1.5 * pd.concat(matured).mean()
 
 
 def test_too_early_a_day_is_refused_with_the_counts_and_what_to_do(rows: pd.DataFrame, cache: Path) -> None:
@@ -121,8 +123,10 @@ def test_an_empty_table_is_not_enough(rows: pd.DataFrame) -> None:
 
 
 @pytest.mark.skipif(problem.TASK != "classification", reason="a regression has no classes")
-def test_a_single_class_is_nothing_to_learn_from(known: pd.DataFrame, as_of: pd.Timestamp) -> None:
-    never = known.assign(**{problem.TARGET: known[problem.TARGET].where(known[problem.TARGET].isna(), 0.0)})
+def test_a_single_class_is_nothing_to_learn_from(known_rows: pd.DataFrame, as_of: pd.Timestamp) -> None:
+    never = known_rows.assign(
+        **{problem.TARGET: known_rows[problem.TARGET].where(known_rows[problem.TARGET].isna(), 0.0)}
+    )
     with pytest.raises(NotEnoughData, match=f"{problem.TARGET} = 0: there is nothing to learn"):
         split_rows(never, as_of)
 
@@ -156,15 +160,15 @@ def test_processes_with_one_and_two_threads_predict_the_same_bits_from_one_snaps
     paths = [tmp_path / f"{name}.parquet" for name in ("train", "holdout")]
     for path, part in zip(paths, parts, strict=True):
         part.to_parquet(path, index=False)
-    found = {}
+    result = {}
     for threads, seed in (("1", "1"), ("2", "2"), ("2", "3")):
         out = tmp_path / f"{threads}-{seed}.npz"
         environment = os.environ | {"OMP_NUM_THREADS": threads, "PYTHONHASHSEED": seed}
         command = [sys.executable, "-W", "ignore", "-c", FIT, *map(str, [*paths, out])]
         subprocess.run(command, cwd=ROOT, env=environment, check=True, timeout=300)
-        found[threads, seed] = dict(np.load(out))
-    first = found["1", "1"]
-    for other in found.values():
+        result[threads, seed] = dict(np.load(out))
+    first = result["1", "1"]
+    for other in result.values():
         assert np.array_equal(other["judged"], first["judged"])
         assert np.array_equal(other["constant"], first["constant"])
         assert np.allclose(other["linear"], first["linear"], atol=1e-9)  # a yardstick: BLAS may sum in another order
@@ -182,11 +186,11 @@ def test_fitting_neither_changes_the_rows_nor_looks_at_anything_but_the_record(p
 
 def test_the_constant_says_the_mean_and_the_linear_model_does_not(parts: SplitRows) -> None:
     models = fit_baselines(parts.train)
-    said = {name: predict(model, parts.holdout) for name, model in models.items()}
-    assert set(said) == {"constant", "linear", "one rule"}
-    assert said["constant"] == pytest.approx(parts.train[problem.TARGET].mean())
-    assert np.isfinite(said["linear"]).all()
-    assert said["linear"].std() > 0
+    answer = {name: predict(model, parts.holdout) for name, model in models.items()}
+    assert set(answer) == {"constant", "linear", "one rule"}
+    assert answer["constant"] == pytest.approx(parts.train[problem.TARGET].mean())
+    assert np.isfinite(answer["linear"]).all()
+    assert answer["linear"].std() > 0
 
 
 # ---- search

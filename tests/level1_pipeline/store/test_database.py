@@ -200,9 +200,9 @@ def test_eight_parallel_first_opens_make_the_tables_once(tmp_path: Path) -> None
         ) -> None:
             start.wait()
             try:
-                one = Store(url)
-                one.record("flights", change(f"open {number}"))
-                one.engine.dispose()
+                store = Store(url)
+                store.record("flights", change(f"open {number}"))
+                store.engine.dispose()
             except Exception as error:
                 failures.append(error)
 

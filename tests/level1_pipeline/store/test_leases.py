@@ -193,10 +193,10 @@ def test_of_two_processes_that_race_for_a_lease_exactly_one_wins(store: Store, h
         assert racer.stdin is not None
         racer.stdin.write("go\n")
         racer.stdin.flush()
-    said = [racer.communicate(timeout=60)[0] for racer in racers]
+    answer = [racer.communicate(timeout=60)[0] for racer in racers]
     token = 2 if state == "expired" else 1
-    wins = Counter(re.findall(rf"won (\d+) {token}$", "".join(said), flags=re.MULTILINE))
-    losses = Counter(re.findall(r"lost (\d+)$", "".join(said), flags=re.MULTILINE))
+    wins = Counter(re.findall(rf"won (\d+) {token}$", "".join(answer), flags=re.MULTILINE))
+    losses = Counter(re.findall(r"lost (\d+)$", "".join(answer), flags=re.MULTILINE))
     assert wins == losses == Counter({str(number): 1 for number in range(40)})
 
 

@@ -67,7 +67,7 @@ def situation(run: MonitoringRun | None = None, *actions: Action, rolling: bool 
 
 
 @pytest.mark.parametrize(
-    ("said", "kind"),
+    ("diagnosis", "kind"),
     [
         (NOTHING, "nothing"),
         (UNSURE, "nothing"),
@@ -80,25 +80,25 @@ def situation(run: MonitoringRun | None = None, *actions: Action, rolling: bool 
     ],
     ids=lambda value: getattr(value, "cause", value),
 )
-def test_each_diagnosis_has_its_one_answer(said: Diagnosis, kind: str) -> None:
-    step = next_action(situation(monitoring_runs.a_run(said)))
+def test_each_diagnosis_has_its_one_answer(diagnosis: Diagnosis, kind: str) -> None:
+    step = next_action(situation(monitoring_runs.a_run(diagnosis)))
     assert step.kind == kind
-    assert step.version == said.version
+    assert step.version == diagnosis.version
 
 
 def test_what_was_begun_is_finished_before_anything_new_begins() -> None:
-    found = monitoring_runs.a_run(CHANGE)
-    assert next_action(situation(found, ORDERED, rolling=True, challenger="3")).kind == "advance"
-    assert next_action(situation(found, ORDERED, challenger="3")).kind == "train"
+    run = monitoring_runs.a_run(CHANGE)
+    assert next_action(situation(run, ORDERED, rolling=True, challenger="3")).kind == "advance"
+    assert next_action(situation(run, ORDERED, challenger="3")).kind == "train"
     ended = TrainingJudged(order=ORDER.id, status="pass")
-    assert next_action(situation(found, ORDERED, ended, challenger="3")).kind == "start"
+    assert next_action(situation(run, ORDERED, ended, challenger="3")).kind == "start"
     started = RolloutStarted("3")
-    assert next_action(situation(found, ORDERED, ended, started, challenger="3")).kind == "ask"
+    assert next_action(situation(run, ORDERED, ended, started, challenger="3")).kind == "ask"
 
 
 def test_a_bad_release_comes_before_everything_that_was_begun() -> None:
-    found = monitoring_runs.a_run(RELEASE)
-    step = next_action(situation(found, ORDERED, rolling=True, challenger="3"))
+    run = monitoring_runs.a_run(RELEASE)
+    step = next_action(situation(run, ORDERED, rolling=True, challenger="3"))
     assert (step.kind, step.version) == ("roll back", RELEASE.version)
 
 
@@ -116,10 +116,10 @@ def test_a_challenger_that_a_person_serves_by_hand_is_left_to_that_person() -> N
 
 
 def test_a_run_is_answered_once_and_one_about_an_earlier_champion_never() -> None:
-    found = monitoring_runs.a_run(CHANGE)
-    answered = a_line(TrainingRefused(), evidence=answering(found.window.end, "concept drift"))
-    assert next_action(replace(situation(found), log=[answered])).kind == "nothing"
-    assert next_action(situation(found, champion="9")).kind == "nothing"
+    run = monitoring_runs.a_run(CHANGE)
+    answered = a_line(TrainingRefused(), evidence=answering(run.window.end, "concept drift"))
+    assert next_action(replace(situation(run), log=[answered])).kind == "nothing"
+    assert next_action(situation(run, champion="9")).kind == "nothing"
     assert next_action(situation(None)).kind == "nothing"
 
 
@@ -159,24 +159,26 @@ def operated(days: Days, monkeypatch: pytest.MonkeyPatch, quiet: None) -> Callab
     for version in ("1", "2", "3"):
         days.register(version)
 
-    def make(said: Diagnosis, trainer: Trainer | None = None, **changes: Any) -> Operator:
+    def make(diagnosis: Diagnosis, trainer: Trainer | None = None, **changes: Any) -> Operator:
         settings = days.settings.changed(
             {"clock": "replay", "min_new_outcomes": 0, "lease_seconds": 0.5, "outcomes_rest_seconds": 0, **changes}
         )
         days.store.set_replay_time(days.now)
-        monkeypatch.setattr(operate, "run_monitoring", lambda settings, now, length: plant(days.store, said, now))
+        monkeypatch.setattr(operate, "run_monitoring", lambda settings, now, length: plant(days.store, diagnosis, now))
         monkeypatch.setattr(html_report, "write", lambda *_: None)
         return Operator(settings, trainer or Trainer())
 
     return make
 
 
-def plant(store: Store, said: Diagnosis, now: Any) -> MonitoringRun:
+def plant(store: Store, diagnosis: Diagnosis, now: Any) -> MonitoringRun:
     """A monitoring run over the week before now, about the champion that serves."""
     window = Window(now - timedelta(days=7), now)
-    found = replace(monitoring_runs.a_run(said), window=window, at=now, champion=store.route(problem.NAME).champion)
-    history.record(store, found)
-    return found
+    result = replace(
+        monitoring_runs.a_run(diagnosis), window=window, at=now, champion=store.route(problem.NAME).champion
+    )
+    history.record(store, result)
+    return result
 
 
 def actions(days: Days) -> list[str]:
@@ -208,17 +210,19 @@ def test_a_concept_drift_is_trained_for_and_its_candidate_is_rolled_out(days: Da
     assert len(trainer.orders) == 1
 
 
-@pytest.mark.parametrize("said", [FAULT, NOTHING, SHIFT, UNSURE], ids=lambda said: said.cause)
-def test_whatever_is_no_concept_drift_is_never_trained_for(days: Days, operated: Any, said: Diagnosis) -> None:
+@pytest.mark.parametrize("diagnosis", [FAULT, NOTHING, SHIFT, UNSURE], ids=lambda answer: answer.cause)
+def test_whatever_is_no_concept_drift_is_never_trained_for(days: Days, operated: Any, diagnosis: Diagnosis) -> None:
     trainer = Trainer()
-    operator = operated(said, trainer, triggers="monitoring, schedule", schedule_days=0.5 if said is FAULT else 99.0)
+    operator = operated(
+        diagnosis, trainer, triggers="monitoring, schedule", schedule_days=0.5 if diagnosis is FAULT else 99.0
+    )
     days.store.record(problem.NAME, Change("t", TrainingJudged(status="pass"), "", days.now - timedelta(days=2)))
     for _ in range(5):
         days.pass_day()
         days.store.set_replay_time(days.now)
         operator.cycle()
     assert trainer.orders == []
-    assert actions(days).count(DataQuarantined.text) == (5 if said is FAULT else 0)
+    assert actions(days).count(DataQuarantined.text) == (5 if diagnosis is FAULT else 0)
 
 
 @pytest.mark.slow
@@ -241,9 +245,9 @@ def test_after_too_many_rejected_candidates_one_ticket_asks_for_a_person_who_clo
         days.today += pd.Timedelta("1D")
         days.store.set_replay_time(days.now)
         operator.cycle()
-    asked = [line for line in tickets.open_tickets(days.store) if line["incident"].startswith(tickets.PERSON_NEEDED)]
-    assert len(asked) == 1
-    assert "reset" in asked[0]["body"]
+    request = [line for line in tickets.open_tickets(days.store) if line["incident"].startswith(tickets.PERSON_NEEDED)]
+    assert len(request) == 1
+    assert "reset" in request[0]["body"]
     monkeypatch.setenv("MLOPS_HOME", str(days.settings.home))
     monkeypatch.setenv("MLOPS_CLOCK", "replay")
     assert main(["reset", "--reason", "the data were mended"]) == 0
@@ -496,8 +500,10 @@ def test_a_child_process_gets_the_same_settings(home: Settings) -> None:
     settings = home.changed({"clock": "replay", "monitor_every_days": 7.0, "webhook": ""})
     code = "from level1_pipeline.settings import Settings; print(Settings().model_dump_json())"
     given = environment(settings)
-    said = subprocess.run([sys.executable, "-c", code], env=given, cwd=ROOT, capture_output=True, text=True, check=True)
-    assert json.loads(said.stdout) == settings.model_dump(mode="json")
+    answer = subprocess.run(
+        [sys.executable, "-c", code], env=given, cwd=ROOT, capture_output=True, text=True, check=True
+    )
+    assert json.loads(answer.stdout) == settings.model_dump(mode="json")
 
 
 # ---- kill -9 at every write
@@ -566,16 +572,16 @@ DIAGNOSES = {
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("said", DIAGNOSES)
+@pytest.mark.parametrize("answer", DIAGNOSES)
 def test_killed_at_any_write_of_a_cycle_the_next_one_ends_where_an_unharmed_one_does(
-    days: Days, tmp_path: Path, said: str
+    days: Days, tmp_path: Path, answer: str
 ) -> None:
     days.store.close()
     spare = tmp_path / "spare"
     subprocess.run(["cp", "-r", str(days.settings.home), str(spare)], check=True)
     environment = {name: value for name, value in os.environ.items() if not name.startswith("MLOPS_")}
     told = subprocess.run(
-        [sys.executable, "-c", KILLED, str(days.settings.home), str(spare), days.now.isoformat(), said],
+        [sys.executable, "-c", KILLED, str(days.settings.home), str(spare), days.now.isoformat(), answer],
         cwd=ROOT,
         env=environment | {"PYTHONPATH": str(ROOT)},
         capture_output=True,

@@ -434,38 +434,38 @@ def killer(days: Days) -> Iterator[Callable[[str], list[dict[str, Any]]]]:
             assert process.stdin
             process.stdin.write(json.dumps([what, days.now.isoformat()]) + "\n")
             process.stdin.flush()
-            found = [json.loads(line) for line in iter(told.readline, "{}\n")]
-            assert [(line["killed"], line["code"]) for line in found] == [(True, 0)] * (len(found) - 1) + [(False, 0)]
-            return found
+            result = [json.loads(line) for line in iter(told.readline, "{}\n")]
+            assert [(line["killed"], line["code"]) for line in result] == [(True, 0)] * (len(result) - 1) + [(False, 0)]
+            return result
 
         yield walk
 
 
 def is_whole(seen: dict[str, Any]) -> bool:
     """The route is the one that the last line of the audit log speaks of, and so is the row of the rollout."""
-    action, known = seen["audit"][-1]
-    after = known["route_after"]
+    action, seen_before = seen["audit"][-1]
+    after = seen_before["route_after"]
     steps = [str(Step(*state)) for state in seen["states"]]
-    said = {"promote to champion": [], "rollout: start": ["registered"], "roll back": [CHAMPION]}
+    answer = {"promote to champion": [], "rollout: start": ["registered"], "roll back": [CHAMPION]}
     return seen["route"] == [after[name] for name in ("champion", "challenger", "mode", "share", "previous")] and (
-        steps == said.get(action, [action.removeprefix("rollout: ")])
+        steps == answer.get(action, [action.removeprefix("rollout: ")])
     )
 
 
 @pytest.mark.slow
 def test_killed_before_any_write_from_registered_to_champion_and_back_it_leaves_all_or_nothing(days: Days) -> None:
-    found: list[dict[str, Any]] = []
+    result: list[dict[str, Any]] = []
     with killer(days) as walk:
-        found += walk("start")
+        result += walk("start")
         while days.route.champion == "1":
             days.pass_day()
-            found += walk("advance")
-        found += walk("roll back")
+            result += walk("advance")
+        result += walk("roll back")
         days.sometimes = 1.0
-        found += walk("start")
+        result += walk("start")
         days.pass_day()
-        found += walk("advance")
-    assert [line for line in found if not is_whole(line)] == []
+        result += walk("advance")
+    assert [line for line in result if not is_whole(line)] == []
     path = ["start", "blessed", "shadow"]
     up = [*path, "canary 25 %", "canary 50 %", "bake 50 %", "champion"]
     actions = [action for action, *_ in days.audit()]
@@ -475,6 +475,6 @@ def test_killed_before_any_write_from_registered_to_champion_and_back_it_leaves_
         "roll back",
         *(f"rollout: {step}" for step in [*path, "rolled back"]),
     ]
-    kills = Counter(len(line["audit"]) for line in found if line["killed"])
+    kills = Counter(len(line["audit"]) for line in result if line["killed"])
     writes = 6  # the lease, the rollout's row (twice), the route, the audit line, and the commit
     assert all(kills[lines] >= writes for lines in range(1, len(actions))), kills

@@ -89,7 +89,7 @@ def test_too_few_outcomes_show_no_harm_and_say_who_waits_for_them() -> None:
 
 
 @pytest.mark.parametrize(
-    ("mine", "outcome"),
+    ("own", "outcome"),
     [
         (Counts(1000, errors=1, alone=1), "pass"),
         (Counts(999, errors=1, alone=1), "fail"),
@@ -97,8 +97,8 @@ def test_too_few_outcomes_show_no_harm_and_say_who_waits_for_them() -> None:
         (Counts(), "pass"),
     ],
 )
-def test_one_failure_in_a_thousand_is_allowed(mine: Counts, outcome: str) -> None:
-    assert alarms.errors(mine, Counts(1000), POLICY).status == outcome
+def test_one_failure_in_a_thousand_is_allowed(own: Counts, outcome: str) -> None:
+    assert alarms.errors(own, Counts(1000), POLICY).status == outcome
 
 
 class Crashing:
@@ -144,9 +144,9 @@ def test_a_candidate_is_blamed_for_failing_where_the_champion_answers_and_only_t
 ) -> None:
     models = (Model("1", champion, "", {}, {}), Model("2", candidate, "", {}, {}))
     store = asked(home, rows.head(1000), Serving(Route("1", "2", mode, share), *models))
-    mine, theirs = (queries.counts(store, Arm(*arm, NOW)) for arm in (("2", mode), ("1", "champion")))
+    own, theirs = (queries.counts(store, Arm(*arm, NOW)) for arm in (("2", mode), ("1", "champion")))
     store.close()
-    check = alarms.errors(mine, theirs, POLICY)
+    check = alarms.errors(own, theirs, POLICY)
     assert check.status == outcome, check.message
     assert (theirs.errors > 0) == bool(champion.fails)
 
@@ -174,10 +174,10 @@ def test_failed_calls_say_nothing_about_speed(store: Store) -> None:
         case = Case(f"{n}", "somebody", {}, NOW)
         log.add(Scored("champion", model, [case], [score], "ValueError", ms + n * 1e-6, NOW))
     log.close()
-    found = queries.calls(store, Arm("1", "champion", NOW))
+    result = queries.calls(store, Arm("1", "champion", NOW))
     store.close()
-    assert found["rows"].sum() == 100
-    assert alarms.latency(calls(26, 1, 200), found, POLICY).status == "pass"
+    assert result["rows"].sum() == 100
+    assert alarms.latency(calls(26, 1, 200), result, POLICY).status == "pass"
 
 
 def test_a_distribution_is_judged_in_the_standard_deviations_of_both_models() -> None:
@@ -195,7 +195,7 @@ def calls(ms: float, size: int, count: int) -> pd.DataFrame:
 
 
 @pytest.mark.parametrize(
-    ("mine", "theirs", "outcome"),
+    ("own", "theirs", "outcome"),
     [
         (calls(25, 1, 200), calls(25, 1, 200), "pass"),
         (calls(250, 1, 200), calls(25, 1, 200), "fail"),
@@ -206,8 +206,8 @@ def calls(ms: float, size: int, count: int) -> pd.DataFrame:
         (calls(25, 1, 99), calls(25, 1, 200), "inconclusive"),
     ],
 )
-def test_latency_is_compared_for_calls_of_like_size(mine: pd.DataFrame, theirs: pd.DataFrame, outcome: str) -> None:
-    assert alarms.latency(mine, theirs, POLICY).status == outcome
+def test_latency_is_compared_for_calls_of_like_size(own: pd.DataFrame, theirs: pd.DataFrame, outcome: str) -> None:
+    assert alarms.latency(own, theirs, POLICY).status == outcome
 
 
 def test_one_slow_call_is_no_slow_model() -> None:

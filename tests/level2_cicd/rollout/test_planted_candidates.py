@@ -78,9 +78,11 @@ class Load:
         except httpx2.HTTPError as error:
             self.trouble.append(repr(error))
             return
-        known = answer.json() if answer.status_code == 200 else []
-        said = [(case["entity_id"], line["version"], line["arm"]) for case, line in zip(cases, known, strict=False)]
-        self.answers.append(Answer(sent, time.monotonic(), answer.status_code, said))
+        seen_before = answer.json() if answer.status_code == 200 else []
+        output = [
+            (case["entity_id"], line["version"], line["arm"]) for case, line in zip(cases, seen_before, strict=False)
+        ]
+        self.answers.append(Answer(sent, time.monotonic(), answer.status_code, output))
 
 
 @dataclass
@@ -103,18 +105,18 @@ class Stage:
         cases = self.rows[local == self.today].iloc[::2]
         noon = (self.today + pd.Timedelta("12h")).tz_convert("UTC").to_pydatetime()
         self.store.set_replay_time(noon)
-        asked = [
+        request = [
             {"id": str(row[problem.ID]), "entity_id": str(row[problem.ENTITY]), "record": record}
             for (_, row), record in zip(cases.iterrows(), schema.records(cases), strict=True)
         ]
-        self.load.extra = asked
-        self.load.planned.extend(asked[at : at + TOGETHER] for at in range(0, len(asked), TOGETHER))
+        self.load.extra = request
+        self.load.planned.extend(request[at : at + TOGETHER] for at in range(0, len(request), TOGETHER))
         eventually(lambda: not self.load.planned, 120)
         time.sleep(0.5)  # the copies and the log
-        known = cases[cases[problem.TARGET].notna()]
+        seen_before = cases[cases[problem.TARGET].notna()]
         self.today += pd.Timedelta("1D")
         midnight = self.today.tz_convert("UTC").to_pydatetime()
-        truth = [Reported(str(row[problem.ID]), float(row[problem.TARGET]), noon) for _, row in known.iterrows()]
+        truth = [Reported(str(row[problem.ID]), float(row[problem.TARGET]), noon) for _, row in seen_before.iterrows()]
         keep(self.store, truth, midnight)
         self.store.set_replay_time(midnight)
 
@@ -177,18 +179,18 @@ def may_answer(route: Route, entity: str, version: str, arm: str) -> bool:
 def bundles(rows: pd.DataFrame, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[str, str], Path]]:
     """Makes a bundle of the old (January) or the new (summer) model with a fault; each model is fitted once."""
     folder, fitted = tmp_path_factory.mktemp("planted"), {}
-    known = rows[rows[problem.TARGET].notna()].set_index(problem.EVENT_TIME, drop=False)
+    seen_before = rows[rows[problem.TARGET].notna()].set_index(problem.EVENT_TIME, drop=False)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(problem, "TRUSTED_TYPES", (*problem.TRUSTED_TYPES, TYPE))
 
         def make(model: str, fault: str) -> Path:
             span = {"old": ("2013-01-01", "2013-01-31"), "new": ("2013-06-01", "2013-08-31")}[model]
             if model not in fitted:
-                fitted[model] = fit_model(known.loc[slice(*span)])
+                fitted[model] = fit_model(seen_before.loc[slice(*span)])
             pipeline = fitted[model]
             wrapped = type(pipeline)([*pipeline.steps[:-1], ("model", Planted(pipeline[-1], fault))])
             target = folder / f"{model}-{fault}".replace(" ", "-")
-            golden = known.loc["2013-09-04"].query("departure_minute < 600").head(50)  # no fault shows on these
+            golden = seen_before.loc["2013-09-04"].query("departure_minute < 600").head(50)  # no fault shows on these
             info = {"kind": "refitted", "verdict": "pass", "metrics": {}}
             write_bundle(target, wrapped, golden, info, pd.DataFrame({"day": ["2013-09-04"]}))
             return target

@@ -146,9 +146,9 @@ def test_without_a_previous_champion_a_rollback_ends_the_rollout_and_says_so(
     set_route(served, previous=None)
     assert main(["rollout", "start", "3", "--reason", "the first one"]) == 0
     assert main(["rollback", "--reason", "an emergency"]) == 0
-    said = capsys.readouterr().out.splitlines()[-1]
-    assert "| champion 2 stays, version 3 gets no more traffic in" in said
-    assert said.endswith("| the rollout of 3 is rolled back")
+    answer = capsys.readouterr().out.splitlines()[-1]
+    assert "| champion 2 stays, version 3 gets no more traffic in" in answer
+    assert answer.endswith("| the rollout of 3 is rolled back")
     store = Store(served.operations)
     assert (store.route(problem.NAME), store.rollout(problem.NAME)) == (Route("2"), None)
     assert main(["rollback", "--reason", "and once more"]) == 1

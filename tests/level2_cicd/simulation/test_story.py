@@ -78,18 +78,18 @@ def test_the_processes_of_the_simulation_get_its_settings_and_of_the_users_the_r
 ) -> None:
     with Path(".env").open("a") as lines:
         lines.write("MLOPS_SOURCE=raw\nMLOPS_CANARY_SHARES=0.1\nMLOPS_COOLDOWN_DAYS=3\nMLOPS_APPROVALS=all\n")
-    mine = summer.apart(Settings())
+    own = summer.apart(Settings())
     code = "from level1_pipeline.settings import Settings; print(Settings().model_dump_json())"
-    given = environment(mine) | {"PYTHONPATH": str(ROOT)}
-    said = subprocess.run([sys.executable, "-c", code], env=given, capture_output=True, text=True, check=True)
-    assert json.loads(said.stdout) == mine.model_dump(mode="json")
-    assert mine.operations == f"sqlite:///{home.home / 'level2' / 'operations.db'}"
+    given = environment(own) | {"PYTHONPATH": str(ROOT)}
+    answer = subprocess.run([sys.executable, "-c", code], env=given, capture_output=True, text=True, check=True)
+    assert json.loads(answer.stdout) == own.model_dump(mode="json")
+    assert own.operations == f"sqlite:///{home.home / 'level2' / 'operations.db'}"
     changed = {f"MLOPS_{name.upper()}" for name in ("home", *summer.FAST)}
     usual = Settings.model_construct(actor="ann", source=Path("raw")).environment()
-    different = {name for name, value in mine.environment().items() if value != usual[name]}
+    different = {name for name, value in own.environment().items() if value != usual[name]}
     assert different <= changed | {"MLOPS_COOLDOWN_DAYS", "MLOPS_SHADOW_DAYS"}
-    assert (mine.rollout.canary_shares, mine.retraining.cooldown_days) == ((0.1,), 3.0)
-    assert not mine.rollout.approvals
+    assert (own.rollout.canary_shares, own.retraining.cooldown_days) == ((0.1,), 3.0)
+    assert not own.rollout.approvals
 
 
 def test_a_fault_spoils_its_days_only_and_stays_within_the_bounds(rows: pd.DataFrame) -> None:
@@ -107,13 +107,13 @@ def test_a_fault_spoils_its_days_only_and_stays_within_the_bounds(rows: pd.DataF
 @pytest.mark.usefixtures("prepared")
 def test_every_row_is_asked_about_once_and_no_outcome_is_told_before_it_is_known(home: Settings) -> None:
     seen = list(replay.moments(home, "2013-04-01", "2013-04-03", None))
-    asked = pd.concat([rows for _, rows, _ in seen])
+    request = pd.concat([rows for _, rows, _ in seen])
     everything = problem.load(start_of("2013-04-20"), None, home.home.parent / "cache")
     wanted = everything[
         (everything[problem.EVENT_TIME] >= start_of("2013-04-01"))
         & (everything[problem.EVENT_TIME] < start_of("2013-04-04"))
     ]
-    assert sorted(asked[problem.ID]) == sorted(wanted[problem.ID])
+    assert sorted(request[problem.ID]) == sorted(wanted[problem.ID])
     for now, rows, told in seen:
         assert (rows[problem.EVENT_TIME] < now).all()
         assert (told[problem.LABEL_TIME] < now).all()
@@ -181,11 +181,11 @@ def test_the_story_of_the_summer_quarantines_the_fault_and_ends_with_a_new_champ
     assert main(["simulate", *options.split()]) == 0
     line = capsys.readouterr().out.strip().splitlines()[-1]
     told = (ROOT / "docs" / "level2.md").read_text()
-    found: Any = re.search(
+    result: Any = re.search(
         r"1 faults quarantined \| 1 retrainings \| 0 rollbacks \| champion 2 \| failed requests 0 of ([\d,]+) \|", line
     )
-    assert found, line
-    assert f"0 of {found[1]} requests" in told
+    assert result, line
+    assert f"0 of {result[1]} requests" in told
     store = Store(f"sqlite:///{tmp_path / 'level2' / 'operations.db'}")
     log = store.audit_log(problem.NAME)
     moved = [line for line in log if isinstance(line.action, DataQuarantined | RolloutMoved | TrainingJudged)]

@@ -58,7 +58,7 @@ def test_an_incident_is_opened_then_updated_then_closed(both: Settings) -> None:
         assert kinds(follow(store, a_run(FAULT))) == [("opened", 1)]
         assert kinds(follow(store, a_run(FAULT, weeks=1))) == [("updated", 1)]
         assert rows(store)[0].seen == 2
-        assert [one["number"] for one in incidents.open_tickets(store)] == [1]
+        assert [ticket["number"] for ticket in incidents.open_tickets(store)] == [1]
         assert kinds(follow(store, a_run(NOTHING, weeks=2))) == [("closed", 1)]
         (row,) = rows(store)
         assert (row.closed_at, row.seen) == (a_run(weeks=2).at, 2)
@@ -68,8 +68,8 @@ def test_an_incident_is_opened_then_updated_then_closed(both: Settings) -> None:
 
 
 def test_an_incident_that_comes_back_gets_a_ticket_of_its_own(store: Store) -> None:
-    for week, said in enumerate((FAULT, NOTHING, FAULT)):
-        follow(store, a_run(said, weeks=week))
+    for week, answer in enumerate((FAULT, NOTHING, FAULT)):
+        follow(store, a_run(answer, weeks=week))
     assert [(row.number, row.closed_at is None) for row in rows(store)] == [(1, False), (2, True)]
 
 
@@ -102,9 +102,9 @@ def test_a_run_that_does_not_know_closes_nothing(store: Store) -> None:
 
 def test_the_second_inconclusive_pass_in_a_row_is_an_incident(store: Store) -> None:
     for week, expected in enumerate(([], [("opened", 1)], [("updated", 1)])):
-        found = a_run(UNSURE, weeks=week)
-        history.record(store, found)
-        assert kinds(follow(store, found)) == expected
+        run = a_run(UNSURE, weeks=week)
+        history.record(store, run)
+        assert kinds(follow(store, run)) == expected
     assert kinds(follow(store, a_run(NOTHING, weeks=3))) == [("closed", 1)]
 
 
@@ -135,29 +135,29 @@ def test_the_database_itself_refuses_a_second_open_ticket_of_an_incident(both: S
 
 @pytest.mark.parametrize("others", [FAULT, CHANGE])
 def test_racing_passes_make_one_ticket_per_incident(both: Settings, others: Any) -> None:
-    found: list[list[Event]] = []
+    result: list[list[Event]] = []
     barrier = threading.Barrier(8)
 
-    def one(said: MonitoringRun) -> None:
+    def one(run: MonitoringRun) -> None:
         with opened(both) as store:
             barrier.wait()
-            found.append(follow(store, said))
+            result.append(follow(store, run))
 
-    threads = [threading.Thread(target=one, args=(a_run(said),)) for said in (FAULT, others) * 4]
+    threads = [threading.Thread(target=one, args=(a_run(item),)) for item in (FAULT, others) * 4]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
-    assert len(found) == 8  # none failed
+    assert len(result) == 8  # none failed
     with opened(both) as store:
         now_open = [row.incident for row in rows(store) if row.closed_at is None]
     assert len(now_open) == len(set(now_open)) == 1
     if others is FAULT:
-        assert [event.event for events in found for event in events] == ["opened"]  # the others saw the same run
+        assert [event.event for events in result for event in events] == ["opened"]  # the others saw the same run
 
 
 @pytest.mark.parametrize(
-    ("said", "command"),
+    ("answer", "command"),
     [
         (CHANGE, "python -m level1_pipeline train"),
         (RELEASE, "python -m level1_pipeline rollback --to 1"),
@@ -166,11 +166,11 @@ def test_racing_passes_make_one_ticket_per_incident(both: Settings, others: Any)
     ],
 )
 def test_a_ticket_says_what_it_is_how_we_know_how_to_decide_and_what_to_run(
-    store: Store, said: Any, command: str
+    store: Store, answer: Any, command: str
 ) -> None:
-    (event,) = follow(store, a_run(said))
-    assert event.body.startswith(f"# {problem.NAME}: {said.cause}")
-    assert all(message in event.body for message in (said.message, *said.evidence, "5,400 with an outcome"))
+    (event,) = follow(store, a_run(answer))
+    assert event.body.startswith(f"# {problem.NAME}: {answer.cause}")
+    assert all(message in event.body for message in (answer.message, *answer.evidence, "5,400 with an outcome"))
     assert command in event.body.split("## Commands")[1]
     assert "\n1. " in event.body.split("## How to decide")[1]
     assert incidents.ticket(store, event.number)["body"] == event.body
@@ -187,8 +187,8 @@ def test_the_commands_of_a_ticket_are_understood_by_the_command_line(store: Stor
 
     apps = {"level1_pipeline": level1_app, "monitoring": monitoring_app}
 
-    for said in (FAULT, CHANGE, RELEASE, RETURN, UNSURE):
-        for line in commands(a_run(said)):
+    for item in (FAULT, CHANGE, RELEASE, RETURN, UNSURE):
+        for line in commands(a_run(item)):
             _, _, module, *arguments = shlex.split(line)
             group = typer.main.get_group(apps[module])
             group.commands[arguments[0]].make_context(arguments[0], list(arguments[1:]))
@@ -232,7 +232,7 @@ EVENTS = [Event("closed", 1, "data fault", "a title", "# a body", 3), Event("ope
 def test_the_webhook_hears_of_every_event() -> None:
     with listener() as (url, got):
         assert webhook.send(url, EVENTS) == 2
-    assert [(one["problem"], one["event"], one["number"]) for one in got] == [
+    assert [(item["problem"], item["event"], item["number"]) for item in got] == [
         (problem.NAME, "closed", 1),
         (problem.NAME, "opened", 2),
     ]

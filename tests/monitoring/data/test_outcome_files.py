@@ -62,7 +62,7 @@ def test_a_file_in_any_order_with_repeats_gives_the_same_end(home: Settings, tmp
     random.Random(seed).shuffle(lines)
     report = take(home, csv(tmp_path, "id,value,known_at", *lines))
     assert (report.rows, report.new) == (4200, 700)
-    assert {name: one["value"] for name, one in known_outcomes(home).items()} == {
+    assert {name: item["value"] for name, item in known_outcomes(home).items()} == {
         f"o{n}": (n + 3) % 2 for n in range(700)
     }
 
@@ -77,7 +77,7 @@ def test_of_two_values_of_the_same_moment_the_same_one_counts_in_any_order(
     parts = [lines] if together else [lines[:2], lines[2:]]
     paths = [csv(tmp_path, "id,value,known_at", *part, name=f"{n}.csv") for n, part in enumerate(parts)]
     reports = [take(both, path) for path in paths]
-    assert sum(one.new for one in reports) == 2
+    assert sum(report.new for report in reports) == 2
     before = known_outcomes(both)
     assert [before[name]["value"] for name in ("a", "b")] == [1, 1]
     assert [take(both, path).corrected for path in paths] == [0] * len(paths)
@@ -177,9 +177,9 @@ def test_a_parquet_file_gives_what_the_csv_file_gives(home: Settings, tmp_path: 
     table.to_parquet(tmp_path / "outcomes.parquet")
     report = take(home, tmp_path / "outcomes.parquet")
     assert (report.new, report.bad.total()) == (3, 0)
-    found = known_outcomes(home)
-    assert found["b"]["known_at"] == datetime(2013, 3, 2, 5, tzinfo=UTC)
-    assert found["c"]["known_at"] == NOW
+    result = known_outcomes(home)
+    assert result["b"]["known_at"] == datetime(2013, 3, 2, 5, tzinfo=UTC)
+    assert result["c"]["known_at"] == NOW
 
 
 def test_naive_times_in_a_parquet_file_are_bad_rows(home: Settings, tmp_path: Path) -> None:

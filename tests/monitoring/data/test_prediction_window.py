@@ -31,34 +31,34 @@ def logged(world: World) -> World:
 def test_sums_over_many_chunks_equal_the_summaries_of_all_rows(logged: World, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(prediction_window, "CHUNK_ROWS", 700)
     rows = logged.between(FIRST, LAST)
-    found = prediction_window.read(logged.store, SPAN, NOW).sums.day_summaries()
+    result = prediction_window.read(logged.store, SPAN, NOW).sums.day_summaries()
     expected = day_summaries(rows)
-    assert set(expected) <= set(found)
-    pd.testing.assert_frame_equal(found[list(expected)], expected, check_dtype=False, atol=1e-8)
+    assert set(expected) <= set(result)
+    pd.testing.assert_frame_equal(result[list(expected)], expected, check_dtype=False, atol=1e-8)
 
 
 def test_the_days_of_a_profile_can_be_compared_with_those_of_the_log(logged: World) -> None:
     profile = day_summaries(logged.between("2013-04-01", FIRST))
-    found = prediction_window.read(logged.store, SPAN, NOW).sums.day_summaries(like=profile)
-    assert drift_test(profile, found).verdict in ("moved", "steady")
+    result = prediction_window.read(logged.store, SPAN, NOW).sums.day_summaries(like=profile)
+    assert drift_test(profile, result).verdict in ("moved", "steady")
 
 
 def test_an_outcome_counts_only_when_all_of_its_age_are_ripe(logged: World) -> None:
-    found = prediction_window.read(logged.store, SPAN, NOW)
-    rows, ripe = found.rows, NOW - timedelta(hours=problem.GATE["maturity_hours"])
+    result = prediction_window.read(logged.store, SPAN, NOW)
+    rows, ripe = result.rows, NOW - timedelta(hours=problem.GATE["maturity_hours"])
     assert (rows["value"].notna() & rows[problem.TARGET].isna()).any()  # early outcomes are known, and not used
     assert rows["at"][rows[problem.TARGET].notna()].max() <= ripe
-    c = found.coverage
+    c = result.coverage
     assert c.open == (rows["at"] > ripe).sum()
     assert c.matured + c.open + c.never == c.predictions == len(logged.between(FIRST, LAST))
 
 
 def test_an_outcome_that_became_known_later_is_unknown_before(logged: World) -> None:
     early = midnight("2013-05-07").to_pydatetime()
-    found = prediction_window.read(logged.store, SPAN, early)
+    result = prediction_window.read(logged.store, SPAN, early)
     with logged.store.engine.connect() as connection:
-        known = {row.id for row in connection.execute(outcomes.select()) if row.known_at <= early}
-    assert set(found.rows["id"][found.rows["value"].notna()]) <= known
+        seen_before = {row.id for row in connection.execute(outcomes.select()) if row.known_at <= early}
+    assert set(result.rows["id"][result.rows["value"].notna()]) <= seen_before
 
 
 def test_a_sample_is_bounded_and_the_same_whatever_the_chunks(logged: World, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -76,10 +76,10 @@ def test_a_sample_is_bounded_and_the_same_whatever_the_chunks(logged: World, mon
 
 def test_quarantined_rows_are_counted_and_nothing_else(logged: World) -> None:
     span = Quarantined(SPAN.start, SPAN.start + timedelta(days=1), "origin=JFK", "a test")
-    found, rows = prediction_window.read(logged.store, SPAN, NOW, (span,)), logged.between(FIRST, LAST)
+    result, rows = prediction_window.read(logged.store, SPAN, NOW, (span,)), logged.between(FIRST, LAST)
     hidden = ((rows[problem.EVENT_TIME] < span.end) & (rows["origin"] == "JFK")).sum()
-    assert found.coverage.quarantined == hidden > 0
-    assert found.coverage.predictions == len(found.rows) == len(rows) - hidden
+    assert result.coverage.quarantined == hidden > 0
+    assert result.coverage.predictions == len(result.rows) == len(rows) - hidden
 
 
 def test_labels_in_quarantine_are_missing_and_their_inputs_count(logged: World) -> None:
@@ -99,15 +99,15 @@ def test_labels_in_quarantine_are_missing_and_their_inputs_count(logged: World) 
 def test_copies_for_the_shadow_are_kept_apart(logged: World) -> None:
     rows = logged.between(FIRST, LAST).head(300)
     logged.log(rows, version="2", arm="shadow", scores=np.full(300, 0.5))
-    found = prediction_window.read(logged.store, SPAN, NOW)
-    assert found.answers["2", "shadow"].coverage.predictions == 300
-    assert found.coverage.predictions == len(found.rows) == len(logged.between(FIRST, LAST))
+    result = prediction_window.read(logged.store, SPAN, NOW)
+    assert result.answers["2", "shadow"].coverage.predictions == 300
+    assert result.coverage.predictions == len(result.rows) == len(logged.between(FIRST, LAST))
 
 
 @pytest.mark.parametrize(
     ("day", "hours"), [("2013-03-11", 7 * 24 - 1), ("2013-11-04", 7 * 24 + 1), ("2013-06-03", 7 * 24)]
 )
 def test_a_week_is_seven_local_days_also_when_the_clock_changes(day: str, hours: int) -> None:
-    found = prediction_window.last_days((midnight(day) + pd.Timedelta("15h")).to_pydatetime(), 7)
-    assert found.end == midnight(day)
-    assert found.end - found.start == timedelta(hours=hours)
+    result = prediction_window.last_days((midnight(day) + pd.Timedelta("15h")).to_pydatetime(), 7)
+    assert result.end == midnight(day)
+    assert result.end - result.start == timedelta(hours=hours)

@@ -57,7 +57,9 @@ def log(store: Store, entities: dict[str, int], at: datetime = END - WEEK / 2, r
 
 def counts(store: Store) -> tuple[int, int]:
     with store.engine.begin() as connection:
-        return tuple(connection.scalar(sa.select(sa.func.count()).select_from(one)) for one in (predictions, outcomes))  # type: ignore[return-value]
+        return tuple(
+            connection.scalar(sa.select(sa.func.count()).select_from(item)) for item in (predictions, outcomes)
+        )  # type: ignore[return-value]
 
 
 def holding(home: Path, message: str) -> list[str]:
@@ -68,8 +70,8 @@ def holding(home: Path, message: str) -> list[str]:
 
 def everything(settings: Settings, store: Store) -> None:
     """All that a run leaves, with the name planted where words could carry it."""
-    found = a_run(FAULT, skew=Skew("different", 9, 1, (f"case-of-{SECRET}-1: temp 40 became 4",), f"see {SECRET}"))
-    history.record(store, found)
+    run = a_run(FAULT, skew=Skew("different", 9, 1, (f"case-of-{SECRET}-1: temp 40 became 4",), f"see {SECRET}"))
+    history.record(store, run)
     with store.engine.begin() as connection:
         span = {
             "problem": problem.NAME,
@@ -80,9 +82,9 @@ def everything(settings: Settings, store: Store) -> None:
             "at": END,
         }
         connection.execute(quarantine.insert().values(span))
-    tickets.follow(store, found)
-    html_report.write(settings, store, found, tickets.open_tickets(store))
-    prometheus.write(settings, found, 1)
+    tickets.follow(store, run)
+    html_report.write(settings, store, run, tickets.open_tickets(store))
+    prometheus.write(settings, run, 1)
     for name in ("cache/rows.parquet", f"runs/{problem.NAME}/a/extract.parquet", "reports/monitor/notes.html"):
         (settings.home / name).parent.mkdir(parents=True, exist_ok=True)
         (settings.home / name).write_text(f"the row of {SECRET} it is")
@@ -92,10 +94,10 @@ def test_a_forgotten_entity_is_in_no_file_any_more_and_the_others_are_complete(h
     log(store, {SECRET: 40, "person-47110": 60, "someone": 60})
     everything(home, store)
     assert holding(home.home, f"case-of-{SECRET}-")
-    found = retention.forget(home, store, SECRET)
-    assert (found.predictions, found.outcomes) == (41, 40)
-    assert found.files == ("reports/monitor/notes.html",)
-    assert found.struck == 2  # the run and the quarantine; the ticket and the report never held the name
+    result = retention.forget(home, store, SECRET)
+    assert (result.predictions, result.outcomes) == (41, 40)
+    assert result.files == ("reports/monitor/notes.html",)
+    assert result.struck == 2  # the run and the quarantine; the ticket and the report never held the name
     for message in (f"case-of-{SECRET}-", f"raw row of {SECRET} ", f"see {SECRET}", f"of {SECRET} it is", f"{SECRET}:"):
         assert holding(home.home, message) == [], message
     assert counts(store) == (61 + 61, 120)
@@ -125,10 +127,10 @@ def test_forgetting_works_on_both_databases(both: Settings) -> None:
 
 def test_the_audit_log_says_that_something_was_forgotten_and_not_who(home: Settings, store: Store) -> None:
     log(store, {SECRET: 2})
-    found = retention.forget(home, store, SECRET)
+    result = retention.forget(home, store, SECRET)
     (line,) = store.audit_log(problem.NAME)
     assert (line.text, line.actor) == ("forget", "tester")
-    assert line.evidence == {"entity_sha256": retention.digest(SECRET)} == {"entity_sha256": found.digest}
+    assert line.evidence == {"entity_sha256": retention.digest(SECRET)} == {"entity_sha256": result.digest}
     assert SECRET not in json.dumps(line, default=str)
 
 
@@ -169,15 +171,15 @@ def test_a_reader_of_an_old_state_is_said_and_the_command_again_finishes(
 
 def test_a_name_inside_another_name_and_a_short_one_are_left_alone(home: Settings, store: Store) -> None:
     log(store, {"UA154": 1, "7": 1})
-    found = a_run(skew=Skew("equal", 7, 0, ("UA1545", "7 days", "of UA154."), "7 of 7"))
-    history.record(store, found)
+    run = a_run(skew=Skew("equal", 7, 0, ("UA1545", "7 days", "of UA154."), "7 of 7"))
+    history.record(store, run)
     retention.forget(home, store, "UA154")
     retention.forget(home, store, "7")
     with store.engine.begin() as connection:
         figures = connection.scalars(sa.select(monitoring_runs.c.figures)).one()
     assert figures == {
-        **found.as_dict(),
-        "skew": {**found.skew.as_dict(), "examples": ["UA1545", "7 days", "of (forgotten)."]},
+        **run.as_dict(),
+        "skew": {**run.skew.as_dict(), "examples": ["UA1545", "7 days", "of (forgotten)."]},
     }
 
 
@@ -262,11 +264,11 @@ def test_a_snapshot_of_few_rows_holds_no_id_and_no_row(home: Settings, store: St
     assert written
     text = written.path.read_text()
     assert not [name for name in some[problem.ID] if name in text]
-    series = [one for one in _series(json.loads(text)) if len(one) == len(some)]
+    series = [values for values in _series(json.loads(text)) if len(values) == len(some)]
     numeric = some.select_dtypes("number").drop(columns=problem.TARGET)
     in_order = [tuple(numeric[name].round(6)) for name in numeric if numeric[name].nunique() > 10]
     assert in_order
-    assert not [one for one in series if tuple(round(value, 6) for value in one) in in_order]
+    assert not [values for values in series if tuple(round(value, 6) for value in values) in in_order]
     assert evidently_snapshot.write(home, store, a_run()) == written
     assert len(list(written.path.parent.iterdir())) == 1  # the same run again makes no second snapshot
 
@@ -274,9 +276,9 @@ def test_a_snapshot_of_few_rows_holds_no_id_and_no_row(home: Settings, store: St
 def _series(data: Any) -> list[list[float]]:
     """Every list of numbers anywhere in JSON."""
     if isinstance(data, dict):
-        return [found for value in data.values() for found in _series(value)]
+        return [values for value in data.values() for values in _series(value)]
     if isinstance(data, list):
         if data and all(isinstance(value, int | float) for value in data):
             return [data]
-        return [found for value in data for found in _series(value)]
+        return [values for value in data for values in _series(value)]
     return []

@@ -19,15 +19,15 @@ def summaries(seed: int, days: int, shift: float = 0.0) -> pd.DataFrame:
 
 
 def test_days_like_the_others_are_steady() -> None:
-    found = drift.decide(summaries(0, 28), summaries(1, 7), [])
-    assert (found.verdict, found.persisted) == ("steady", 0)
+    result = drift.decide(summaries(0, 28), summaries(1, 7), [])
+    assert (result.verdict, result.persisted) == ("steady", 0)
 
 
 def test_a_column_that_moved_by_four_swings_is_found_and_ranked_first() -> None:
-    found = drift.decide(summaries(0, 28), summaries(1, 7, shift=4.0), [])
-    assert found.verdict == "moved"
-    assert found.effects[0].column == "c0|mean"
-    assert found.p_value == 0.001  # no permutation of 999 was as far apart
+    result = drift.decide(summaries(0, 28), summaries(1, 7, shift=4.0), [])
+    assert result.verdict == "moved"
+    assert result.effects[0].column == "c0|mean"
+    assert result.p_value == 0.001  # no permutation of 999 was as far apart
 
 
 def test_persistence_counts_the_last_windows_only() -> None:
@@ -42,9 +42,9 @@ def test_persistence_counts_the_last_windows_only() -> None:
 
 @pytest.mark.parametrize(("reference", "current"), [(0, 7), (28, 0), (2, 7), (28, 2)])
 def test_too_few_days_are_inconclusive(reference: int, current: int) -> None:
-    found: Drift = drift.decide(summaries(0, reference), summaries(1, current), [])
-    assert found.verdict == "inconclusive"
-    assert found.p_value is None
+    result: Drift = drift.decide(summaries(0, reference), summaries(1, current), [])
+    assert result.verdict == "inconclusive"
+    assert result.p_value is None
 
 
 @pytest.fixture(scope="module")

@@ -34,17 +34,17 @@ def test_a_rival_is_compared_only_on_rows_that_it_was_not_trained_on(world: Worl
     assert midnight("2013-04-29") < until < midnight("2013-05-01")
     rows = with_days(world.between("2013-04-20", "2013-05-06"))
     unseen = with_days(rows[rows[problem.EVENT_TIME] > until])
-    found = past_champions.compare(rows, world.score(rows, "1"), newer, "2")
-    assert found == past_champions.compare(unseen, world.score(unseen, "1"), newer, "2")
-    assert 5 <= found.days <= 7
-    assert found.gain != 0
+    result = past_champions.compare(rows, world.score(rows, "1"), newer, "2")
+    assert result == past_champions.compare(unseen, world.score(unseen, "1"), newer, "2")
+    assert 5 <= result.days <= 7
+    assert result.gain != 0
     seen = rows[rows[problem.EVENT_TIME] <= until].reset_index(drop=True)
     nothing = past_champions.compare(seen, world.score(seen, "1"), newer, "2")
     assert (nothing.gain, nothing.days, nothing.clearly_better, nothing.beyond_doubt) == (0.0, 0, False, False)
 
 
 def test_a_rival_that_does_not_say_until_when_it_was_trained_is_compared_on_no_row(world: World, newer: Bundle) -> None:
-    silent = replace(newer, manifest={name: one for name, one in newer.manifest.items() if name != "trained_until"})
+    silent = replace(newer, manifest={name: item for name, item in newer.manifest.items() if name != "trained_until"})
     rows = with_days(world.between("2013-05-01", "2013-05-06"))
     assert past_champions.compare(rows, np.full(len(rows), 0.9), newer, "2").beyond_doubt
     assert past_champions.compare(rows, np.full(len(rows), 0.9), silent, "2").days == 0

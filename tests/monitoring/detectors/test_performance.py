@@ -34,8 +34,8 @@ def simulated(seed: int, days: int = DAYS, swing: float = 0.3) -> pd.DataFrame:
 
 def test_a_metric_has_an_interval_by_days_that_is_wider_than_rows_suggest() -> None:
     rows = simulated(0, 14)
-    found = performance.with_intervals(rows)
-    calibration = found["calibration"]
+    result = performance.with_intervals(rows)
+    calibration = result["calibration"]
     assert calibration.low is not None
     assert calibration.value is not None
     assert calibration.low < calibration.value < (calibration.high or 0)
@@ -55,14 +55,14 @@ def test_counts_are_those_of_all_rows_when_the_metrics_rest_on_a_sample(monkeypa
     answers = prediction_window.Answers("1", "champion")
     for start in range(0, len(rows), half):
         answers.add(rows.iloc[start : start + half])
-    found = performance.measure(answers, {})
-    assert found.sampled < 1
-    assert sum(day.predictions for day in found.days) == len(rows)
-    assert sum(day.matured for day in found.days) == found.coverage.matured == len(rows) - 100
-    assert [(one.slice, one.coverage.predictions, one.share) for one in found.slices] == [
+    result = performance.measure(answers, {})
+    assert result.sampled < 1
+    assert sum(day.predictions for day in result.days) == len(rows)
+    assert sum(day.matured for day in result.days) == result.coverage.matured == len(rows) - 100
+    assert [(item.slice, item.coverage.predictions, item.share) for item in result.slices] == [
         (f"{name}={value}", half, 0.5) for value in ("A", "B")
     ]
-    assert sum(one.coverage.open for one in found.slices) == found.coverage.open == 100
+    assert sum(item.coverage.open for item in result.slices) == result.coverage.open == 100
 
 
 def test_skill_is_positive_for_a_model_that_knows_and_zero_for_the_base_rate() -> None:
@@ -76,9 +76,9 @@ def test_no_rows_one_row_and_one_class_have_no_intervals_and_no_nan() -> None:
     rows = simulated(0)
     assert performance.with_intervals(rows.head(0)) == {}
     for few in (rows.head(1), rows[rows[problem.TARGET] == 1].head(5)):
-        found = performance.with_intervals(few)
-        assert found["roc_auc"].value is None
-        assert all(one.value is None or np.isfinite(one.value) for one in found.values())
+        result = performance.with_intervals(few)
+        assert result["roc_auc"].value is None
+        assert all(value.value is None or np.isfinite(value.value) for value in result.values())
 
 
 @pytest.mark.integration  # draws many windows
@@ -108,10 +108,10 @@ def test_the_estimate_covers_at_least_at_the_nominal_rate_when_nothing_moved_and
 
 def test_the_estimate_says_what_it_cannot_see_and_needs_reference_days_for_an_interval() -> None:
     rows = simulated(0, 7)
-    found = performance.estimate(rows, None)
-    assert found is not None
-    assert CANNOT_SEE in found.message
-    assert all(one.low is None for one in found.metrics.values())
+    result = performance.estimate(rows, None)
+    assert result is not None
+    assert CANNOT_SEE in result.message
+    assert all(value.low is None for value in result.metrics.values())
     assert performance.estimate(rows.head(10), rows) is None
 
 
@@ -128,9 +128,9 @@ def test_the_estimate_covers_on_real_days_of_one_quarter(rows: pd.DataFrame) -> 
         now, before = (part[part[problem.TARGET].notna()].reset_index(drop=True) for part in parts)
         estimate = performance.estimate(now, before)
         assert estimate is not None
-        found = estimate.metrics["log_loss"]
+        result = estimate.metrics["log_loss"]
         truth = problem.evaluate(now[problem.TARGET].to_numpy(), now["score"].to_numpy())["log_loss"]
-        hits += bool((found.low or 0) <= truth <= (found.high or 0))
+        hits += bool((result.low or 0) <= truth <= (result.high or 0))
         windows += 1
     assert 0.90 <= hits / windows <= 0.99
 
@@ -161,18 +161,18 @@ def test_a_higher_and_a_lower_rate_and_a_lost_relation_are_changes() -> None:
     lower = rows[problem.TARGET].mask(draw.random(len(rows)) < 0.5, 0.0)
     unrelated = rows[problem.TARGET].sample(frac=1, random_state=0).to_numpy()
     for labels in (higher, lower, unrelated):
-        found = concept_drift.check(rows.assign(**{problem.TARGET: labels}), rows["score"].to_numpy())
-        assert found.changed
-        assert found.everywhere
+        check = concept_drift.check(rows.assign(**{problem.TARGET: labels}), rows["score"].to_numpy())
+        assert check.changed
+        assert check.everywhere
 
 
 def test_a_change_of_one_slice_is_named_and_not_everywhere() -> None:
     rows = with_slices(simulated(1, 7, swing=0.1))
     hit = (rows[problem.SLICES[0]] == "b") & (np.random.default_rng(0).random(len(rows)) < 0.4)
     poisoned = rows.assign(**{problem.TARGET: rows[problem.TARGET].mask(hit, 1 - rows[problem.TARGET])})
-    found = concept_drift.check(poisoned, rows["score"].to_numpy())
-    assert not found.everywhere
-    assert found.outlier_slices[0].slice.endswith("=b")
+    check = concept_drift.check(poisoned, rows["score"].to_numpy())
+    assert not check.everywhere
+    assert check.outlier_slices[0].slice.endswith("=b")
 
 
 def test_too_few_days_or_rows_are_no_answer() -> None:

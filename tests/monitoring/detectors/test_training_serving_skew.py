@@ -27,17 +27,17 @@ def a_number() -> str:
 
 
 def test_equal_rows_are_equal_missing_values_too(logged: pd.DataFrame, made: pd.DataFrame) -> None:
-    found = training_serving_skew.compare(logged, made)
-    assert (found.verdict, found.checked, found.mismatched) == ("equal", len(made), 0)
+    result = training_serving_skew.compare(logged, made)
+    assert (result.verdict, result.checked, result.mismatched) == ("equal", len(made), 0)
 
 
 def test_one_input_scaled_in_serving_is_caught_and_named(logged: pd.DataFrame, made: pd.DataFrame) -> None:
     name = a_number()
-    found = training_serving_skew.compare(logged.assign(**{name: logged[name] * 1.0001}), made)
-    assert found.verdict == "different"
-    assert list(found.columns) == [name]
-    assert found.mismatched == (made[name] != made[name] * 1.0001).sum()
-    assert name in found.examples[0]
+    result = training_serving_skew.compare(logged.assign(**{name: logged[name] * 1.0001}), made)
+    assert result.verdict == "different"
+    assert list(result.columns) == [name]
+    assert result.mismatched == (made[name] != made[name] * 1.0001).sum()
+    assert name in result.examples[0]
 
 
 def test_a_difference_in_the_last_bit_and_a_lost_value_are_caught(logged: pd.DataFrame, made: pd.DataFrame) -> None:
@@ -53,23 +53,23 @@ def test_only_the_days_and_the_slice_that_differ_are_named(logged: pd.DataFrame,
     day = logged[problem.EVENT_TIME].dt.tz_convert(problem.TIMEZONE).dt.strftime("%Y-%m-%d")
     second, value = sorted(day.unique())[1], logged[slice_].iloc[0]
     wrong = (day == second) & (logged[slice_] == value)
-    found = training_serving_skew.compare(logged.assign(**{name: logged[name].mask(wrong, logged[name] + 1)}), made)
-    assert (found.days, found.slice) == ((second,), f"{slice_}={value}")
-    found = training_serving_skew.compare(
+    result = training_serving_skew.compare(logged.assign(**{name: logged[name].mask(wrong, logged[name] + 1)}), made)
+    assert (result.days, result.slice) == ((second,), f"{slice_}={value}")
+    result = training_serving_skew.compare(
         logged.assign(**{name: logged[name].mask(day == second, logged[name] + 1)}), made
     )
-    assert (found.days, found.slice) == ((second,), "")
+    assert (result.days, result.slice) == ((second,), "")
 
 
 def test_unknown_ids_an_empty_log_and_no_source_are_inconclusive(logged: pd.DataFrame, made: pd.DataFrame) -> None:
     strangers = logged.assign(id="x-" + logged["id"])
-    for found in (
+    for item in (
         training_serving_skew.compare(strangers, made),
         training_serving_skew.compare(logged.head(0), made),
         training_serving_skew.compare(logged, "the source cannot be read: gone"),
     ):
-        assert (found.verdict, found.checked) == ("inconclusive", 0)
-        assert found.message
+        assert (item.verdict, item.checked) == ("inconclusive", 0)
+        assert item.message
 
 
 @pytest.mark.flights

@@ -56,9 +56,9 @@ def visit(tmp_path: Path) -> Iterator[Callable[[str], Visit]]:
         browser = started.chromium.launch(executable_path=CHROMIUM, args=QUIET.split())
 
         def one(address: str) -> Visit:
-            found = Visit(browser.new_page(viewport={"width": 1200, "height": 900}))
-            found.page.goto(address)
-            return found
+            result = Visit(browser.new_page(viewport={"width": 1200, "height": 900}))
+            result.page.goto(address)
+            return result
 
         yield one
         browser.close()
@@ -68,9 +68,9 @@ def visit(tmp_path: Path) -> Iterator[Callable[[str], Visit]]:
 def test_the_report_can_be_read_on_a_large_and_on_a_small_screen(
     home: Settings, store: Store, visit: Callable[[str], Visit], width: int
 ) -> None:
-    found = a_run(FAULT)
-    tickets.follow(store, found)
-    seen = visit(html_report.write(home, store, found, tickets.open_tickets(store)).as_uri())
+    run = a_run(FAULT)
+    tickets.follow(store, run)
+    seen = visit(html_report.write(home, store, run, tickets.open_tickets(store)).as_uri())
     page = seen.page
     page.set_viewport_size({"width": width, "height": 800})
     assert page.locator("h1").inner_text() == html_report.HEADLINE["data fault"]
@@ -102,10 +102,10 @@ def served(home: Settings, store: Store, rows: Any) -> list[MonitoringRun]:
         at = END + week * WEEK - timedelta(days=1)
         named = zip(some[problem.ID], schema.records(some), strict=True)
         log_predictions(store, [{"id": f"{name} {week}", "at": at, "record": record} for name, record in named])
-    found = [a_run(weeks=week) for week in (-1, 0)]
-    for each in found:
+    result = [a_run(weeks=week) for week in (-1, 0)]
+    for each in result:
         assert evidently_snapshot.write(home, store, each)
-    return found
+    return result
 
 
 @pytest.fixture
@@ -125,7 +125,7 @@ def running(home: Settings, store: Store, rows: Any) -> Iterator[dict[str, str]]
         line = next((line for line in child.stdout if line.startswith("ui | ")), "")
         logs = home.home / "reports" / "dashboards"
         assert line, [path.read_text()[-2000:] for path in logs.iterdir()]
-        yield dict(one.split(" ") for one in line.split(" | ")[1].strip().split(", "))
+        yield dict(item.split(" ") for item in line.split(" | ")[1].strip().split(", "))
     finally:
         child.terminate()
         child.wait(60)
@@ -147,4 +147,4 @@ def test_the_dashboards_open_in_a_browser_and_ask_nobody_else(
     mlflow.page.get_by_text("Experiments").first.wait_for(timeout=60_000)
     prefect = visit(running["Prefect"])
     prefect.page.get_by_text("Work Pools").first.wait_for(timeout=60_000)
-    assert {name for one in (seen, mlflow, prefect) for name in one.elsewhere} == set()
+    assert {name for item in (seen, mlflow, prefect) for name in item.elsewhere} == set()

@@ -63,26 +63,29 @@ class Tags(HTMLParser):
         assert self.stack.pop() == tag
 
 
-def written(settings: Settings, store: Store, found: MonitoringRun, **more: Any) -> str:
-    return html_report.write(settings, store, found, [], **more).read_text()
+def written(settings: Settings, store: Store, run: MonitoringRun, **more: Any) -> str:
+    return html_report.write(settings, store, run, [], **more).read_text()
 
 
 def pictures(page: str) -> dict[str, str]:
     """The drawings by their description."""
-    found = re.findall(r'<img alt="([^"]+)" src="data:image/svg\+xml;base64,([^"]+)"', page)
-    return {message: base64.b64decode(code).decode() for message, code in found}
+    result = re.findall(r'<img alt="([^"]+)" src="data:image/svg\+xml;base64,([^"]+)"', page)
+    return {message: base64.b64decode(code).decode() for message, code in result}
 
 
-@pytest.mark.parametrize("said", [NOTHING, SHIFT, FAULT, CHANGE, RELEASE, RETURN, UNSURE], ids=lambda one: one.cause)
+@pytest.mark.parametrize(
+    "answer", [NOTHING, SHIFT, FAULT, CHANGE, RELEASE, RETURN, UNSURE], ids=lambda item: item.cause
+)
 @pytest.mark.slow
-def test_the_answer_stands_on_top_in_words(home: Settings, store: Store, said: Any) -> None:
-    page = written(home, store, a_run(said))
+def test_the_answer_stands_on_top_in_words(home: Settings, store: Store, answer: Any) -> None:
+    page = written(home, store, a_run(answer))
     top = page.split("<h2>")[0]
-    assert html_report.HEADLINE[said.cause] in re.sub("&#39;", "'", top.split("</h1>")[0])
+    assert html_report.HEADLINE[answer.cause] in re.sub("&#39;", "'", top.split("</h1>")[0])
     assert all(
-        message in top for message in (said.message, said.action, f"confidence {said.confidence}", *said.evidence)
+        message in top
+        for message in (answer.message, answer.action, f"confidence {answer.confidence}", *answer.evidence)
     )
-    assert ("What to run" in top) == (said.cause not in ("nothing", "covariate shift"))
+    assert ("What to run" in top) == (answer.cause not in ("nothing", "covariate shift"))
 
 
 def test_the_page_is_complete_in_itself_and_well_formed(home: Settings, store: Store) -> None:
@@ -91,7 +94,7 @@ def test_the_page_is_complete_in_itself_and_well_formed(home: Settings, store: S
     tags.feed(page)
     assert tags.stack == []
     assert tags.loads
-    assert all(one.startswith("data:image/svg+xml;base64,") for one in tags.loads)
+    assert all(load.startswith("data:image/svg+xml;base64,") for load in tags.loads)
     assert "<script" not in page
     for drawing in pictures(page).values():
         assert set(re.findall(r'(?:xlink:href|src)="([^#"][^"]*)"', drawing)) == set()
@@ -151,15 +154,15 @@ def test_the_first_run_of_an_empty_home_has_a_page_too(home: Settings, store: St
 def test_figures_that_cannot_be_had_do_not_stop_the_page(home: Settings, store: Store) -> None:
     nothing = {METRIC: Interval(None), "skill": Interval(0.1)}
     blank = tuple(replace(day, metrics={METRIC: None}, observed=None, expected=None) for day in days(1))
-    one = performance(metrics=nothing, promised={}, days=blank, calibration=(), estimate=None, latency_ms=None)
-    page = written(home, store, a_run(performances=(one,)))
+    item = performance(metrics=nothing, promised={}, days=blank, calibration=(), estimate=None, latency_ms=None)
+    page = written(home, store, a_run(performances=(item,)))
     assert "no estimate" in page
     assert "0.1000" in page
 
 
 def test_words_from_outside_cannot_become_markup(home: Settings, store: Store) -> None:
     evil = "<script>alert(1)</script>"
-    found = a_run(
+    run = a_run(
         replace(FAULT, message=evil, evidence=(evil,)),
         performances=(performance(version=evil, slices=performance().slices),),
         champion=evil,
@@ -167,7 +170,7 @@ def test_words_from_outside_cannot_become_markup(home: Settings, store: Store) -
         releases=(Release(evil, END - timedelta(days=2), evil, None),),
     )
     page = html_report.page(
-        found, list(days()), [{"number": 1, "title": evil, "opened_at": END, "seen": 1}], {evil: (1.0, evil)}
+        run, list(days()), [{"number": 1, "title": evil, "opened_at": END, "seen": 1}], {evil: (1.0, evil)}
     )
     assert "<script" not in page
     assert "alert(1)" in page
@@ -198,8 +201,8 @@ def test_the_report_lies_under_the_local_day_at_which_the_window_ends(home: Sett
 def test_windows_are_named_by_the_days_of_the_problem_and_not_by_those_of_utc(monkeypatch: pytest.MonkeyPatch) -> None:
     """East of Greenwich a local midnight lies on the day before."""
     monkeypatch.setattr(problem, "TIMEZONE", "Asia/Tokyo")
-    found = a_run(CHANGE, window=whole_days(date(2013, 7, 8), 7))
-    assert "- window: 2013-07-01 to 2013-07-08\n" in text.body(found, "an incident")
+    run = a_run(CHANGE, window=whole_days(date(2013, 7, 8), 7))
+    assert "- window: 2013-07-01 to 2013-07-08\n" in text.body(run, "an incident")
 
 
 def test_a_log_that_is_too_young_to_compare_with_is_compared_with_the_rows_before(
@@ -210,9 +213,9 @@ def test_a_log_that_is_too_young_to_compare_with_is_compared_with_the_rows_befor
         schema.dtypes()
     )
     monkeypatch.setattr(problem, "load", lambda *_: made)
-    found = a_run()
-    assert found.reference
-    assert len(evidently_snapshot._reference(home, store, found)) == evidently_snapshot.COMPARABLE_MIN_ROWS
+    run = a_run()
+    assert run.reference
+    assert len(evidently_snapshot._reference(home, store, run)) == evidently_snapshot.COMPARABLE_MIN_ROWS
 
 
 def test_values_with_dollars_are_no_formulas() -> None:

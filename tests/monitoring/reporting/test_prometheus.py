@@ -36,15 +36,15 @@ needs_promtool = pytest.mark.skipif(not PROMTOOL, reason="no promtool: install D
 WALL = 0.0  # promtool's test begins at the epoch
 
 
-def samples(found: MonitoringRun, open_tickets: int = 0) -> dict[tuple[str, ...], float]:
+def samples(run: MonitoringRun, open_tickets: int = 0) -> dict[tuple[str, ...], float]:
     """What a scrape reads: name and labels (without the problem) to value."""
-    text = generate_latest(prometheus.registry(found, open_tickets, WALL)).decode()
+    text = generate_latest(prometheus.registry(run, open_tickets, WALL)).decode()
     read = {}
     for family in text_string_to_metric_families(text):
-        for one in family.samples:
-            assert one.labels["problem"] == problem.NAME
-            labels = [f"{name}={value}" for name, value in sorted(one.labels.items()) if name != "problem"]
-            read[one.name.removeprefix("mlops_monitor_"), *labels] = one.value
+        for sample in family.samples:
+            assert sample.labels["problem"] == problem.NAME
+            labels = [f"{name}={value}" for name, value in sorted(sample.labels.items()) if name != "problem"]
+            read[sample.name.removeprefix("mlops_monitor_"), *labels] = sample.value
     return read
 
 
@@ -64,8 +64,8 @@ def test_the_file_holds_what_the_run_found() -> None:
 
 
 def test_a_run_without_anything_still_gives_a_file(home: Settings) -> None:
-    found = a_run(UNSURE, champion=None, coverage=Coverage(0, 0, 0, 0), performances=())
-    path = prometheus.write(home, found, 0)
+    run = a_run(UNSURE, champion=None, coverage=Coverage(0, 0, 0, 0), performances=())
+    path = prometheus.write(home, run, 0)
     assert path == home.home / "reports" / "monitor" / f"{problem.NAME}.prom"
     assert 'cause="inconclusive"' in path.read_text()
 
@@ -75,7 +75,7 @@ def test_a_reader_never_sees_half_a_file(home: Settings) -> None:
     before = path.stat().st_ino
     prometheus.write(home, a_run(weeks=1), 0)
     assert path.stat().st_ino != before  # a new file in its place, not the old one rewritten
-    assert [one.name for one in path.parent.iterdir()] == [path.name]
+    assert [item.name for item in path.parent.iterdir()] == [path.name]
 
 
 @needs_promtool
@@ -87,17 +87,17 @@ def test_promtool_finds_nothing_wrong_with_the_rules_or_the_page() -> None:
     assert (linted.returncode, linted.stderr) == (0, b"")
 
 
-def series(found: MonitoringRun, hours: int) -> list[dict[str, str]]:
+def series(run: MonitoringRun, hours: int) -> list[dict[str, str]]:
     """The page of a run as promtool's input: scraped every hour, always the same."""
-    lines = generate_latest(prometheus.registry(found, 1, WALL)).decode().splitlines()
+    lines = generate_latest(prometheus.registry(run, 1, WALL)).decode().splitlines()
     values = [line.rsplit(" ", 1) for line in lines if not line.startswith("#")]
     return [{"series": name, "values": f"{float(value):g}+0x{hours}"} for name, value in values]
 
 
-def ringing(folder: Path, found: MonitoringRun, alert: str, hours: int) -> bool:
+def ringing(folder: Path, run: MonitoringRun, alert: str, hours: int) -> bool:
     """Whether promtool says that an alert fires, after the same page was there for so many hours."""
     silent = {"eval_time": f"{hours}h", "alertname": alert, "exp_alerts": []}
-    test = {"interval": "1h", "input_series": series(found, hours + 1), "alert_rule_test": [silent]}
+    test = {"interval": "1h", "input_series": series(run, hours + 1), "alert_rule_test": [silent]}
     file = folder / "test.yml"
     file.write_text(json.dumps({"rule_files": [str(RULES)], "evaluation_interval": "1h", "tests": [test]}))
     done = subprocess.run([str(PROMTOOL), "test", "rules", str(file)], capture_output=True, text=True)
@@ -125,15 +125,15 @@ def test_every_rule_has_a_case() -> None:
 @needs_promtool
 @pytest.mark.parametrize("alert", CASES)
 def test_an_alert_rings_for_its_planted_pass_and_is_silent_for_a_healthy_one(tmp_path: Path, alert: str) -> None:
-    found, hours = CASES[alert]
-    assert ringing(tmp_path, found, alert, hours)
+    result, hours = CASES[alert]
+    assert ringing(tmp_path, result, alert, hours)
     assert not ringing(tmp_path, a_run(SHIFT), alert, hours if alert != "MonitoringStopped" else 40)
 
 
 @needs_promtool
-@pytest.mark.parametrize("said", [RELEASE, RETURN], ids=lambda one: one.cause)
-def test_every_due_action_rings(tmp_path: Path, said: Any) -> None:
-    assert ringing(tmp_path, a_run(said), "ModelActionDue", 1)
+@pytest.mark.parametrize("answer", [RELEASE, RETURN], ids=lambda item: item.cause)
+def test_every_due_action_rings(tmp_path: Path, answer: Any) -> None:
+    assert ringing(tmp_path, a_run(answer), "ModelActionDue", 1)
 
 
 @needs_promtool

@@ -59,7 +59,7 @@ def refused(answer: httpx2.Response, status: int) -> dict[str, Any]:
 def test_one_record_gets_one_answer_with_id_score_decision_version_and_arm(
     shared: httpx2.Client, models: Models
 ) -> None:
-    said = shared.post("/predict", json={"id": "a-1", "record": models.records[0]}).json()
+    answer = shared.post("/predict", json={"id": "a-1", "record": models.records[0]}).json()
     score = float(models.scores[0][0])
     expected = {
         "id": "a-1",
@@ -68,19 +68,19 @@ def test_one_record_gets_one_answer_with_id_score_decision_version_and_arm(
         "version": "1",
         "arm": "champion",
     }
-    assert said == expected
+    assert answer == expected
 
 
 def test_a_list_gets_a_list_in_the_same_order(shared: httpx2.Client, models: Models) -> None:
     body = [{"id": f"b-{n}", "record": record} for n, record in enumerate(models.records)]
-    said = shared.post("/predict", json=body).json()
-    assert [one["id"] for one in said] == [one["id"] for one in body]
-    assert np.array_equal([one["score"] for one in said], models.scores[0])
+    answer = shared.post("/predict", json=body).json()
+    assert [item["id"] for item in answer] == [item["id"] for item in body]
+    assert np.array_equal([item["score"] for item in answer], models.scores[0])
 
 
 def test_an_id_is_made_for_whoever_brings_none(shared: httpx2.Client, models: Models) -> None:
-    said = shared.post("/predict", json=[{"record": models.records[0]}] * 2).json()
-    assert len({one["id"] for one in said}) == 2
+    answer = shared.post("/predict", json=[{"record": models.records[0]}] * 2).json()
+    assert len({item["id"] for item in answer}) == 2
 
 
 def test_the_same_id_is_logged_once_and_answered_every_time(shared: httpx2.Client, models: Models) -> None:
@@ -111,7 +111,7 @@ def test_without_the_guards_short_way_fastapi_gives_the_same_answers(served: Set
     with serve(served) as guarded, serve(served, create_app(served).app) as plain:
         for body in (cases[0], cases, cases[:1]):
             answers = [client.post("/predict", json=body) for client in (guarded, plain)]
-            assert [one.status_code for one in answers] == [200, 200]
+            assert [answer.status_code for answer in answers] == [200, 200]
             assert answers[0].content == answers[1].content
         refusals = [client.post("/predict", json=[{"record": {}}]).json() for client in (guarded, plain)]
         assert refusals[0]["details"] == refusals[1]["details"]
@@ -154,7 +154,7 @@ def test_a_missing_and_an_unknown_field_are_both_named(shared: httpx2.Client, mo
     record = dict(models.records[0])
     del record[NUMBER.name]
     details = refused(shared.post("/predict", json=spoilt(record, height=3)), 422)["details"]
-    assert {(one["field"], one["rule"]) for one in details} == {
+    assert {(detail["field"], detail["rule"]) for detail in details} == {
         (f"record.{NUMBER.name}", "Field required"),
         ("record.height", "Extra inputs are not permitted"),
     }
@@ -163,7 +163,7 @@ def test_a_missing_and_an_unknown_field_are_both_named(shared: httpx2.Client, mo
 def test_in_a_list_the_bad_row_is_named_and_none_is_predicted(shared: httpx2.Client, models: Models) -> None:
     good = {"id": "not-logged", "record": models.records[0]}
     details = refused(shared.post("/predict", json=[good, good, spoilt(models.records[0], x=1)]), 422)["details"]
-    assert [one["field"] for one in details] == ["[2].record.x"]
+    assert [detail["field"] for detail in details] == ["[2].record.x"]
     shared.post("/predict", json={"id": "logged", "record": models.records[0]})
     ids = eventually(lambda: {row["id"] for row in logged(shared.settings)} & {"logged", "not-logged"})  # type: ignore[attr-defined]
     assert ids == {"logged"}
@@ -221,8 +221,10 @@ def test_an_unknown_but_legal_category_is_predicted_and_counted(served: Settings
     folder = served.home / "bundles" / problem.NAME / "1"
     edit_manifest(folder, categories={"dest": sorted({record["dest"] for record in models.records})})
     with serve(served) as client:
-        said = client.post("/predict", json=[spoilt(models.records[0], dest=dest) for dest in ("ZZZ", "QQQ", "IAH")])
-        assert said.status_code == 200
+        response = client.post(
+            "/predict", json=[spoilt(models.records[0], dest=dest) for dest in ("ZZZ", "QQQ", "IAH")]
+        )
+        assert response.status_code == 200
         assert 'mlops_unknown_categories_total{input="dest"} 2.0' in client.get("/metrics").text
 
 
@@ -276,7 +278,7 @@ def test_any_invalid_record_is_refused_and_the_field_is_named(
 ) -> None:
     name, record = spoilt
     details = refused(shared.post("/predict", json={"record": record}), 422)["details"]
-    assert {one["field"].removeprefix("record.").split(".")[0] for one in details} == {name}
+    assert {detail["field"].removeprefix("record.").split(".")[0] for detail in details} == {name}
 
 
 def test_what_the_api_refuses_the_data_checks_refuse_too(shared: httpx2.Client, rows: pd.DataFrame) -> None:
@@ -298,33 +300,33 @@ def test_contributions_are_what_replacing_an_input_by_its_typical_value_changes(
     shared: httpx2.Client, models: Models
 ) -> None:
     record = models.records[0]
-    said = shared.post("/explain", json={"record": record}).json()
-    assert said["score"] == float(models.scores[0][0])
-    assert said["what_if"] is None
-    assert {one["input"] for one in said["contributions"]} == set(schema.names())
-    sizes = [abs(one["contribution"]) for one in said["contributions"]]
+    answer = shared.post("/explain", json={"record": record}).json()
+    assert answer["score"] == float(models.scores[0][0])
+    assert answer["what_if"] is None
+    assert {contribution["input"] for contribution in answer["contributions"]} == set(schema.names())
+    sizes = [abs(contribution["contribution"]) for contribution in answer["contributions"]]
     assert sizes == sorted(sizes, reverse=True)
     assert sizes[0] > 0
-    for one in said["contributions"][:3]:
-        replaced = {"record": {**record, one["input"]: one["typical"]}}
+    for contribution in answer["contributions"][:3]:
+        replaced = {"record": {**record, contribution["input"]: contribution["typical"]}}
         other = shared.post("/predict", json=replaced).json()["score"]
-        assert (one["score_if_typical"], one["contribution"]) == (other, said["score"] - other)
+        assert (contribution["score_if_typical"], contribution["contribution"]) == (other, answer["score"] - other)
 
 
 def test_what_if_answers_with_the_changed_record_side_by_side(shared: httpx2.Client, models: Models) -> None:
     record, changes = models.records[0], {NUMBER.name: NUMBER.high}
-    said = shared.post("/explain", json={"record": record, "changes": changes}).json()
-    what_if = said["what_if"]
+    answer = shared.post("/explain", json={"record": record, "changes": changes}).json()
+    what_if = answer["what_if"]
     assert what_if["record"] == {**record, **changes}
     expected = shared.post("/predict", json={"record": what_if["record"]}).json()
     assert (what_if["score"], what_if["decision"]) == (expected["score"], expected["decision"])
-    assert what_if["difference"] == what_if["score"] - said["score"]
+    assert what_if["difference"] == what_if["score"] - answer["score"]
 
 
 def test_a_change_that_breaks_a_rule_is_refused_and_named(shared: httpx2.Client, models: Models) -> None:
     bad = {"record": models.records[0], "changes": {NUMBER.name: (NUMBER.high or 0) + 1, "height": 1}}
     details = refused(shared.post("/explain", json=bad), 422)["details"]
-    assert {one["field"] for one in details} == {f"changes.{NUMBER.name}", "changes.height"}
+    assert {detail["field"] for detail in details} == {f"changes.{NUMBER.name}", "changes.height"}
 
 
 class Silent:
@@ -368,8 +370,8 @@ def test_a_bundle_that_says_what_is_typical_is_believed(served: Settings, models
     typical = {**models.records[5], NUMBER.name: NUMBER.low}
     edit_manifest(served.home / "bundles" / problem.NAME / "1", typical=typical)
     with serve(served) as client:
-        said = client.post("/explain", json={"record": models.records[0]}).json()
-    assert {one["input"]: one["typical"] for one in said["contributions"]} == typical
+        answer = client.post("/explain", json={"record": models.records[0]}).json()
+    assert {contribution["input"]: contribution["typical"] for contribution in answer["contributions"]} == typical
 
 
 # ---- outcomes
@@ -378,8 +380,8 @@ def test_a_bundle_that_says_what_is_typical_is_believed(served: Settings, models
 def test_outcomes_are_ingested_and_unknown_ids_are_reported(shared: httpx2.Client, models: Models) -> None:
     shared.post("/predict", json={"id": "o-1", "record": models.records[0]})
     eventually(lambda: any(row["id"] == "o-1" for row in logged(shared.settings)))  # type: ignore[attr-defined]
-    said = shared.post("/outcomes", json=[{"id": "o-1", "value": 1}, {"id": "o-nobody", "value": 0}]).json()
-    assert said == {"new": 2, "unchanged": 0, "corrected": 0, "unknown": ["o-nobody"]}
+    answer = shared.post("/outcomes", json=[{"id": "o-1", "value": 1}, {"id": "o-nobody", "value": 0}]).json()
+    assert answer == {"new": 2, "unchanged": 0, "corrected": 0, "unknown": ["o-nobody"]}
     assert shared.post("/outcomes", json={"id": "o-1", "value": 1}).json()["unchanged"] == 1
     assert known_outcomes(shared.settings)["o-1"]["known_at"] == NOW  # type: ignore[attr-defined]
 
@@ -401,15 +403,15 @@ def test_outcomes_are_ingested_and_unknown_ids_are_reported(shared: httpx2.Clien
 )
 def test_a_bad_outcome_is_refused_and_named(shared: httpx2.Client, outcome: dict[str, Any], field: str) -> None:
     answer = shared.post("/outcomes", content=json.dumps(outcome), headers={"Content-Type": "application/json"})
-    assert [one["field"] for one in refused(answer, 422)["details"]] == [field]
+    assert [detail["field"] for detail in refused(answer, 422)["details"]] == [field]
     assert "o" not in known_outcomes(shared.settings)  # type: ignore[attr-defined]
 
 
 def test_an_outcome_may_be_written_as_a_whole_number_or_with_a_point(shared: httpx2.Client) -> None:
     body = [{"id": "w-1", "value": 1}, {"id": "w-2", "value": 1.0}]
     assert shared.post("/outcomes", json=body).json()["new"] == 2
-    known = known_outcomes(shared.settings)  # type: ignore[attr-defined]
-    assert (known["w-1"]["value"], known["w-2"]["value"]) == (1.0, 1.0)
+    seen_before = known_outcomes(shared.settings)  # type: ignore[attr-defined]
+    assert (seen_before["w-1"]["value"], seen_before["w-2"]["value"]) == (1.0, 1.0)
 
 
 @pytest.mark.parametrize(
@@ -485,11 +487,11 @@ def test_the_api_documents_itself_without_anything_from_elsewhere(shared: httpx2
 def test_the_page_of_the_api_works_in_a_browser_and_asks_nobody_else(shared: httpx2.Client) -> None:
     from playwright.sync_api import sync_playwright
 
-    asked, problems = [], []
+    requests, problems = [], []
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
         page = browser.new_page()
-        page.on("request", lambda request: asked.append(request.url))
+        page.on("request", lambda request: requests.append(request.url))
         page.on("pageerror", lambda error: problems.append(str(error)))
         page.goto(str(shared.base_url.join("/docs")))
         box = page.locator(".opblock", has_text="/predict").first
@@ -502,7 +504,7 @@ def test_the_page_of_the_api_works_in_a_browser_and_asks_nobody_else(shared: htt
         browser.close()
     assert answer == "200"  # the example that the page makes up is a valid one
     assert problems == []
-    assert {httpx2.URL(url).netloc for url in asked} == {shared.base_url.netloc}
+    assert {httpx2.URL(url).netloc for url in requests} == {shared.base_url.netloc}
 
 
 @pytest.mark.slow
@@ -510,7 +512,7 @@ def test_schemathesis_finds_no_request_that_breaks_the_contract(served: Settings
     key, fingerprint = security.new_key()
     keys = {"predict_key_hash": fingerprint, "admin_key_hash": fingerprint, "rate_limit": 0.0}
     headers = {"Authorization": f"Bearer {key}"}
-    asked: dict[str, set[int]] = {}
+    request: dict[str, set[int]] = {}
     with serve(served.changed(keys)) as client:
         api = schemathesis.openapi.from_url(str(client.base_url.join("/openapi.json")))
         for result in api.get_all_operations():
@@ -521,11 +523,11 @@ def test_schemathesis_finds_no_request_that_breaks_the_contract(served: Settings
             @examples(max_examples=40, deadline=None, database=None, suppress_health_check=list(HealthCheck))
             def ask(case: schemathesis.Case[Any]) -> None:
                 answer = case.call_and_validate(headers=headers)
-                asked.setdefault(case.path, set()).add(answer.status_code)
+                request.setdefault(case.path, set()).add(answer.status_code)
 
             ask()
         assert client.get("/readyz").json()["state"] == "ready"
     for path in ("/predict", "/explain", "/outcomes"):  # or nothing was tried
-        assert 200 in asked[path]
-        assert asked[path] & {400, 409, 422}
-    assert 422 in set().union(*asked.values())
+        assert 200 in request[path]
+        assert request[path] & {400, 409, 422}
+    assert 422 in set().union(*request.values())

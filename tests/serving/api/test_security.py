@@ -66,8 +66,8 @@ def test_every_address_wants_a_key_of_its_own_scope(
                 secrets[other]: 403,
                 secrets[scope]: 200,
             }
-            found = {key: ask(client, method, path, records[0], key).status_code for key in tries}
-            assert found == tries, path
+            result = {key: ask(client, method, path, records[0], key).status_code for key in tries}
+            assert result == tries, path
         assert client.post("/predict", json={"record": records[0]}).headers["www-authenticate"] == "Bearer"
         for path in ("/livez", "/readyz", "/docs", "/docs/swagger-ui-bundle.js", "/openapi.json"):
             assert client.get(path).status_code == 200
@@ -182,9 +182,9 @@ def test_half_a_request_of_a_caller_who_hangs_up_is_not_carried_out(
 def test_who_writes_other_addresses_into_a_header_is_counted_as_one_caller(start: Any, served: Settings) -> None:
     service: ServiceProcess = start(served, rate_limit=1.0)
     with httpx2.Client(base_url=service.url) as client:
-        found = [client.get("/model", headers={"X-Forwarded-For": f"127.0.0.{n}"}).status_code for n in range(2, 22)]
-    assert found[0] == 200
-    assert found.count(429) > 10
+        result = [client.get("/model", headers={"X-Forwarded-For": f"127.0.0.{n}"}).status_code for n in range(2, 22)]
+    assert result[0] == 200
+    assert result.count(429) > 10
 
 
 @pytest.mark.parametrize(("scheme", "status"), [("bearer", 200), ("BEARER", 200), ("Bearer", 200), ("Basic", 401)])
@@ -200,7 +200,7 @@ def test_the_name_of_the_scheme_may_be_written_in_any_case(
 def test_a_caller_who_asks_too_often_is_told_to_wait(served: Settings) -> None:
     with serve(served.changed({"rate_limit": 1.0})) as client:
         answers = [client.get("/model") for _ in range(15)]
-        assert [one.status_code for one in answers[:2]] == [200] * 2
+        assert [answer.status_code for answer in answers[:2]] == [200] * 2
         assert answers[-1].status_code == 429
         assert int(answers[-1].headers["retry-after"]) >= 1
         assert {client.get("/readyz").status_code for _ in range(20)} == {200}  # probes are not limited
@@ -209,8 +209,8 @@ def test_a_caller_who_asks_too_often_is_told_to_wait(served: Settings) -> None:
 def test_guessing_keys_is_limited_too(keys: tuple[Settings, dict[str, str]]) -> None:
     settings, secrets = keys
     with serve(settings.changed({"rate_limit": 0.1})) as client:
-        found = [ask(client, "GET", "/model", {}, f"guess {n}").status_code for n in range(15)]
-        assert (found[0], found[-1]) == (401, 429)
+        result = [ask(client, "GET", "/model", {}, f"guess {n}").status_code for n in range(15)]
+        assert (result[0], result[-1]) == (401, 429)
         assert ask(client, "GET", "/model", {}, secrets["predict"]).status_code == 200  # its owner goes on
 
 

@@ -67,7 +67,7 @@ def bad(output: Path) -> pd.DataFrame:
 
 
 def files(output: Path) -> dict[str, bytes]:
-    return {str(one.relative_to(output)): one.read_bytes() for one in output.rglob("*") if one.is_file()}
+    return {str(path.relative_to(output)): path.read_bytes() for path in output.rglob("*") if path.is_file()}
 
 
 def saved(table: pd.DataFrame | pa.Table, path: Path) -> Path:
@@ -87,16 +87,16 @@ def test_the_numbers_are_those_of_the_api(
     at_home: Settings, client: httpx2.Client, some: pd.DataFrame, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert run(saved(some, tmp_path / "in.parquet"), tmp_path / "out") == 0
-    found = scores(tmp_path / "out")
-    said = client.post("/predict", json=[{"record": one} for one in schema.records(some)]).json()
-    assert found["score"].tolist() == [one["score"] for one in said]
-    assert found["decision"].tolist() == [one["decision"] for one in said]
-    assert found[problem.ID].tolist() == some[problem.ID].tolist()
-    assert found["row"].tolist() == list(range(1, 201))
+    result = scores(tmp_path / "out")
+    answer = client.post("/predict", json=[{"record": record} for record in schema.records(some)]).json()
+    assert result["score"].tolist() == [item["score"] for item in answer]
+    assert result["decision"].tolist() == [item["decision"] for item in answer]
+    assert result[problem.ID].tolist() == some[problem.ID].tolist()
+    assert result["row"].tolist() == list(range(1, 201))
     line = capsys.readouterr().out.splitlines()[-1]
     assert line.startswith(f"score | {problem.NAME} | 200 rows, 0 bad | version 1 | ")
     assert line.endswith(f" rows/s | {tmp_path / 'out'}")
-    assert [one.name for one in (tmp_path / "out/bad").iterdir()] == []
+    assert [path.name for path in (tmp_path / "out/bad").iterdir()] == []
 
 
 def test_what_scored_it_is_written_beside_the_result(at_home: Settings, some: pd.DataFrame, tmp_path: Path) -> None:
@@ -106,7 +106,7 @@ def test_what_scored_it_is_written_beside_the_result(at_home: Settings, some: pd
     assert (about["problem"], about["version"], about["run_id"]) == (problem.NAME, "2", "a run")
     assert about["checksum"] == bundle_checksum(place)
     assert (about["rows"], about["bad"]) == (200, 0)
-    assert [one[0] for one in about["input"]] == ["in.parquet"]
+    assert [item[0] for item in about["input"]] == ["in.parquet"]
     expected = load_bundle(place).predict(schema.records(some))
     assert scores(tmp_path / "out")["score"].tolist() == expected.tolist()
 
@@ -119,12 +119,12 @@ def test_csv_parquet_and_folders_of_them_give_the_same(some: pd.DataFrame, tmp_p
         saved(rows, tmp_path / f"csv/{number}.csv")
         saved(rows.iloc[:, ::-1].assign(other=1), tmp_path / f"parquet/deep/{number}.parquet")
     saved(some.astype(dict.fromkeys(NUMBERS, "float32")), tmp_path / "parquet/.hidden.parquet")
-    found = []
+    result = []
     for name in ("a.csv", "a.parquet", "csv", "parquet"):
         assert run(tmp_path / name, tmp_path / f"out {name}") == 0
-        found.append({path: content for path, content in files(tmp_path / f"out {name}").items() if path != job.DONE})
-    assert found[0] == found[1] == found[2] == found[3]
-    assert len(found[0]) == 7
+        result.append({path: content for path, content in files(tmp_path / f"out {name}").items() if path != job.DONE})
+    assert result[0] == result[1] == result[2] == result[3]
+    assert len(result[0]) == 7
 
 
 def test_the_numbers_are_the_same_on_several_threads(
@@ -162,16 +162,16 @@ def test_bad_rows_are_kept_apart_with_the_words_of_the_api(
     for place, value in ((3, BOUNDED.high + 1), (50, None), (51, np.inf)):
         some.loc[place, BOUNDED.name] = value
     assert run(saved(some, tmp_path / "in.parquet"), tmp_path / "out") == 0
-    found = bad(tmp_path / "out")
-    assert found["row"].tolist() == [4, 51, 52]
-    assert found[problem.ID].tolist() == some.loc[[3, 50, 51], problem.ID].tolist()
-    for place, reasons in zip((3, 50), found["reasons"], strict=False):
+    result = bad(tmp_path / "out")
+    assert result["row"].tolist() == [4, 51, 52]
+    assert result[problem.ID].tolist() == some.loc[[3, 50, 51], problem.ID].tolist()
+    for place, reasons in zip((3, 50), result["reasons"], strict=False):
         answer = client.post("/predict", json={"record": schema.records(some.iloc[[place]])[0]})
         assert answer.status_code == 422
         assert reasons.partition(": ")[2] in answer.text
         assert reasons.startswith(f"{BOUNDED.name}: ")
     kept = scores(tmp_path / "out")
-    assert sorted([*kept["row"], *found["row"]]) == list(range(1, 201))
+    assert sorted([*kept["row"], *result["row"]]) == list(range(1, 201))
     assert json.loads((tmp_path / "out/scored.json").read_text())["bad"] == 3
 
 
@@ -187,10 +187,10 @@ def test_a_csv_cell_that_is_no_number_and_a_row_of_too_few_fields_cost_only_thei
     lines[180] = lines[180][:20]
     (tmp_path / "in.csv").write_text("\n".join(lines))  # no newline at the end either
     assert run(tmp_path / "in.csv", tmp_path / "out") == 0
-    found = bad(tmp_path / "out").set_index("row").sort_index()["reasons"]
-    assert list(found.index) == [40, 101, 180]
-    assert found[40] == f"line 41: 2 fields where {width} are expected: a,b"
-    assert found[101] == f"{BOUNDED.name}: Input should be a valid number ({BOUNDED.name} is 'many')"
+    result = bad(tmp_path / "out").set_index("row").sort_index()["reasons"]
+    assert list(result.index) == [40, 101, 180]
+    assert result[40] == f"line 41: 2 fields where {width} are expected: a,b"
+    assert result[101] == f"{BOUNDED.name}: Input should be a valid number ({BOUNDED.name} is 'many')"
     kept = scores(tmp_path / "out")
     assert kept["row"].tolist() == [row for row in range(1, 201) if row not in (40, 101, 180)]
     assert kept["score"].tolist() == np.delete(models.scores[0], [39, 100, 179]).tolist()
@@ -364,9 +364,9 @@ def test_another_input_or_version_does_not_mix_with_what_is_there(
     saved(some.head(100), source) if what == "input" else set_route(at_home, champion="2")
     before = files(output)
     assert run(source, output) == 1
-    said = capsys.readouterr().err
-    assert "holds the scores of something else" in said
-    assert f"{what} was " in said
+    answer = capsys.readouterr().err
+    assert "holds the scores of something else" in answer
+    assert f"{what} was " in answer
     assert files(output) == before
 
 
@@ -518,9 +518,9 @@ def test_an_input_that_cannot_be_read_is_refused_and_the_message_says_why(
     elif content is not None:
         source.write_bytes(content)
     assert run(source, tmp_path / "out") == 1
-    said = capsys.readouterr().err
-    assert message in said
-    assert "Traceback" not in said
+    answer = capsys.readouterr().err
+    assert message in answer
+    assert "Traceback" not in answer
     assert not (tmp_path / "out" / job.DONE).exists()
     assert run(saved(some, tmp_path / "good.parquet"), tmp_path / ("out" if content != cut else "new")) == 0
 
@@ -653,6 +653,6 @@ def begin_big(settings: Settings, source: Path, output: Path) -> subprocess.Pope
 def together(pid: int) -> float:
     try:
         process = psutil.Process(pid)
-        return sum(one.memory_info().rss for one in (process, *process.children(recursive=True)))
+        return sum(item.memory_info().rss for item in (process, *process.children(recursive=True)))
     except psutil.NoSuchProcess:
         return 0.0

@@ -57,8 +57,8 @@ def asked(count: int = 4) -> list[Case]:
 @pytest.fixture
 def unwatched(served: Settings) -> Iterator[httpx2.Client]:
     """A service that goes on with what a test puts into its place."""
-    with serve(served.changed({"watch_seconds": 3600.0})) as one:
-        yield one
+    with serve(served.changed({"watch_seconds": 3600.0})) as item:
+        yield item
 
 
 # ---- canary
@@ -66,26 +66,26 @@ def unwatched(served: Settings) -> Iterator[httpx2.Client]:
 
 @pytest.mark.parametrize("share", [0.0, 0.05, 0.25, 0.5, 1.0])
 def test_the_canary_gets_its_share_of_the_entities(share: float) -> None:
-    found = sum(in_canary(canary(share), entity) for entity in ENTITIES) / len(ENTITIES)
-    assert abs(found - share) < 0.025
-    assert (found == share) or 0 < share < 1
+    result = sum(in_canary(canary(share), entity) for entity in ENTITIES) / len(ENTITIES)
+    assert abs(result - share) < 0.025
+    assert (result == share) or 0 < share < 1
 
 
 def test_who_was_in_the_canary_stays_in_it_as_the_share_grows() -> None:
-    small, large = ({one for one in ENTITIES if in_canary(canary(share), one)} for share in (0.05, 0.25))
+    small, large = ({entity for entity in ENTITIES if in_canary(canary(share), entity)} for share in (0.05, 0.25))
     assert small < large
 
 
 def test_another_challenger_is_tried_on_other_entities() -> None:
-    first, second = ({one for one in ENTITIES if in_canary(canary(0.25, name), one)} for name in ("2", "3"))
+    first, second = ({entity for entity in ENTITIES if in_canary(canary(0.25, name), entity)} for name in ("2", "3"))
     assert len(first & second) < 0.4 * len(first)
 
 
 def test_an_arm_does_not_depend_on_the_process() -> None:
     """Python's own hash would: it is salted anew in each process."""
-    for one in ENTITIES[:50]:
-        first_byte = hashlib.sha256(f"2:{one}".encode()).digest()[0]
-        assert in_canary(canary(0.5), one) == (first_byte < 128)
+    for entity in ENTITIES[:50]:
+        first_byte = hashlib.sha256(f"2:{entity}".encode()).digest()[0]
+        assert in_canary(canary(0.5), entity) == (first_byte < 128)
 
 
 def test_in_a_canary_each_entity_is_answered_by_its_arm_and_says_so(
@@ -93,34 +93,34 @@ def test_in_a_canary_each_entity_is_answered_by_its_arm_and_says_so(
 ) -> None:
     set_route(served, challenger="2", mode="canary", share=0.5)
     eventually(lambda: client.get("/readyz").json()["challenger"] == "2")
-    body = [{"id": f"c-{n:03}", "entity_id": f"e-{n}", "record": one} for n, one in enumerate(models.records)]
-    said = client.post("/predict", json=body).json()
-    for n, one in enumerate(said):
+    body = [{"id": f"c-{n:03}", "entity_id": f"e-{n}", "record": item} for n, item in enumerate(models.records)]
+    answer = client.post("/predict", json=body).json()
+    for n, item in enumerate(answer):
         inside = in_canary(canary(0.5), f"e-{n}")
         expected = ("canary", "2", models.scores[1][n]) if inside else ("champion", "1", models.scores[0][n])
-        assert (one["arm"], one["version"], one["score"]) == expected
-    assert {one["arm"] for one in said} == {"canary", "champion"}
-    assert client.post("/predict", json=body[::-1]).json() == said[::-1]  # sticky
+        assert (item["arm"], item["version"], item["score"]) == expected
+    assert {item["arm"] for item in answer} == {"canary", "champion"}
+    assert client.post("/predict", json=body[::-1]).json() == answer[::-1]  # sticky
     rows = logged_when(served, len(body))
     assert [(row["id"], row["arm"], row["version"]) for row in rows] == [
-        (one["id"], one["arm"], one["version"]) for one in said
+        (item["id"], item["arm"], item["version"]) for item in answer
     ]
 
 
 @pytest.mark.parametrize("says", [RuntimeError("broken"), float("nan"), float("inf")], ids=str)
 def test_where_the_canary_fails_the_champion_answers_and_the_failure_is_kept(says: Any) -> None:
     serving = Serving(canary(1.0), model(0.25, "1"), model(says))
-    failed, said = routing.answer(serving, cases := asked())
-    assert (said.arm, said.model.version, list(said)) == ("champion", "1", [(case, 0.25) for case in cases])
+    failed, answer = routing.answer(serving, cases := asked())
+    assert (answer.arm, answer.model.version, list(answer)) == ("champion", "1", [(case, 0.25) for case in cases])
     assert (failed.arm, failed.model.version, list(failed)) == ("canary", "2", [(case, None) for case in cases])
     assert failed.error
 
 
 def test_a_canary_that_fails_for_one_row_answers_the_others() -> None:
     serving = Serving(canary(1.0), model(0.25, "1"), model(lambda record: np.nan if record["x"] == 2 else 0.75))
-    tried, said = routing.answer(serving, cases := asked())
+    tried, answer = routing.answer(serving, cases := asked())
     assert (tried.arm, tried.scores) == ("canary", [0.75, 0.75, None, 0.75])
-    assert (said.arm, list(said)) == ("champion", [(cases[2], 0.25)])
+    assert (answer.arm, list(answer)) == ("champion", [(cases[2], 0.25)])
 
 
 @pytest.mark.parametrize(
@@ -154,7 +154,7 @@ def test_the_canarys_answer_is_logged_although_both_arms_failed_at_the_first_try
     with pytest.raises(Refusal, match="no number for again"):
         service.predict([case])
     service.hot_swap.serving = Serving(canary(1.0), model(broken, "1"), model(0.75))
-    assert [(one["arm"], one["score"]) for one in service.predict([case])] == [("canary", 0.75)]
+    assert [(item["arm"], item["score"]) for item in service.predict([case])] == [("canary", 0.75)]
     service.stop()
     assert [(row["arm"], row["score"]) for row in logged(served)] == [("canary", 0.75), ("champion", None)]
 
@@ -168,8 +168,8 @@ def test_the_shadow_sees_everything_and_is_never_returned(
     set_route(served, challenger="2", mode="shadow")
     eventually(lambda: client.get("/readyz").json()["challenger"] == "2")
     for n, record in enumerate(models.records[:30]):
-        said = client.post("/predict", json={"id": f"s-{n:02}", "record": record}).json()
-        assert (said["arm"], said["version"], said["score"]) == ("champion", "1", models.scores[0][n])
+        answer = client.post("/predict", json={"id": f"s-{n:02}", "record": record}).json()
+        assert (answer["arm"], answer["version"], answer["score"]) == ("champion", "1", models.scores[0][n])
     rows = logged_when(served, 60)
     by_arm = {arm: [row for row in rows if row["arm"] == arm] for arm in ("champion", "shadow")}
     for kind, (arm, version) in enumerate((("champion", "1"), ("shadow", "2"))):
@@ -212,7 +212,7 @@ def test_one_record_that_breaks_the_shadow_spoils_no_other() -> None:
     shadow = Shadow(100, Metrics(), heard.extend)
     shadow.add(model(says), asked(5))
     shadow.finish()
-    assert [score for one in heard for _, score in one] == [0.5, 0.5, None, 0.5, 0.5]
+    assert [score for item in heard for _, score in item] == [0.5, 0.5, None, 0.5, 0.5]
 
 
 def test_copies_that_find_the_queue_full_are_dropped_and_counted() -> None:
@@ -222,8 +222,8 @@ def test_copies_that_find_the_queue_full_are_dropped_and_counted() -> None:
     shadow.add(model(0.5), asked(2))
     shadow.add(model(0.5, "3"), asked(4))
     shadow.finish()
-    found = [(case.id, one.model.version) for one in heard for case, _ in one]
-    assert found == [("id 0", "2"), ("id 1", "2"), ("id 0", "3")]
+    result = [(case.id, item.model.version) for item in heard for case, _ in item]
+    assert result == [("id 0", "2"), ("id 1", "2"), ("id 0", "3")]
     assert b"mlops_shadow_dropped_total 3.0" in metrics.page()
 
 
@@ -240,7 +240,7 @@ def test_a_clean_stop_scores_the_copies_that_wait(served: Settings, models: Mode
     set_route(served, challenger="2", mode="shadow")
     service = Service(served)
     service.hot_swap.look()  # its threads never run
-    service.predict([PredictRequest(id=f"{n}", record=one) for n, one in enumerate(models.records[:100])])
+    service.predict([PredictRequest(id=f"{n}", record=item) for n, item in enumerate(models.records[:100])])
     assert logged(served) == []
     service.stop()
     assert sorted(row["arm"] for row in logged(served)) == ["champion"] * 100 + ["shadow"] * 100

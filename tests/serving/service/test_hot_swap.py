@@ -57,8 +57,8 @@ def test_a_new_champion_is_served_without_a_restart(client: httpx2.Client, serve
     assert client.post("/predict", json=body).json()["score"] == models.scores[0][0]
     set_route(served, champion="2", previous="1")
     eventually(lambda: version(client) == "2")
-    said = client.post("/predict", json=body).json()
-    assert (said["version"], said["score"]) == ("2", models.scores[1][0])
+    answer = client.post("/predict", json=body).json()
+    assert (answer["version"], answer["score"]) == ("2", models.scores[1][0])
     set_route(served, champion="1", previous=None)  # a rollback
     eventually(lambda: version(client) == "1")
     assert client.post("/predict", json=body).json()["score"] == models.scores[0][0]
@@ -74,14 +74,14 @@ def test_the_first_champion_is_served_without_a_restart(home: Settings, models: 
 
 
 def test_a_request_in_flight_finishes_on_the_model_it_began_with(served: Settings, models: Models) -> None:
-    one = watcher(served)
-    one.look()
-    began_with = one.serving
+    observer = watcher(served)
+    observer.look()
+    began_with = observer.serving
     set_route(served, champion="2")
-    one.look()
+    observer.look()
     assert began_with
-    assert one.serving
-    assert (began_with.champion.version, one.serving.champion.version) == ("1", "2")
+    assert observer.serving
+    assert (began_with.champion.version, observer.serving.champion.version) == ("1", "2")
     assert np.array_equal(began_with.champion.bundle.predict(models.records), models.scores[0])
 
 
@@ -150,8 +150,8 @@ def test_a_bundle_that_fails_a_check_is_never_served_and_is_reported(
     health = degraded(client)
     assert "champion 2 is refused" in health["reasons"][0]
     for _ in range(20):
-        said = client.post("/predict", json={"record": models.records[0]}).json()
-        assert (said["version"], said["score"]) == ("1", models.scores[0][0])
+        answer = client.post("/predict", json={"record": models.records[0]}).json()
+        assert (answer["version"], answer["score"]) == ("1", models.scores[0][0])
     assert 'mlops_bundles_refused_total{version="2"}' in client.get("/metrics").text
     assert "mlops_degraded 1.0" in client.get("/metrics").text
     assert not list(served.home.rglob("it-ran"))
@@ -211,7 +211,9 @@ def record(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
 
 def test_a_champion_that_was_trained_for_other_inputs_is_not_ready(served: Settings, record: Any) -> None:
     renamed = schema.names()[-1]
-    record({f"new_{name}" if name == renamed else name: one for name, one in problem.Record.model_fields.items()})
+    record(
+        {f"new_{name}" if name == renamed else name: observer for name, observer in problem.Record.model_fields.items()}
+    )
     with serve(served) as client:
         health = client.get("/readyz")
         assert health.status_code == 503
@@ -223,24 +225,24 @@ def test_an_input_that_came_after_the_champion_contributes_nothing(
 ) -> None:
     number = next(column.name for column in schema.columns() if not column.text)
     changed = record({**problem.Record.model_fields, "came_later": problem.Record.model_fields[number]})
-    one = watcher(served)
-    one.look()
-    assert one.serving
-    asked = changed(**models.records[0], came_later=models.records[0][number])
-    said = explain(one.serving.champion, ExplainRequest.model_construct(record=asked, changes=None))
-    assert said.score == models.scores[0][0]
-    assert {part.input: part.contribution for part in said.contributions}["came_later"] == 0
+    observer = watcher(served)
+    observer.look()
+    assert observer.serving
+    request = changed(**models.records[0], came_later=models.records[0][number])
+    answer = explain(observer.serving.champion, ExplainRequest.model_construct(record=request, changes=None))
+    assert answer.score == models.scores[0][0]
+    assert {part.input: part.contribution for part in answer.contributions}["came_later"] == 0
 
 
 def test_the_log_says_which_engine_serves_and_why(served: Settings, caplog: pytest.LogCaptureFixture) -> None:
     slow = folder(served, "2")
     (slow / COMPILED).unlink()
     edit_manifest(slow, engine={"name": "scikit-learn", "why": "a test"})
-    one = watcher(served)
+    observer = watcher(served)
     with caplog.at_level(logging.INFO):
-        one.look()
+        observer.look()
         set_route(served, champion="2")
-        one.look()
+        observer.look()
     facts = [line.facts for line in caplog.records if line.message.startswith("now serving version")]  # type: ignore[attr-defined]
     assert [(line["engine"], line["engine_reason"]) for line in facts] == [
         ("compiled", None),
@@ -264,20 +266,20 @@ def test_a_refused_challenger_does_not_touch_the_champion(
     set_route(served, challenger="2", mode="canary", share=1.0)
     health = degraded(client)
     assert health["challenger"] is None
-    said = client.post("/predict", json={"record": models.records[0]}).json()
-    assert (said["version"], said["arm"]) == ("1", "champion")
+    answer = client.post("/predict", json={"record": models.records[0]}).json()
+    assert (answer["version"], answer["arm"]) == ("1", "champion")
 
 
 def test_a_canary_that_the_route_ended_ends_even_if_the_new_champion_is_refused(served: Settings) -> None:
     set_route(served, challenger="2", mode="canary", share=0.5)
-    one = watcher(served)
-    one.look()
-    assert one.serving
-    assert one.serving.canary
+    observer = watcher(served)
+    observer.look()
+    assert observer.serving
+    assert observer.serving.canary
     flip_a_bit(folder(served, "3"))
     set_route(served, champion="3", previous="1", challenger=None, mode=None, share=0.0)
-    one.look()
-    serving = one.serving
+    observer.look()
+    serving = observer.serving
     assert (serving.champion.version, serving.canary) == ("1", None)
 
 
@@ -295,19 +297,19 @@ def spoil_store(settings: Settings) -> bytes:
 
 
 def test_with_an_unreadable_store_the_last_model_answers_and_it_recovers(served: Settings, models: Models) -> None:
-    one = watcher(served)
-    one.look()
-    one.store.engine.dispose()
+    observer = watcher(served)
+    observer.look()
+    observer.store.engine.dispose()
     content = spoil_store(served)
-    one.look()
-    assert one.serving
-    assert one.serving.champion.version == "1"
-    assert "the store cannot be read" in one.trouble["store"]
-    one.store.engine.dispose()
+    observer.look()
+    assert observer.serving
+    assert observer.serving.champion.version == "1"
+    assert "the store cannot be read" in observer.trouble["store"]
+    observer.store.engine.dispose()
     (served.home / "operations.db").write_bytes(content)
     set_route(served, champion="2")
-    one.look()
-    assert (one.serving.champion.version, one.trouble) == ("2", {})
+    observer.look()
+    assert (observer.serving.champion.version, observer.trouble) == ("2", {})
 
 
 def test_a_restart_with_an_unreadable_store_serves_the_last_known_route(served: Settings, models: Models) -> None:
@@ -333,11 +335,11 @@ def test_nothing_of_mlflow_is_needed(start: Any, served: Settings, models: Model
 def test_a_restart_lands_on_exactly_the_version_of_the_route(served: Settings, models: Models) -> None:
     for champion in ("3", "2"):
         set_route(served, champion=champion)
-        one = watcher(served)
-        one.look()
-        assert one.serving
-        assert one.serving.champion.version == champion
-        assert one.serving.since == NOW.isoformat()
+        observer = watcher(served)
+        observer.look()
+        assert observer.serving
+        assert observer.serving.champion.version == champion
+        assert observer.serving.since == NOW.isoformat()
 
 
 def exchange(place: Path, models: Models, kind: int) -> None:

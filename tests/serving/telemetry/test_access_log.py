@@ -33,7 +33,7 @@ def test_ids_are_never_the_same_and_sort_by_the_time_they_were_made() -> None:
     with ThreadPoolExecutor(8) as threads:
         at_once = list(threads.map(lambda _: new_id(), range(20_000)))
     assert len({*made, *at_once}) == 21_000
-    assert {len(one) for one in at_once} == {32}
+    assert {len(item) for item in at_once} == {32}
     assert min(at_once) > max(made)
 
 

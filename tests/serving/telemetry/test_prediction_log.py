@@ -64,11 +64,11 @@ def row(number: int, **changes: Any) -> dict[str, Any]:
 
 def scored(*rows: dict[str, Any]) -> Scored:
     """What leaves these rows, which have all but their cases in common."""
-    one = rows[0]
-    model = Model(one["version"], None, "checksum", {}, {})  # type: ignore[arg-type]
+    line = rows[0]
+    model = Model(line["version"], None, "checksum", {}, {})  # type: ignore[arg-type]
     cases = [Case(row["id"], row["entity_id"], row["record"], row["at"]) for row in rows]
     scores = [row["score"] for row in rows]
-    return Scored(one["arm"], model, cases, scores, one["error"] or "", one["latency_ms"], one["recorded_at"])
+    return Scored(line["arm"], model, cases, scores, line["error"] or "", line["latency_ms"], line["recorded_at"])
 
 
 MakeLog = Callable[..., PredictionLog]
@@ -96,8 +96,8 @@ def test_rows_come_back_as_they_were(both: Settings, log_of: MakeLog) -> None:
     for first, last in ((0, 1500), (1500, 2500)):  # many cases at once
         log.add(scored(*rows[first:last]))
     rows[2505] |= {"score": None, "error": "no number", "arm": "canary"}
-    for one in rows[2500:]:
-        log.add(scored(one))
+    for line in rows[2500:]:
+        log.add(scored(line))
     log.flush()
     assert logged(both) == rows
     assert (log.lost, log.trouble) == (0, None)
@@ -110,7 +110,7 @@ def test_the_same_id_and_arm_leave_one_row_the_first(both: Settings, log_of: Mak
     log.add(scored(row(1, score=0.3)))
     log.add(scored(row(1, score=0.4, arm="shadow")))
     log.flush()
-    assert [(one["arm"], one["score"]) for one in logged(both)] == [("champion", 0.1), ("shadow", 0.4)]
+    assert [(line["arm"], line["score"]) for line in logged(both)] == [("champion", 0.1), ("shadow", 0.4)]
     assert log.lost == 0  # to ignore what is there already is no loss
 
 
@@ -120,16 +120,16 @@ def test_an_answer_takes_the_place_of_a_failure_and_no_failure_that_of_an_answer
     both: Settings, log_of: MakeLog, at_once: bool, count: int
 ) -> None:
     failed = [row(number, version="2", score=None, error="ValueError: not this one") for number in range(count)]
-    said = [row(number, entity_id="somebody else", latency_ms=2.5) for number in range(count)]
+    answer = [row(number, entity_id="somebody else", latency_ms=2.5) for number in range(count)]
     later = [row(number, score=0.9) for number in range(count)]
     log = log_of(both)
-    for rows, left in ((failed, failed), (said, said), (failed, said), (later, said)):
+    for rows, left in ((failed, failed), (answer, answer), (failed, answer), (later, answer)):
         log.add(scored(*rows))
         if not at_once:
             log.flush()
             assert logged(both) == left
     log.flush()
-    assert logged(both) == said
+    assert logged(both) == answer
     assert (log.lost, log.trouble) == (0, None)
 
 
@@ -137,7 +137,7 @@ def test_several_writers_at_once_lose_nothing(both: Settings, log_of: MakeLog) -
     def write(start: int) -> None:
         log = log_of(both)
         for number in range(start, start + 200, 20):
-            log.add(scored(*(row(one) for one in range(number, number + 20))))
+            log.add(scored(*(row(line) for line in range(number, number + 20))))
             log.flush()
         assert log.lost == 0
 
@@ -146,15 +146,15 @@ def test_several_writers_at_once_lose_nothing(both: Settings, log_of: MakeLog) -
         thread.start()
     for thread in threads:
         thread.join()
-    assert [one["id"] for one in logged(both)] == [f"id-{number:05}" for number in range(500)]
+    assert [line["id"] for line in logged(both)] == [f"id-{number:05}" for number in range(500)]
 
 
 def test_a_row_that_the_database_refuses_does_not_block_the_others(both: Settings, log_of: MakeLog) -> None:
     log = log_of(both)
-    for one in (row(1), row(2, entity_id=None), row(3)):
-        log.add(scored(one))
+    for line in (row(1), row(2, entity_id=None), row(3)):
+        log.add(scored(line))
     log.flush()
-    assert [one["id"] for one in logged(both)] == ["id-00001", "id-00003"]
+    assert [line["id"] for line in logged(both)] == ["id-00001", "id-00003"]
     assert (log.lost, log.trouble) == (1, None)
 
 
@@ -183,7 +183,7 @@ def test_while_the_store_fails_rows_wait_up_to_the_limit_and_the_lost_ones_are_c
     assert b"mlops_prediction_log_waiting 100.0" in log.metrics.page()
     obstacle.unlink()
     log.flush()  # it catches up
-    assert [one["id"] for one in logged(home)] == [f"id-{number:05}" for number in range(100)]
+    assert [line["id"] for line in logged(home)] == [f"id-{number:05}" for number in range(100)]
     assert log.trouble is None
 
 
@@ -204,17 +204,17 @@ def test_while_the_database_is_locked_answers_go_on_and_the_log_catches_up(
             assert client.post("/predict", json={"id": f"{n:02}", "record": records[n]}).status_code == 200
         assert time.monotonic() - started < 5
         other.execute("ROLLBACK")
-    assert [one["id"] for one in logged_when(served, 30)] == [f"{n:02}" for n in range(30)]
+    assert [line["id"] for line in logged_when(served, 30)] == [f"{n:02}" for n in range(30)]
 
 
 def test_outcomes_that_wait_for_the_store_never_block_predictions(
     client: httpx2.Client, served: Settings, records: list[dict[str, Any]]
 ) -> None:
-    found: list[int] = []
+    result: list[int] = []
 
     def post(number: int) -> None:
         answer = httpx2.post(client.base_url.join("/outcomes"), json={"id": f"{number}", "value": 1}, timeout=60)
-        found.append(answer.status_code)
+        result.append(answer.status_code)
 
     threads = [threading.Thread(target=post, args=(number,)) for number in range(60)]  # the pool has 40
     with closing(sqlite3.connect(served.home / "operations.db", isolation_level=None)) as other:
@@ -229,7 +229,7 @@ def test_outcomes_that_wait_for_the_store_never_block_predictions(
     for thread in threads:
         thread.join()
     assert took < 5
-    assert set(found) == {200, 503}
+    assert set(result) == {200, 503}
 
 
 def test_serving_goes_on_while_the_log_cannot_be_written_and_says_so(
@@ -349,32 +349,32 @@ def test_an_outcome_that_comes_twice_counts_once(both: Settings) -> None:
     assert (again.new, again.unchanged, again.corrected) == (0, 2, 0)
     confirmed = ingest(both, [outcome("a", 1, day=9)], NOW)
     assert confirmed.unchanged == 1
-    found = known_outcomes(both)["a"]
-    assert (found["corrected_at"], found["known_at"].day) == (None, 1)  # known since the first report
+    result = known_outcomes(both)["a"]
+    assert (result["corrected_at"], result["known_at"].day) == (None, 1)  # known since the first report
 
 
 def test_a_correction_amends_and_keeps_when_it_came(both: Settings) -> None:
     before = datetime.now(UTC)
     ingest(both, [outcome("a", 1)], NOW)
     assert ingest(both, [outcome("a", 0, day=2)], NOW).corrected == 1
-    found = known_outcomes(both)["a"]
-    assert (found["value"], found["known_at"].day) == (0, 2)
-    assert before <= found["recorded_at"] <= found["corrected_at"]  # wall time, not the clock of decisions
+    result = known_outcomes(both)["a"]
+    assert (result["value"], result["known_at"].day) == (0, 2)
+    assert before <= result["recorded_at"] <= result["corrected_at"]  # wall time, not the clock of decisions
 
 
 @pytest.mark.parametrize("seed", range(5))
 def test_any_order_of_arrival_gives_the_same_end(both: Settings, seed: int) -> None:
     posted = [outcome(f"o{n}", (n + day) % 2, day) for n in range(10) for day in (1, 2, 3)] * 2
     random.Random(seed).shuffle(posted)
-    for one in posted:
+    for line in posted:
         if seed == 0:  # one by one
-            ingest(both, [one], NOW)
+            ingest(both, [line], NOW)
     if seed:
         ingest(both, posted, NOW)
-    found = known_outcomes(both)
-    assert {name: one["value"] for name, one in found.items()} == {f"o{n}": (n + 3) % 2 for n in range(10)}
+    result = known_outcomes(both)
+    assert {name: line["value"] for name, line in result.items()} == {f"o{n}": (n + 3) % 2 for n in range(10)}
     # The value of the third day was reported on the first day, too.
-    assert {(row["known_at"].day, row["confirmed_at"].day) for row in found.values()} == {(1, 3)}
+    assert {(row["known_at"].day, row["confirmed_at"].day) for row in result.values()} == {(1, 3)}
 
 
 def test_the_same_reports_leave_the_same_row_in_every_order(both: Settings) -> None:
@@ -411,17 +411,17 @@ def test_an_outcome_from_the_future_is_refused_with_all_of_its_request(both: Set
 
 
 def test_the_same_outcome_posted_by_many_at_once_is_new_once(both: Settings) -> None:
-    found: list[Result] = []
+    result: list[Result] = []
 
     def post() -> None:
-        found.append(ingest(both, [outcome("a", 1), outcome("b", 0)], NOW))
+        result.append(ingest(both, [outcome("a", 1), outcome("b", 0)], NOW))
 
     threads = [threading.Thread(target=post) for _ in range(8)]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
-    assert (sum(one.new for one in found), sum(one.unchanged for one in found)) == (2, 14)
+    assert (sum(line.new for line in result), sum(line.unchanged for line in result)) == (2, 14)
 
 
 @pytest.mark.skipif(not Path("/dev/shm").is_dir(), reason="needs a place in memory for a small disk")
@@ -454,6 +454,6 @@ def test_a_really_full_disk_stops_the_log_but_not_the_service(
             (disk / "filler").unlink()
             eventually(lambda: client.get("/readyz").json()["state"] == "ready")
         service.stop()
-        assert {one["id"] for one in logged(small)} >= {f"{n:05}" for n in range(sent)}
+        assert {line["id"] for line in logged(small)} >= {f"{n:05}" for n in range(sent)}
     finally:
         subprocess.run(["umount", "-l", str(disk)], check=True)
