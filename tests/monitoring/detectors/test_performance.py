@@ -146,12 +146,12 @@ def with_slices(rows: pd.DataFrame) -> pd.DataFrame:
 @pytest.mark.integration  # draws many windows
 @pytest.mark.slow
 def test_days_with_luck_are_no_change_more_often_than_stated() -> None:
-    """Two tests, one of them in two directions, at 0.5 % each."""
+    """Two tests, one of them in two directions, at 2.5 % each: 7.5 % at most. They also ask for a least size."""
     signals = sum(
         bool(concept_drift.check(rows, rows["score"].to_numpy()).changed)
         for rows in (with_slices(simulated(seed, 7)) for seed in range(300))
     )
-    assert signals <= 9  # 1.5 % are expected at most; 9 of 300 or more happen once in 50 such tests
+    assert signals <= 31  # 22 of 300 are expected at most; more than 31 happen once in 40 such tests
 
 
 def test_a_higher_and_a_lower_rate_and_a_lost_relation_are_changes() -> None:

@@ -14,7 +14,7 @@ from level1_pipeline.steps.split import SplitRows, split_rows
 from level1_pipeline.store.days import start_of
 from tests.support.wrong_labels import flip
 
-FOUR_WEEKS = pd.Timedelta("42D")  # of training, before the holdout and the days that have not matured
+SIX_WEEKS = pd.Timedelta("42D")  # four of training, before the holdout and the days that have not matured
 
 
 def parts(rows: pd.DataFrame, day: str) -> SplitRows:
@@ -48,7 +48,7 @@ def test_wrong_labels_of_one_slice_in_the_last_weeks_are_found(
     rows: pd.DataFrame, slices: dict[str, str], day: str
 ) -> None:
     """In the newest weeks to train on and in the holdout alike, as a fault of the source has it."""
-    split = parts(flip(rows, 0.4, slices, since=start_of(day) - FOUR_WEEKS), day)
+    split = parts(flip(rows, 0.4, slices, since=start_of(day) - SIX_WEEKS), day)
     check = label_rates(split.train, split.holdout)
     assert check.status == "fail", check.message
     assert f"{next(iter(slices))}={next(iter(slices.values()))}" in check.message
