@@ -63,6 +63,19 @@ def test_only_the_guilty_values_are_blamed(week: pd.DataFrame, spoil: Callable[.
     assert sorted(blamed(spoil(week, guilty))) == sorted(expected)
 
 
+@pytest.mark.parametrize(
+    ("column", "values"),
+    [("origin", ["EWR", "JFK"]), ("carrier", ["EV", "UA", "B6", "DL"])],
+    ids=["airports", "carriers"],
+)
+@pytest.mark.parametrize("spoil", [always_late, never_late])
+def test_where_most_rows_are_wrong_the_right_ones_are_not_blamed(
+    week: pd.DataFrame, spoil: Callable[..., pd.DataFrame], column: str, values: list[str]
+) -> None:
+    spoiled = spoil(week, lambda rows: rows[column].isin(values))
+    assert {part.split(" & ")[0].removeprefix(f"{column}=") for part in blamed(spoiled)} <= set(values)
+
+
 def test_a_pair_of_values_is_covered_as_a_pair(week: pd.DataFrame) -> None:
     start, end = week[problem.EVENT_TIME].min().to_pydatetime(), week[problem.EVENT_TIME].max().to_pydatetime()
     span = Quarantined(start, end + pd.Timedelta("1s"), "origin=EWR & carrier=UA", "a test")
