@@ -45,6 +45,7 @@ TABLE = (
     Row("inconclusive", "wait", "low", lambda m: m.untested, lambda m: _too_few(m)),
     Row("inconclusive", "wait", "low", lambda m: m.traffic.stopped, lambda m: _stopped(m)),
     Row("inconclusive", "wait", "low", lambda m: not m.has_reference, lambda m: _no_reference()),
+    Row("inconclusive", "wait", "low", lambda m: m.traffic.too_little, lambda m: _too_little(m)),
     Row("inconclusive", "wait", "medium", lambda m: m.strange, lambda m: _strange(m)),
     Row("inconclusive", "wait", "medium", lambda m: m.explained_by_slice, lambda m: _in_one_slice(m)),
     Row("covariate shift", "note", "high", lambda m: m.drift.verdict == "moved", lambda m: _harmless(m)),
@@ -116,16 +117,19 @@ def _came_back(measured: Measured) -> str:
 
 
 def _too_few(measured: Measured) -> str:
-    coverage, traffic = measured.coverage, measured.traffic
-    if traffic.stopped:
+    coverage = measured.coverage
+    if measured.traffic.stopped:
         return _stopped(measured)
     few = f"{coverage.matured:,} matured outcomes of {coverage.predictions:,} predictions are too few to judge by"
-    if not traffic.too_little:
-        return few
+    return f"{_too_little(measured)}; {few}" if measured.traffic.too_little else few
+
+
+def _too_little(measured: Measured) -> str:
+    traffic = measured.traffic
     return (
         f"too little traffic for Level 2: {traffic.requests:,} requests in {traffic.days} days, and "
-        f"{traffic.enough_a_day} a day would be enough; {few}. Train by the calendar, or look at more days by hand "
-        "(`python -m monitoring run --days 28`)"
+        f"{traffic.enough_a_day} a day would be enough to judge inputs and outcomes. Train by the calendar, or look at more "
+        "days by hand (`python -m monitoring run --days 28`; the loop does not act on that report)"
     )
 
 
@@ -168,7 +172,7 @@ def _missing(measured: Measured) -> tuple[str, ...]:
         "predictions in the window": not coverage.predictions,
         f"matured outcomes: {coverage.open:,} are open, {coverage.never:,} never came": measured.untested,
         f"requests on {', '.join(map(str, measured.traffic.empty_days))}": measured.traffic.empty_days,
-        f"{measured.traffic.enough_a_day} requests a day": measured.untested and measured.traffic.too_little,
+        f"{measured.traffic.enough_a_day} requests a day": measured.traffic.too_little,
         f"labels: {coverage.labels_quarantined:,} are in quarantine": measured.untested and coverage.labels_quarantined,
         "another such window": measured.concept_drift.changed and not measured.lasting,
         "a look at the one slice that explains it": bool(measured.explained_by_slice),

@@ -11,7 +11,7 @@ from level1_pipeline.store.days import date_of, start_of
 from level1_pipeline.store.quarantine import Quarantined
 from monitoring.data.aggregates import ALL
 from monitoring.data.prediction_window import Log
-from monitoring.thresholds import DRIFT_MIN_MATURED_ROWS, EMPTY_DAYS_MIN
+from monitoring.thresholds import DRIFT_MIN_MATURED_ROWS, EMPTY_DAYS_MIN, FAULT_MIN_ROWS
 
 
 @dataclass(frozen=True)
@@ -26,9 +26,10 @@ class Traffic:
 
     @property
     def enough_a_day(self) -> int:
-        """Requests a day that leave enough matured outcomes in such a window: its newest days are open still."""
+        """Requests a day that leave enough matured outcomes in such a window, whose newest days are open still, and enough
+        rows on each day to judge its inputs by. (Those of all rows: a slice is judged where it has as many.)"""
         matured_days = self.days - problem.GATE["maturity_hours"] / 24
-        return math.ceil(DRIFT_MIN_MATURED_ROWS / max(matured_days, 1.0))
+        return max(math.ceil(DRIFT_MIN_MATURED_ROWS / max(matured_days, 1.0)), FAULT_MIN_ROWS)
 
     @property
     def too_little(self) -> bool:

@@ -176,7 +176,9 @@ def _gaps(
         by_day = [table[which].groupby("day")["bias"].mean() for which in (inside, remaining & ~inside)]
         gap = (by_day[0] - by_day[1]).dropna()
         mean = day_mean(gap.to_numpy(), gap.index.to_numpy(), DIFFERENCE_CORRELATION)
-        is_guilty = abs(by_day[0].mean()) >= abs(by_day[1].mean())  # else the others left their scores, and not this part
+        is_guilty = abs(by_day[0].mean()) >= abs(
+            by_day[1].mean()
+        )  # else the others left their scores, and not this part
         is_large = abs(mean.value) > thresholds.OUTLIER_SLICE_MIN_GAP * spread
         is_sure = abs(mean.value) > mean.half_width(thresholds.OUTLIER_SLICE_CONFIDENCE)
         if len(gap) >= thresholds.DRIFT_MIN_MATURED_DAYS and is_guilty and is_large and is_sure:
