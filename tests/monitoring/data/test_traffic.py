@@ -100,7 +100,7 @@ def test_days_in_quarantine_and_days_before_the_first_request_are_not_empty(spri
     assert traffic.look(log_of(young, FIRST, LAST), log_of(young, BEFORE, FIRST), before, ()).empty_days == ()
 
 
-@pytest.mark.parametrize(("a_day", "too_little"), [(24, True), (36, True), (40, False), (120, False)])
+@pytest.mark.parametrize(("a_day", "too_little"), [(24, True), (48, True), (52, False), (120, False)])
 def test_too_little_traffic_says_what_would_be_enough(
     spring: pd.DataFrame, before: Log, a_day: int, too_little: bool
 ) -> None:
@@ -110,6 +110,9 @@ def test_too_little_traffic_says_what_would_be_enough(
     assert not seen.stopped
     answer = diagnose(measured(seen, matured=a_day * 5, tested=False))
     assert ("too little traffic for Level 2" in answer.message) == too_little
-    assert ("37 a day would be enough" in answer.message) == too_little
+    assert ("50 a day would be enough" in answer.message) == too_little
     assert answer.cause == "inconclusive"
     assert answer.message in text.summary(a_run(answer))
+    assert diagnose(measured(seen, matured=a_day * 5, tested=True)).cause == (
+        "inconclusive" if too_little else "nothing"
+    )
