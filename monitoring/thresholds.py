@@ -66,9 +66,17 @@ RATE_ROOM = 1.5  # log odds beyond the weeks before (regression: standard deviat
 # (the year 0.10), and 30 % of the late ones missing give 0.16 (median).
 MISSING_LABELS_ROOM = 0.1
 MISSING_LABELS_SLICE_ROOM = 0.3  # the same in one slice: the year has up to 0.27
+# The same on FAULT_MIN_DAYS days, beyond the worst day before: April to June have up to 0.35 (a carrier), the year 0.38.
+MISSING_LABELS_DAY_ROOM = 1.0
+SCORE_BANDS = 5  # groups of rows by their score, whose labels may be missing; the year has up to 0.15 beyond the usual
 MISSING_MIN_EXPECTED = 0.05  # expected rate from which missing labels are counted in its units
 BLAMED_SLICES_MAX_SHARE = 0.5  # of the rows, which bad slices may have together before all rows are at fault
 BLAMED_SLICES_MIN_WRONG = 0.8  # of all wrong labels, that they must hold
+USUAL_DELAY = 0.99  # of the labels of a day, that came in the hours which are usual there
+# Of the labels of a day, that came later than usual on the worst day before: April to June have up to 0.021, the year
+# 0.027 (hours of 8.4 to 12.6).
+LATE_MAX_SHARE = 0.05
+LATE_SLICE_MAX_SHARE = 0.2  # the same in one slice: the year has up to 0.11
 CORRECTED_MAX_SHARE = 0.05  # of labels that were reported with two values
 
 # Training-serving skew.

@@ -19,14 +19,14 @@ from monitoring.detectors import (
     concept_drift,
     data_faults,
     drift,
-    label_faults,
     past_champions,
     performance,
     training_serving_skew,
 )
 from monitoring.detectors.concept_drift import ConceptDrift
 from monitoring.detectors.data_faults import Fault
-from monitoring.detectors.label_faults import LabelFault
+from monitoring.detectors.labels import label_faults
+from monitoring.detectors.labels.label_faults import LabelFault
 from monitoring.detectors.measured import Measured
 from monitoring.detectors.past_champions import PastChampion
 from monitoring.results import Drift, Performance, Skew, Span

@@ -8,7 +8,7 @@ from monitoring.data.traffic import Traffic
 from monitoring.detectors import concept_drift, drift
 from monitoring.detectors.concept_drift import UNTESTED, ConceptDrift
 from monitoring.detectors.data_faults import Fault
-from monitoring.detectors.label_faults import LabelFault
+from monitoring.detectors.labels.label_faults import LabelFault
 from monitoring.detectors.past_champions import PastChampion
 from monitoring.results import Coverage, Drift, Performance, Skew, Span
 from monitoring.thresholds import PERSISTENT_WINDOWS, SKEW_MAX_SHARE

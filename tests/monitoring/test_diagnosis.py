@@ -18,7 +18,7 @@ from monitoring.data.prediction_window import Log, of_rows
 from monitoring.detectors import data_faults, fault_checks
 from monitoring.detectors.concept_drift import UNTESTED
 from monitoring.detectors.data_faults import Fault
-from monitoring.detectors.label_faults import LabelFault
+from monitoring.detectors.labels.label_faults import LabelFault
 from monitoring.detectors.measured import Measured
 from monitoring.detectors.past_champions import PastChampion
 from monitoring.diagnosis import TABLE, diagnose

@@ -13,8 +13,8 @@ import pytest
 from level1_pipeline import problem
 from level1_pipeline.bundle.load import load_bundle
 from level1_pipeline.store.quarantine import Quarantined, covers
-from monitoring.detectors import label_faults
-from monitoring.detectors.label_faults import LabelFault
+from monitoring.detectors.labels import label_faults
+from monitoring.detectors.labels.label_faults import LabelFault
 from monitoring.results import Window
 from tests.support.world import midnight, train
 
@@ -128,6 +128,15 @@ def of_ev(rows: pd.DataFrame) -> pd.Series:
     return rows["carrier"] == "EV"
 
 
+def highest_scores(rows: pd.DataFrame) -> pd.Series:
+    return rows["score"] > rows["score"].quantile(0.9)
+
+
+def newest(rows: pd.DataFrame, days: int) -> pd.Series:
+    """The last of these days are too young for a label."""
+    return rows["day"] >= rows["day"].max() - timedelta(days=days)
+
+
 # Plant, the slice to blame, and whether it is seen without a look at the training code, too.
 FAULTS: dict[str, tuple[Plant, str, bool]] = {
     "all are 0": (tell(0, all_rows), "", True),
@@ -138,6 +147,12 @@ FAULTS: dict[str, tuple[Plant, str, bool]] = {
     "late ones a week later": (defer(168, late), "", True),
     "late ones two days later": (defer(48, late), "", True),
     "all three days later": (defer(72, all_rows), "", True),
+    "all twelve hours later": (defer(12, all_rows), "", True),
+    "one airport's twelve hours later": (defer(12, at_jfk), "origin=JFK", True),
+    "those with high scores never come": (lose(highest_scores), "", True),
+    "none since three days": (lose(lambda r: newest(r, 3)), "", True),
+    "half since four days": (lose(lambda r: newest(r, 4) & share(r, 0.5)), "", True),
+    "one carrier's none since four days": (lose(lambda r: newest(r, 4) & of_ev(r)), "carrier=EV", True),
     "only one airport's come": (lose(lambda r: ~at_jfk(r)), "", True),
     "one airport's never come": (lose(at_jfk), "origin=JFK", True),
     "4 % come": (lose(lambda r: ~share(r, 0.04)), "", True),

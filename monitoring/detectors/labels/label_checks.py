@@ -1,4 +1,4 @@
-"""The single checks of labels: each compares those of a window with what it knows, and yields what is wrong, and when.
+"""The single checks of what labels say: each compares those of a window with what it knows, and yields what is wrong.
 
 A check of values needs both kinds of labels to be possible: it counts what the scores expected. A check against the
 history of the labels stays silent where there is none. Rows that are too young to have a label are in no check.
@@ -59,7 +59,7 @@ def _shares(kind: str, rows: pd.DataFrame, wrong: np.ndarray, message: str) -> I
 
 def constant(rows: pd.DataFrame, opinions: Sequence[np.ndarray]) -> Iterator[Hit]:
     """One class only, on some days, where all models (their scores for the rows) expect many of the other."""
-    if not _classes():
+    if not classes():
         return
     scores, labelled = np.array(opinions), rows[VALUE].notna()
     for value, expected in ((0.0, scores.min(axis=0)), (1.0, 1 - scores.max(axis=0))):
@@ -110,7 +110,7 @@ def association(labels: pd.Series, scores: pd.Series | np.ndarray, day: pd.Serie
         if len(part) < thresholds.DAY_MIN_ROWS or part["y"].nunique() < 2 or part["p"].nunique() < 2:
             continue
         ranks = rankdata(part["p"])
-        if _classes():
+        if classes():
             late = part["y"].to_numpy() == 1
             values[key] = 2 * (ranks[late].mean() - ranks[~late].mean()) / len(part)
         else:
@@ -128,7 +128,7 @@ def rate(rows: pd.DataFrame, before: pd.DataFrame) -> Iterator[Hit]:
     means = by_week["mean"][by_week["size"] >= thresholds.DRIFT_MIN_MATURED_ROWS]
     if len(means) < thresholds.RATE_MIN_WEEKS:
         return
-    scale, room = (_log_odds, thresholds.RATE_ROOM) if _classes() else (float, float(history[problem.TARGET].std()))
+    scale, room = (_log_odds, thresholds.RATE_ROOM) if classes() else (float, float(history[problem.TARGET].std()))
     if not scale(means.min()) - room <= scale(labels.mean()) <= scale(means.max()) + room:
         usual = f"{means.min():.3g} to {means.max():.3g} in the {len(means)} weeks before"
         message = f"the mean of the labels is {labels.mean():.3g}, and was {usual}"
@@ -140,54 +140,6 @@ def _log_odds(share: float) -> float:
     return float(np.log(share / (1 - share)))
 
 
-def coverage(rows: pd.DataFrame, before: pd.DataFrame) -> Iterator[Hit]:
-    """Labels that are missing on every day, also on the calmest, more than on the calmest day of any such window before.
-
-    Storms leave flights without a label, but not on all days. Where the rare class is not reported, its share is
-    missing on each day, so the share is measured against the score.
-    """
-    was, now = _missing(before, problem.TARGET), _missing(rows, VALUE)
-    missing = sums(rows, rows[[VALUE]].isna())[VALUE].groupby(level="slice").sum()
-    for where in now.columns.intersection(was.columns):
-        window, past = now[where].dropna(), was[where].dropna()
-        if len(window) < thresholds.DRIFT_MIN_MATURED_DAYS or len(past) < thresholds.REFERENCE_MIN_DAYS:
-            continue
-        usual = past.rolling(len(window)).min().max()
-        room = thresholds.MISSING_LABELS_SLICE_ROOM if where else thresholds.MISSING_LABELS_ROOM
-        if window.min() > usual + room:
-            of = f"at least {window.min():.2f} of the expected rate on every day, and at most {usual:.2f} before"
-            yield Hit("missing", where, tuple(window.index), f"labels are missing: {of}", float(missing[where]))
-
-
-def _missing(rows: pd.DataFrame, name: str) -> pd.DataFrame:
-    """By day and slice the share of rows without a label, for classes as a multiple of the rate that is expected."""
-    figures = {"rows": 1.0, "missing": rows[name].isna(), "expected": 1.0}
-    if _classes():
-        figures["expected"] = rows["score"].fillna(rows[problem.TARGET].mean())
-    by_day = sums(rows, pd.DataFrame(figures, rows.index))
-    by_day = by_day[by_day["rows"] >= thresholds.FAULT_MIN_ROWS]
-    expected = np.maximum(by_day["expected"], thresholds.MISSING_MIN_EXPECTED * by_day["rows"])
-    return (by_day["missing"] / expected).unstack("slice").sort_index()
-
-
-def delay(rows: pd.DataFrame, before: pd.DataFrame) -> Iterator[Hit]:
-    """Labels that became known later than all of their age used to."""
-    limit = pd.Timedelta(hours=problem.GATE["maturity_hours"])
-
-    def overdue(table: pd.DataFrame) -> pd.Series:
-        reported = table[table["known_at"].notna()]
-        return ((reported["known_at"] - reported["at"]) > limit).groupby(reported["day"]).mean()
-
-    usual = float(overdue(before).mean()) if len(before) and before["known_at"].notna().any() else 0.0
-    by_day = overdue(rows)
-    late = by_day[by_day > usual + thresholds.LABEL_MAX_SHARE]
-    if len(late):
-        hours = f"{problem.GATE['maturity_hours']:g} hours"
-        yield Hit(
-            "late", ALL, tuple(late.index), f"{late.mean():.0%} of the labels came later than the {hours} that all took"
-        )
-
-
 def corrected(rows: pd.DataFrame, made: pd.DataFrame | str) -> Iterator[Hit]:
     """Labels that were reported with two values, where the training code cannot tell which of them is right."""
     rows = rows[rows[VALUE].notna()]
@@ -197,14 +149,19 @@ def corrected(rows: pd.DataFrame, made: pd.DataFrame | str) -> Iterator[Hit]:
         yield from _shares("corrected", rows, rows["corrected"].to_numpy(bool), "were reported with two values")
 
 
-def sums(rows: pd.DataFrame, figures: pd.DataFrame) -> pd.DataFrame:
+def sums(rows: pd.DataFrame, figures: pd.DataFrame, slices: Sequence[str] = tuple(problem.SLICES)) -> pd.DataFrame:
     """Sums of figures (the index is that of the rows) by slice (ALL, `column=value`) and day."""
-    tables = [figures.groupby([pd.Series(ALL, rows.index, name="slice"), rows["day"]]).sum()]
-    for name in (column for column in problem.SLICES if column in rows):
-        where = (f"{name}=" + rows[name].astype(str)).rename("slice")
-        tables.append(figures.groupby([where, rows["day"]]).sum())
-    return pd.concat(tables)
+    names = by_slice(rows, slices).join(figures)
+    return names.groupby(["slice", "day"])[list(figures)].sum()
 
 
-def _classes() -> bool:
+def by_slice(rows: pd.DataFrame, slices: Sequence[str]) -> pd.DataFrame:
+    """The day and the slice of each row, once for ALL and once for each column that is there; the index is the rows'."""
+    there = [f"{name}=" + rows[name].astype(str) for name in slices if name in rows]
+    parts = [pd.Series(ALL, rows.index, dtype=object), *there]
+    return pd.concat([pd.DataFrame({"slice": part, "day": rows["day"]}) for part in parts])
+
+
+def classes() -> bool:
+    """Whether labels are classes."""
     return problem.TASK == "classification"

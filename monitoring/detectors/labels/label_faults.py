@@ -20,9 +20,9 @@ from level1_pipeline.store.days import start_of
 from level1_pipeline.store.quarantine import LABELS, Quarantined
 from monitoring import thresholds
 from monitoring.data.aggregates import ALL
-from monitoring.detectors import label_checks
 from monitoring.detectors.fault_checks import overlaps
-from monitoring.detectors.label_checks import VALUE, Hit
+from monitoring.detectors.labels import label_arrival, label_checks
+from monitoring.detectors.labels.label_checks import VALUE, Hit
 from monitoring.results import Span, Window
 
 
@@ -75,7 +75,7 @@ def find(
         *label_checks.direction(rows, scores, before),
     ]
     if len(before):
-        hits += [*label_checks.coverage(rows, before), *label_checks.delay(rows, before)]
+        hits += [*label_arrival.coverage(rows, before), *label_arrival.delay(rows, before)]
     hits += label_checks.corrected(rows, made)
     new = [hit for hit in hits if not _set_apart(hit, tuple(quarantined))]
     return tuple(LabelFault(*hit[:4]) for hit in _narrow(new, rows))
