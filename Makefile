@@ -141,7 +141,7 @@ bench-monitor: setup  ## what a monitoring run costs for 10 k, 100 k and 1 M pre
 	@$(PY) -m tests.benchmarks.monitor_scale
 
 bench-drift: setup  ## false alarms of the drift test without a shift, and its delay at planted ones
-	@$(PY) -m tests.benchmarks.drift_power
+	@$(PY) -m tests.benchmarks.drift_power --plot docs/drift.svg
 
 $(VENV)-bench/.installed: requirements-bench.lock | $(OWN_UV)
 	@test -x $(VENV)-bench/bin/python || $(UV) venv --quiet --python $(PY) $(VENV)-bench

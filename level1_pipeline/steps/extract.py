@@ -25,10 +25,14 @@ class Extracted(StepResult):
         return self.files[ROWS]
 
     @property
+    def repairs(self) -> str:
+        """The same in words."""
+        return ", ".join(f"{name} {count:,}" for name, count in self.repaired.items())
+
+    @property
     def message(self) -> str:
         """How many there are."""
-        repaired = ", ".join(f"{name} {count:,}" for name, count in self.repaired.items())
-        return f"{self.rows:,} rows" + (f", impossible readings made missing: {repaired}" if repaired else "")
+        return f"{self.rows:,} rows" + (f", impossible readings made missing: {self.repairs}" if self.repairs else "")
 
 
 @step

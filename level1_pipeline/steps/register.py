@@ -164,7 +164,7 @@ def _origin(run: Run, training: Training) -> dict[str, Any]:
         "trained on": f"{train.rows:,} rows from {train.first[:10]} to {train.last[:10]}",
         "judged on": f"{holdout.rows:,} rows from {holdout.first[:10]} to {holdout.last[:10]}",
         "data digest": training.extracted.data_digest,
-        "repaired readings": training.extracted.repaired or "none",
+        "impossible readings made missing": training.extracted.repairs or "none",
         "previous champion": training.evaluated.champion or "none",
         "one-rule baseline": training.trained.one_rule,
         "trigger": f"{run.trigger} {run.reason}".strip(),

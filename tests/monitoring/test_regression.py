@@ -6,6 +6,7 @@ import json
 import shutil
 import subprocess
 import sys
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -52,14 +53,31 @@ print(json.dumps(found))
 
 
 @pytest.fixture(scope="module")
-def runs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+def clone(tmp_path_factory: pytest.TempPathFactory) -> Path:
     clone = tmp_path_factory.mktemp("clone")
     for package in ("level1_pipeline", "monitoring", "tests"):
         shutil.copytree(ROOT / package, clone / package, ignore=shutil.ignore_patterns("__pycache__"))
     shutil.copyfile(ROOT / "tests/problems/friedman.py", clone / "level1_pipeline/problem.py")
+    return clone
+
+
+@pytest.fixture(scope="module")
+def runs(clone: Path) -> dict[str, Any]:
     run = subprocess.run([sys.executable, "-c", SCRIPT], cwd=clone, capture_output=True, text=True, timeout=600)
     assert run.returncode == 0, run.stderr
     return json.loads(run.stdout.splitlines()[-1])
+
+
+def test_the_drift_bench_measures_this_problem_too(clone: Path) -> None:
+    """Its rows are independent draws: nothing may move, and a number that is stuck is seen."""
+    bench = [sys.executable, "-m", "tests.benchmarks.drift_power", "--windows", "20"]
+    run = subprocess.run(bench, cwd=clone, capture_output=True, text=True, timeout=600)
+    assert run.returncode == 0, run.stderr
+    shares = dict(part.split("=") for part in run.stdout.splitlines()[-1].split() if "=" in part)
+    assert float(shares["aa_consecutive"]) <= 0.05
+    assert float(shares["false_retrainings"]) <= 0.01
+    assert min(float(shares[f"coverage{days}"]) for days in (7, 14, 20)) >= 0.9
+    assert "stuck" in run.stdout
 
 
 def last(runs: dict[str, Any], case: str) -> dict[str, Any]:

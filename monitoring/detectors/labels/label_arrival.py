@@ -63,9 +63,9 @@ def _missing(rows: pd.DataFrame, name: str, edges: np.ndarray) -> pd.DataFrame:
 def delay(rows: pd.DataFrame, before: pd.DataFrame) -> Iterator[Hit]:
     """Labels that came later, on some days, than nearly all labels of the worst day before did."""
     was, now = _hours(before), _hours(rows)
-    daily = was.groupby(["slice", "day"])["hours"].agg(["size", lambda hours: hours.quantile(thresholds.USUAL_DELAY)])
-    daily.columns = pd.Index(["rows", "hours"])
-    usual = daily[daily["rows"] >= thresholds.FAULT_MIN_ROWS].groupby(level="slice")["hours"].agg(["size", "max"])
+    daily = was.groupby(["slice", "day"])["hours"]
+    nearly_all = daily.quantile(thresholds.USUAL_DELAY)[daily.size() >= thresholds.FAULT_MIN_ROWS]
+    usual = nearly_all.groupby(level="slice").agg(["size", "max"])
     usual = usual[usual["size"] >= thresholds.REFERENCE_MIN_DAYS]["max"]
     late = (now["hours"] > now["slice"].map(usual)).groupby([now["slice"], now["day"]]).agg(["sum", "size"])
     for where, part in late[late["size"] >= thresholds.FAULT_MIN_ROWS].groupby(level="slice"):

@@ -68,9 +68,7 @@ def constant(rows: pd.DataFrame, opinions: Sequence[np.ndarray]) -> Iterator[Hit
         never = by_day[by_day["other"] == 0]["expected"]
         for where, part in never.groupby(level="slice"):
             if part.sum() >= (thresholds.CONSTANT_SLICE_MIN_EXPECTED if where else thresholds.CONSTANT_MIN_EXPECTED):
-                message = (
-                    f"the labels of {len(part)} days are all {value:g}, and the scores expect {part.sum():.0f} others"
-                )
+                message = f"all labels are {value:g} on {len(part)} of the days, and the scores expect {part.sum():.0f} others"
                 yield Hit("constant", where, tuple(part.index.get_level_values("day")), message, float(part.sum()))
 
 

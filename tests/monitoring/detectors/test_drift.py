@@ -8,7 +8,7 @@ import pytest
 
 from monitoring.detectors import drift
 from monitoring.results import Drift
-from tests.benchmarks import drift_power
+from tests.benchmarks import drift_power, planted_shifts
 
 
 def summaries(seed: int, days: int, shift: float = 0.0) -> pd.DataFrame:
@@ -83,7 +83,7 @@ def test_windows_without_drift_cause_at_most_1_percent_alarms_on_random_and_on_c
 @pytest.mark.slow
 @pytest.mark.flights
 def test_planted_shifts_are_seen_within_a_week(year: drift_power.Year) -> None:
-    seen = drift_power.delays(year)
+    seen = planted_shifts.delays(year)
     least = {"°C for °F": 1.0, "nulls at JFK": 1.0, "clock + 1 h": 0.87, "stuck temperature": 0.75}
     assert all(seen[name][7] >= share for name, share in least.items()), seen
     assert all(shares[3] <= shares[7] for shares in seen.values())

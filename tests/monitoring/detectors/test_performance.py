@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from datetime import date, timedelta
 
 import numpy as np
@@ -12,6 +13,7 @@ from level1_pipeline import problem
 from monitoring.data import prediction_window
 from monitoring.detectors import concept_drift, performance
 from monitoring.detectors.performance import CANNOT_SEE
+from tests.benchmarks.drift_power import Year, prepare, unmoved, unmoved_weeks
 
 pytestmark = pytest.mark.skipif(problem.TASK != "classification", reason="about probabilities")
 DAYS, A_DAY = 40, 300
@@ -118,21 +120,24 @@ def test_the_estimate_says_what_it_cannot_see_and_needs_reference_days_for_an_in
 @pytest.mark.integration  # draws many windows
 @pytest.mark.flights
 @pytest.mark.slow
-def test_the_estimate_covers_on_real_days_of_one_quarter(rows: pd.DataFrame) -> None:
-    from tests.benchmarks.drift_power import prepare, unmoved
-
+def test_the_estimate_covers_on_random_and_on_consecutive_days_of_one_quarter(rows: pd.DataFrame) -> None:
     year = prepare(rows)
-    hits = windows = 0
-    for current, reference in unmoved(year, 150):
+    assert 0.90 <= share_covered(year, unmoved(year, 100)) <= 0.99
+    assert share_covered(year, unmoved_weeks(year, 100)) >= 0.90
+
+
+def share_covered(year: Year, pairs: Iterator[tuple[np.ndarray, np.ndarray]]) -> float:
+    """In how many A/A windows the estimate's interval holds the true log loss."""
+    hits = []
+    for current, reference in pairs:
         parts = [year.days(days) for days in (current, reference)]
         now, before = (part[part[problem.TARGET].notna()].reset_index(drop=True) for part in parts)
         estimate = performance.estimate(now, before)
         assert estimate is not None
         result = estimate.metrics["log_loss"]
         truth = problem.evaluate(now[problem.TARGET].to_numpy(), now["score"].to_numpy())["log_loss"]
-        hits += bool((result.low or 0) <= truth <= (result.high or 0))
-        windows += 1
-    assert 0.90 <= hits / windows <= 0.99
+        hits.append((result.low or 0) <= truth <= (result.high or 0))
+    return float(np.mean(hits))
 
 
 # The test of the relation, by which a change is called.
