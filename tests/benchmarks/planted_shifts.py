@@ -63,7 +63,8 @@ def starts(year: Year) -> list[int]:
 def delays(year: Year) -> dict[str, dict[int, float]]:
     """For each shift the share of real weeks in which the drift test sees it when it is that many days old.
 
-    The window is the last seven days; only its newest days are shifted, so the first figures are hard.
+    The window is the last seven days; only its newest days are shifted, so the first figures are hard. (A shift of two
+    weeks lies in the reference, too, and is not seen.)
     """
     weeks = starts(year)
     return {
@@ -73,11 +74,10 @@ def delays(year: Year) -> dict[str, dict[int, float]]:
 
 
 def _sees(year: Year, start: int, length: int, shift: Shift) -> bool:
-    days = year.summaries.index.to_numpy()
-    before, days = days[start - REFERENCE_DAYS : start], days[start : start + WINDOW_DAYS]
+    days = year.summaries.index.to_numpy()[start - REFERENCE_DAYS : start + WINDOW_DAYS]
     shifted = year.summarise(shift(year.days(days[-length:])), like=year.summaries)
-    current = pd.concat([year.summaries.loc[days[:-length]], shifted])
-    return drift.decide(year.summaries.loc[before], current, []).verdict == "moved"
+    summaries = pd.concat([year.summaries.loc[days[:-length]], shifted])
+    return drift.decide(summaries.iloc[:-WINDOW_DAYS], summaries.iloc[-WINDOW_DAYS:], []).verdict == "moved"
 
 
 def draw(target: Path, gate: float, evidently: float, share: float, seen: dict[str, dict[int, float]]) -> None:
