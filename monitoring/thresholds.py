@@ -1,7 +1,7 @@
 """Every number that limits a detector, in one place: what it limits, in which unit, and how it was chosen.
 
-They were set on the flights of 2013; a comment names the days where they are known, and docs/monitoring.md shows what
-follows from them over the whole year. For another problem: run `make bench-drift`, look at the false alarms first and
+They were set on the flights of 2013. A comment names the measurement; a value without one is judgement. What follows
+from all of them over the whole year stands in docs/monitoring.md. For another problem: run `make bench-drift`, look at the false alarms first and
 at the planted shifts second, and change the values of the group that is wrong. A false retraining is dear: against it,
 raise LASTING_MIN_BIAS or LASTING_CONFIDENCE.
 """
