@@ -154,12 +154,10 @@ def _without_lifted_slices(collected: Collected, relation: ConceptDrift) -> Conc
 
 
 def _label_faults(collected: Collected) -> tuple[LabelFault, ...]:
-    """What is wrong with the window's labels. A release may be bad, so the version before it is asked for scores, too."""
+    """What is wrong with the window's labels. The champion may be bad, so past champions are asked for scores, too."""
     rows = label_faults.old_enough(collected.current.rows, collected.lifted)
-    release, opinions = collected.new_release, []
-    before = collected.models.get(release.replaced or "") if release else None
-    if before is not None and len(rows) and (scores := _scores(before, rows)) is not None:
-        opinions.append(scores)
+    past = collected.past_models.values() if len(rows) else ()
+    opinions = [scores for model in past if (scores := _scores(model, rows)) is not None]
     reference = collected.reference.rows
     return label_faults.find(rows, reference, collected.training_rows, opinions, collected.quarantined)
 

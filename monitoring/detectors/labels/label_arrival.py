@@ -6,6 +6,7 @@ By slice, by score and by age: the labels of one day are equally old.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -23,7 +24,8 @@ def coverage(rows: pd.DataFrame, before: pd.DataFrame) -> Iterator[Hit]:
 
     Storms leave flights without a label, but not on all days: so the calmest day is held against the calmest of any such
     window before. Where the rare class is not reported, its share is missing on each day, so the share is measured
-    against the score. Days on which hardly any label came are held against the worst day before.
+    against the score, or against the label rate of the day, where a storm made that higher. Days on which hardly any
+    label came are held against the worst day before.
     """
     steps = np.arange(1, thresholds.SCORE_BANDS) / thresholds.SCORE_BANDS
     edges = np.unique(before["score"].quantile(steps).dropna())
@@ -51,13 +53,22 @@ def _missing(rows: pd.DataFrame, name: str, edges: np.ndarray) -> pd.DataFrame:
     """By slice and day: labels that are `missing`, and their `ratio` to the rows, for classes to the expected rate."""
     bands = [f"{part + 1} of {len(edges) + 1}" for part in range(len(edges) + 1)]
     rows = rows.assign(**{BAND: np.array(bands)[np.searchsorted(edges, rows["score"])]})
-    figures = {"rows": 1.0, "missing": rows[name].isna(), "expected": 1.0}
+    figures: dict[str, Any] = {
+        "rows": 1.0,
+        "missing": rows[name].isna(),
+        "expected": 1.0,
+        "label": rows[name].fillna(0),
+    }
     if classes():
         figures["expected"] = rows["score"].fillna(rows[problem.TARGET].mean())
     by_day = sums(rows, pd.DataFrame(figures, rows.index), [*problem.SLICES, BAND])
     by_day = by_day[by_day["rows"] >= thresholds.FAULT_MIN_ROWS]
-    expected = np.maximum(by_day["expected"], thresholds.MISSING_MIN_EXPECTED * by_day["rows"])
-    return by_day.assign(ratio=by_day["missing"] / expected)
+    if not classes():
+        return by_day.assign(ratio=by_day["missing"] / by_day["rows"])
+    least = np.maximum(
+        thresholds.MISSING_MIN_EXPECTED, by_day["label"] / (by_day["rows"] - by_day["missing"]).clip(lower=1)
+    )
+    return by_day.assign(ratio=by_day["missing"] / np.maximum(by_day["expected"], least * by_day["rows"]))
 
 
 def delay(rows: pd.DataFrame, before: pd.DataFrame) -> Iterator[Hit]:

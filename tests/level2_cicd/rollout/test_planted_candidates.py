@@ -261,7 +261,7 @@ def test_the_good_candidate_becomes_champion_and_no_request_fails_or_is_answered
     [
         ("crash", "errors: ", "shadow"),
         ("biased", "quality: ", "shadow"),
-        ("one airport", "quality: ", "shadow"),
+        ("one airport", "origin=LGA", "shadow"),
         ("crash on sunday", "planted on sunday", "canary"),
         ("nan on sunday", "the score is not a finite number", "canary"),
         ("slow", "latency: ", "canary"),
