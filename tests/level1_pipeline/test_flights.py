@@ -295,6 +295,7 @@ def test_a_departure_is_known_when_it_really_left_not_when_it_was_scheduled(
 # ---- one producer of records
 
 
+@pytest.mark.slow
 @examples(max_examples=100, deadline=None)
 @given(position=st.integers(0, 336_775))
 def test_one_flight_with_the_events_known_so_far_gives_the_record_of_the_batch(
@@ -449,6 +450,7 @@ def test_the_last_label_is_known_32_7_hours_after_the_scheduled_departure(rows: 
     assert problem.GATE["maturity_hours"] > from_decision
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "until", [at_midnight("2013-01-02"), at_midnight("2013-03-11"), utc("2013-07-08 17:23"), at_midnight("2013-12-31")]
 )
@@ -478,6 +480,7 @@ def test_a_label_known_at_this_very_moment_is_not_known_before_it(rows: pd.DataF
     assert row["flight_id"] not in set(problem.load(row["decision_time"], cache=cache)["flight_id"])
 
 
+@pytest.mark.slow
 def test_past_the_maturity_cut_off_no_label_is_open_while_those_of_the_last_day_are_open_because_they_are_late(
     rows: pd.DataFrame,
 ) -> None:

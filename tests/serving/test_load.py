@@ -168,6 +168,7 @@ def workers(service: ServiceProcess) -> list[psutil.Process]:
     return [child for child in children if "resource_tracker" not in " ".join(child.cmdline())]
 
 
+@pytest.mark.slow
 def test_ctrl_c_ends_the_service_without_a_traceback(start: Any, served: Settings) -> None:
     service: ServiceProcess = start(served)
     assert service.stop(signal.SIGINT) == 0

@@ -79,6 +79,7 @@ def test_a_hangup_replaces_the_workers_and_loses_no_row(
     assert {row["id"] for row in logged(served)} == ids
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("hangups_end")
 def test_a_hangup_ends_a_single_process_with_its_log_written(
     start: Start, served: Settings, records: list[dict[str, Any]]
@@ -89,6 +90,7 @@ def test_a_hangup_ends_a_single_process_with_its_log_written(
     assert {row["id"] for row in logged(served)} == ids
 
 
+@pytest.mark.slow
 def test_an_idle_connection_stays_open_as_long_as_the_setting_says(start: Start, served: Settings) -> None:
     service = start(served, keep_alive_seconds=1)
     with socket.create_connection(("127.0.0.1", int(service.url.rpartition(":")[2])), timeout=20) as caller:

@@ -215,6 +215,7 @@ def windows(summaries: pd.DataFrame, count: int) -> list[tuple[pd.DataFrame, pd.
     return pairs
 
 
+@pytest.mark.slow
 def test_days_of_the_same_quarter_are_hardly_ever_called_moved(summaries: pd.DataFrame) -> None:
     verdicts = [drift_test(*pair).verdict for pair in windows(summaries, 100)]
     assert set(verdicts) <= {"steady", "moved"}

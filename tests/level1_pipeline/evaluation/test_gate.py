@@ -375,6 +375,7 @@ def to_train_on(rows: pd.DataFrame) -> pd.Series:
     return (rows[problem.EVENT_TIME] <= holdout) & rows[problem.TARGET].notna()
 
 
+@pytest.mark.slow
 def test_a_model_of_shuffled_labels_is_refused(
     settings: Settings, strong: str, serve: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -558,6 +559,7 @@ def test_too_few_rows_to_judge_with_are_inconclusive(
     assert (outcome.verdict.status, outcome.against) == ("inconclusive", {"enough data"})
 
 
+@pytest.mark.slow
 def test_a_damaged_champion_is_an_error_and_nothing_is_promoted(
     train: Callable[..., Outcome], champions: Champions, train_rows: pd.DataFrame
 ) -> None:

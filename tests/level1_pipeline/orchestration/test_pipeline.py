@@ -291,6 +291,7 @@ def ask(trained: Trained, **changes: Any) -> Result:
     return run_training(trained.settings, Request(start_of(AS_OF), **changes))
 
 
+@pytest.mark.slow
 def test_until_stops_after_that_step_and_leaves_its_files_to_look_at(trained: Trained, unchanged: None) -> None:
     runs = len(trained.runs)
     done: list[str] = []

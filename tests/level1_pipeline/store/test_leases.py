@@ -200,6 +200,7 @@ def test_of_two_processes_that_race_for_a_lease_exactly_one_wins(store: Store, h
     assert wins == losses == Counter({str(number): 1 for number in range(40)})
 
 
+@pytest.mark.slow
 def test_the_heartbeat_survives_a_store_that_fails_for_a_moment(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     renew = leases.renew
     failures: list[Lease] = []

@@ -213,6 +213,7 @@ def test_a_version_without_its_blessings_never_gets_a_copy(days: Days) -> None:
     assert days.route == Route("1")
 
 
+@pytest.mark.slow
 def test_rollbacks_in_a_row_are_capped_until_a_person_starts_one(days: Days) -> None:
     days.candidate = worse
     for _ in range(3):
@@ -283,6 +284,7 @@ def test_one_of_two_drivers_at_once_steps_back(days: Days) -> None:
         advance.advance(days.settings, days.now)
 
 
+@pytest.mark.slow
 def test_many_drivers_at_once_write_one_line_for_each_step(days: Days) -> None:
     days.start()
     for _ in range(8):

@@ -45,6 +45,7 @@ def statuses(checks: list[Any]) -> dict[str, str]:
     return {check.name: check.status for check in checks}
 
 
+@pytest.mark.slow
 def test_a_sound_version_gets_both_and_the_message_has_the_figures(bundle: Callable[..., Path]) -> None:
     checks = blessings.blessings(bundle("none"))
     assert statuses(checks) == {QUALITY: "pass", INFRASTRUCTURE: "pass"}, checks
@@ -52,6 +53,7 @@ def test_a_sound_version_gets_both_and_the_message_has_the_figures(bundle: Calla
     assert statuses(blessings.blessings(bundle("none", "fail"))) == {QUALITY: "fail", INFRASTRUCTURE: "pass"}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("fault", "figure"), [("memory", "MB (allowed: 500)"), ("leak", "more calls")])
 def test_a_version_that_takes_too_much_memory_is_not_blessed(
     bundle: Callable[..., Path], fault: str, figure: str
@@ -60,11 +62,13 @@ def test_a_version_that_takes_too_much_memory_is_not_blessed(
     assert (check.status, figure in check.message) == ("fail", True), check.message
 
 
+@pytest.mark.slow
 def test_how_much_memory_is_too_much_is_a_setting(bundle: Callable[..., Path]) -> None:
     (_, check) = blessings.blessings(bundle("memory"), RolloutPolicy(max_memory_mb=2000))
     assert check.status == "pass", check.message
 
 
+@pytest.mark.slow
 def test_a_version_that_hangs_is_not_blessed_and_does_not_hang_the_rollout(
     bundle: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -90,6 +90,7 @@ def everything(settings: Settings, store: Store) -> None:
         (settings.home / name).write_text(f"the row of {SECRET} it is")
 
 
+@pytest.mark.slow
 def test_a_forgotten_entity_is_in_no_file_any_more_and_the_others_are_complete(home: Settings, store: Store) -> None:
     log(store, {SECRET: 40, "person-47110": 60, "someone": 60})
     everything(home, store)

@@ -83,6 +83,7 @@ def test_no_rows_one_row_and_one_class_have_no_intervals_and_no_nan() -> None:
         assert all(value.value is None or np.isfinite(value.value) for value in result.values())
 
 
+@pytest.mark.slow
 @pytest.mark.integration  # draws many windows
 def test_the_estimate_covers_at_least_at_the_nominal_rate_when_nothing_moved_and_is_not_useless() -> None:
     """200 windows of 7 days after 28 reference days, every day with its own luck."""

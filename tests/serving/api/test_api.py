@@ -261,6 +261,7 @@ def invalid(draw: st.DrawFn) -> tuple[str, dict[str, Any]]:
 FEW = examples(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 
 
+@pytest.mark.slow
 @FEW
 @given(record=VALID)
 def test_any_valid_record_gets_a_probability(shared: httpx2.Client, record: dict[str, Any]) -> None:
@@ -281,6 +282,7 @@ def test_any_invalid_record_is_refused_and_the_field_is_named(
     assert {detail["field"].removeprefix("record.").split(".")[0] for detail in details} == {name}
 
 
+@pytest.mark.slow
 def test_what_the_api_refuses_the_data_checks_refuse_too(shared: httpx2.Client, rows: pd.DataFrame) -> None:
     table = rows.head(300).copy()
     good = schema.records(table.head(1))[0]

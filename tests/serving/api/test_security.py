@@ -268,6 +268,7 @@ def test_answers_may_not_be_cached_or_sniffed(client: httpx2.Client) -> None:
         assert "server" not in headers or headers["server"] == "uvicorn"  # `server._config` turns it off
 
 
+@pytest.mark.slow
 def test_logs_are_json_lines_with_the_request_id_and_without_keys(
     start: Any, keys: tuple[Settings, dict[str, str]], records: list[dict[str, Any]]
 ) -> None:

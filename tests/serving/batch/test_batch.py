@@ -304,6 +304,7 @@ def begin(settings: Settings, source: Path, output: Path) -> subprocess.Popen[by
     return subprocess.Popen(command, cwd=ROOT, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
 
 
+@pytest.mark.slow
 def test_a_run_that_was_killed_goes_on_where_it_stopped_to_the_same_bytes(
     at_home: Settings, rows: pd.DataFrame, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
