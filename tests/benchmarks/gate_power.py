@@ -13,6 +13,7 @@ change of the gate is measured without a fit. Delete the folder after a change o
 from __future__ import annotations
 
 import argparse
+import os
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -93,7 +94,9 @@ class Predictions:
         values = make()
         if path is not None:
             path.parent.mkdir(parents=True, exist_ok=True)
-            np.savez(path, **values)  # type: ignore[arg-type]
+            partial = path.with_name(f"{os.getpid()}.npz")  # several runs may share a cache
+            np.savez(partial, **values)  # type: ignore[arg-type]
+            partial.replace(path)
         return cls(values)
 
 

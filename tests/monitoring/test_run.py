@@ -249,7 +249,7 @@ def test_a_new_champion_that_crashes_where_the_one_before_answered_is_a_bad_rele
         world.serve("2", "april", "2013-05-23")
         eventually(lambda: client.get("/model").json()["version"] == "2")
         statuses = ask(world, client, days[~before])
-    failed = statuses.count(500)
+    failed = sum(status != 200 for status in statuses)  # on a busy machine a call may also be given up
     assert 0.01 * len(statuses) < failed < len(statuses)
     run = world.look("2013-05-27")
     diagnosis = run.diagnosis

@@ -154,7 +154,13 @@ def test_a_killed_worker_is_replaced_while_the_other_answers(start: Any, served:
     victim = min(before)
     os.kill(victim, signal.SIGKILL)
     assert httpx2.post(f"{service.url}/predict", json={"record": models.records[0]}, timeout=30).status_code == 200
-    eventually(lambda: len({child.pid for child in workers(service)} - {victim}) == 2, 60)
+
+    def replaced() -> bool:
+        running = [(child.pid, child.cmdline()) for child in workers(service) if child.pid != victim]
+        assert len(running) == 2, (victim, running, service.errors.read_text()[-2000:])
+        return True
+
+    eventually(replaced, 60)
     eventually(lambda: workers_on(service.url, "1") == 2, 60)  # the dead one is not counted
     set_route(served, champion="2")
     eventually(lambda: workers_on(service.url, "2") == 2, 60)
