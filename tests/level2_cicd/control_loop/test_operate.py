@@ -152,10 +152,15 @@ class Trainer:
 
 
 @pytest.fixture
-def operated(days: Days, monkeypatch: pytest.MonkeyPatch, quiet: None) -> Callable[..., Operator]:
-    """An operator whose monitoring finds what the test says, and whose budget sees enough new outcomes."""
+def registered(days: Days) -> None:
+    """The store knows what each version is, as after their trainings."""
     for version in ("1", "2", "3"):
         days.register(version)
+
+
+@pytest.fixture
+def operated(days: Days, registered: None, monkeypatch: pytest.MonkeyPatch, quiet: None) -> Callable[..., Operator]:
+    """An operator whose monitoring finds what the test says, and whose budget sees enough new outcomes."""
 
     def make(said: Diagnosis, trainer: Trainer | None = None, **changes: Any) -> Operator:
         settings = days.settings.changed(
@@ -561,6 +566,7 @@ DIAGNOSES = {
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("registered")
 @pytest.mark.parametrize("said", DIAGNOSES)
 def test_killed_at_any_write_of_a_cycle_the_next_one_ends_where_an_unharmed_one_does(
     days: Days, tmp_path: Path, said: str
