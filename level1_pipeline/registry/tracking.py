@@ -127,7 +127,7 @@ def registered_checksum(client: MlflowClient, version: str) -> str | None:
     """What MLflow says that a version is; None if it has no such version.
 
     Raises:
-        MlflowException: it cannot be asked now, which says nothing about the version.
+        NotFound: it cannot be asked now, which says nothing about the version.
     """
     from mlflow.exceptions import MlflowException
 
@@ -135,7 +135,9 @@ def registered_checksum(client: MlflowClient, version: str) -> str | None:
         return client.get_model_version(problem.NAME, version).tags.get("bundle_sha256")
     except MlflowException as error:
         if error.error_code != "RESOURCE_DOES_NOT_EXIST":
-            raise
+            raise NotFound(
+                f"MLflow cannot be asked what version {version} of {problem.NAME} is ({error}); try again when it answers"
+            ) from error
         return None
 
 

@@ -355,12 +355,25 @@ def test_no_alias_names_other_content_and_the_other_aliases_are_right_all_the_sa
     assert registry.client.get_registered_model(problem.NAME).aliases.keys() == {PREVIOUS}
 
 
+def busy(*_: object) -> None:
+    raise MlflowException("the database is busy", INTERNAL_ERROR)
+
+
+def test_a_repair_says_that_mlflow_cannot_be_asked_and_not_that_it_does_not_know(
+    made: Models, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from level1_pipeline.store.tables import bundles
+
+    with made.registry.store.engine.begin() as connection:
+        connection.execute(bundles.delete())
+    monkeypatch.setattr(made.registry.client, "get_model_version", busy)
+    with pytest.raises(NotFound, match=f"MLflow cannot be asked what version 2 of {problem.NAME} is"):
+        made.registry.repair("2", "no")
+
+
 def test_a_version_that_mlflow_cannot_show_for_a_moment_keeps_its_alias(
     made: Models, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def busy(*_: object) -> None:
-        raise MlflowException("the database is busy", INTERNAL_ERROR)
-
     registry = made.registry
     before = registry.client.get_registered_model(problem.NAME).aliases
     with monkeypatch.context() as patch:
