@@ -22,7 +22,10 @@ from serving.api import security
 from serving.telemetry.json_logging import write_json_lines
 
 if TYPE_CHECKING:
+    from socket import socket as Socket
+
     import uvicorn
+    from uvicorn.supervisors import Multiprocess
 
     from serving.api.middleware import Middleware
 
@@ -33,7 +36,6 @@ OWN_FILES = 200  # beside the connections
 def run(settings: Settings, workers: int) -> None:
     """Serve until a signal comes; requests in flight are finished and the prediction log is written."""
     import uvicorn
-    from uvicorn.supervisors import Multiprocess
 
     write_json_lines()
     _allow_files(settings.max_connections + OWN_FILES)
@@ -50,7 +52,24 @@ def run(settings: Settings, workers: int) -> None:
     # its files are mapped into memory, and a full disk would kill the workers.
     with tempfile.TemporaryDirectory(prefix="mlops-metrics-") as folder:
         os.environ["PROMETHEUS_MULTIPROC_DIR"] = folder
-        Multiprocess(config, sockets=[socket]).run()
+        _supervisor(config, socket).run()
+
+
+def _supervisor(config: uvicorn.Config, socket: Socket) -> Multiprocess:
+    """Uvicorn's supervisor, which sees at once that a worker is dead.
+
+    It holds both ends of its pipe to a worker. So a worker that was killed during a health check would be waited for
+    until `timeout_worker_healthcheck`. The worker's end is the worker's alone here: its death ends the check.
+    """
+    from uvicorn.supervisors import Multiprocess
+
+    class Supervisor(Multiprocess):
+        def keep_subprocess_alive(self) -> None:
+            for worker in self.processes:
+                worker.child_conn.close()
+            super().keep_subprocess_alive()
+
+    return Supervisor(config, sockets=[socket])
 
 
 def application() -> Middleware:

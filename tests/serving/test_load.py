@@ -166,6 +166,18 @@ def test_a_killed_worker_is_replaced_while_the_other_answers(start: Any, served:
     eventually(lambda: workers_on(service.url, "2") == 2, 60)
 
 
+@pytest.mark.slow
+def test_a_worker_that_is_killed_during_a_health_check_is_replaced_at_once(start: Any, served: Settings) -> None:
+    """Not only when the check has waited its full minute for an answer."""
+    service: ServiceProcess = start(served, "--workers", "2", **FAST)
+    eventually(lambda: workers_on(service.url, "1") == 2, 60)
+    victim = workers(service)[0].pid
+    os.kill(victim, signal.SIGSTOP)  # the next check waits for it
+    time.sleep(2)
+    os.kill(victim, signal.SIGKILL)
+    eventually(lambda: len([child for child in workers(service) if child.pid != victim]) == 2, 30)
+
+
 def workers(service: ServiceProcess) -> list[psutil.Process]:
     """The processes that answer (not the helper that Python's multiprocessing starts beside them)."""
     children = [
