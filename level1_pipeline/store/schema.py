@@ -33,6 +33,26 @@ def open_engine(store: str) -> sa.Engine:
     Raises:
         StoreRefused: see `_bring_up_to_date`.
     """
+    engine = _engine(store)
+    _bring_up_to_date(engine)
+    return engine
+
+
+def rehearse(store: str) -> None:
+    """Find out whether this release can open a store. A migration that is due is done and taken back in one transaction.
+
+    Raises:
+        StoreRefused: see `_bring_up_to_date`.
+    """
+    url = sa.make_url(store)
+    if url.get_backend_name() == "sqlite" and not Path(url.database or "").exists():
+        return
+    engine = _engine(store)
+    _bring_up_to_date(engine, keep=False)
+    engine.dispose()
+
+
+def _engine(store: str) -> sa.Engine:
     url = sa.make_url(store)
     if url.get_backend_name() == "sqlite":
         file = Path(url.database or "")
@@ -48,12 +68,11 @@ def open_engine(store: str) -> sa.Engine:
         if url.drivername == "postgresql":
             url = url.set(drivername="postgresql+psycopg")
         engine = sa.create_engine(url, pool_pre_ping=True, connect_args={"connect_timeout": 5}, json_serializer=_json)
-    _bring_up_to_date(engine)
     return engine
 
 
-def _bring_up_to_date(engine: sa.Engine) -> None:
-    """Make or migrate the tables. One read, and no import of Alembic, when there is nothing to do.
+def _bring_up_to_date(engine: sa.Engine, keep: bool = True) -> None:
+    """Make or migrate the tables; without `keep`, take it back. One read, and no import of Alembic, when there is nothing to do.
 
     Raises:
         StoreRefused: a newer release has used the store, or it is damaged.
@@ -67,10 +86,12 @@ def _bring_up_to_date(engine: sa.Engine) -> None:
                 f"the operations store {engine.url.database} has the revision {revision or 'of an early release'}, this "
                 f"release needs {REVISION}, and the file or its folder cannot be written: make a copy that can be"
             )
-        with engine.begin() as connection:
+        with engine.connect() as connection, connection.begin() as transaction:
             if engine.dialect.name == "postgresql":
                 connection.execute(sa.text("SELECT pg_advisory_xact_lock(20130101)"))
             _make_or_migrate(connection)
+            if not keep:
+                transaction.rollback()
     except Exception as error:
         engine.dispose()
         cause = getattr(error, "orig", error)

@@ -187,6 +187,21 @@ def test_a_migration_that_was_killed_is_done_by_the_next_start(old: Path) -> Non
     store.close()
 
 
+def test_a_rehearsal_migrates_and_takes_it_back(old: Path) -> None:
+    def content() -> list[str]:
+        with sqlite3.connect(old) as connection:
+            return list(connection.iterdump())
+
+    before = content()
+    schema.rehearse(f"sqlite:///{old}")
+    assert content() == before
+
+
+def test_a_rehearsal_makes_no_store_where_there_is_none(tmp_path: Path) -> None:
+    schema.rehearse(f"sqlite:///{tmp_path / 'operations.db'}")
+    assert not list(tmp_path.iterdir())
+
+
 @pytest.mark.parametrize("revision", ["0005", "1999"])
 def test_a_store_that_a_newer_release_has_used_is_refused_and_untouched(old: Path, revision: str) -> None:
     with sqlite3.connect(old) as connection:
@@ -196,6 +211,8 @@ def test_a_store_that_a_newer_release_has_used_is_refused_and_untouched(old: Pat
     store = Store(f"sqlite:///{old}")
     with pytest.raises(StoreRefused, match=f"revision {revision}.*newer release"):
         store.audit_log(problem.NAME)
+    with pytest.raises(StoreRefused, match=f"revision {revision}.*newer release"):
+        schema.rehearse(f"sqlite:///{old}")
     assert len(table(old, "passes")) == 4
 
 
