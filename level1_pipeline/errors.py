@@ -14,6 +14,7 @@
     │   ├── BatchRefused          a folder to write scores into
     │   ├── TrustedSetRefused     confirmed labels that were changed, are gone, or differ from the source's
     │   ├── OutcomeFileRefused    a file of outcomes
+    │   ├── ReleaseRefused        no release can be made, or the folder is not what was made
     │   └── DeletionRefused       so many old rows that the clock is more likely to be wrong
     ├── TrainingStopped         a training ends before a model is made
     │   ├── DataCheckFailed       the data breaks the schema
@@ -86,6 +87,10 @@ class TrustedSetRefused(Refused):
 
 class OutcomeFileRefused(Refused, ValueError):
     """The file cannot be read as outcomes to its end; nothing of it is kept."""
+
+
+class ReleaseRefused(Refused):
+    """No release can be made of this checkout, or this folder is not the release that was made."""
 
 
 class DeletionRefused(Refused):

@@ -1,4 +1,4 @@
-"""The command line of Level 2: operate, trigger, simulate, rollout, trace, rollback, reset.
+"""The command line of Level 2: operate, trigger, simulate, rollout, delivery, trace, rollback, reset.
 
 Exit codes: 0 done, 1 refused or failed, 2 not understood, 3 rolled back or not reproduced, 5 waits for data or for a person.
 """
@@ -15,6 +15,7 @@ import typer
 from pydantic_core import to_json
 
 from level1_pipeline.command_line import Reason, console, new_app, open_settings, print_result, run
+from level1_pipeline.processes import sigterm_like_ctrl_c
 from level1_pipeline.registry import Registry
 from level1_pipeline.route_cli import went_back
 from level1_pipeline.store import clock
@@ -22,6 +23,7 @@ from level1_pipeline.store.database import Store
 from level1_pipeline.store.days import local
 from level2_cicd.control_loop import operate as control_loop
 from level2_cicd.control_loop import retraining_budget, triggers
+from level2_cicd.delivery.cli import commands as delivery_commands
 from level2_cicd.rollout import record
 from level2_cicd.rollout.cli import NOT_PASSED, AsJson
 from level2_cicd.rollout.cli import commands as rollout_commands
@@ -36,6 +38,7 @@ app = new_app(
     "Begin with: python -m level2_cicd simulate"
 )
 app.add_typer(rollout_commands, name="rollout")
+app.add_typer(delivery_commands, name="delivery")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -57,7 +60,7 @@ def operate(
         _print_cycle(clock.now(settings), operator.cycle())
         failed = ", ".join(operator.failed)
     else:
-        with suppress(KeyboardInterrupt):
+        with suppress(KeyboardInterrupt), sigterm_like_ctrl_c():
             control_loop.run(settings, _print_cycle)
     route = Registry(settings).route()
     rolling = f"version {route.challenger} in {route.mode}" if route.mode else "no rollout"

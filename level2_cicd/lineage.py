@@ -111,6 +111,7 @@ def _origin(manifest: dict[str, Any]) -> dict[str, str]:
     return {
         "gate's verdict": str(manifest.get("verdict", UNKNOWN)) + _judged(manifest),
         "training run": str(manifest.get("run_id", UNKNOWN)),
+        "release": str(manifest.get("release", UNKNOWN)),
         "code revision": str(manifest.get("code_revision", UNKNOWN)),
         "lock digest": str(manifest.get("lock_digest", UNKNOWN)),
         "data window": f"{window}, {manifest.get('rows', 0):,} rows",

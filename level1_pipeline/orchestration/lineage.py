@@ -3,15 +3,29 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import platform
 import subprocess
+import sys
 from pathlib import Path
+from typing import Any
 
 PACKAGE = Path(__file__).parents[1]
+RELEASE = Path(sys.prefix) / "release.json"  # where a deployment puts the index of the installed release
+
+
+def release() -> dict[str, Any]:
+    """The index of the release that this interpreter belongs to; empty in a checkout."""
+    try:
+        return json.loads(RELEASE.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return {}
 
 
 def code_revision() -> str:
-    """The git commit, with `-dirty` when files differ from it; `unknown` outside a checkout."""
+    """The commit of the release or the checkout, with `-dirty` when files differ from it; `unknown` in neither."""
+    if commit := release().get("commit"):
+        return str(commit)
     git = ["git", "-C", str(PACKAGE.parent)]
     try:
         commit = subprocess.run([*git, "rev-parse", "HEAD"], capture_output=True, text=True, check=True).stdout.strip()
@@ -32,7 +46,9 @@ def source_digest() -> str:
 
 
 def lock_digest() -> str:
-    """SHA-256 of requirements.lock; `unknown` when the package is used without its repository."""
+    """SHA-256 of the lock of the release or the checkout; `unknown` in neither."""
+    if files := release().get("files"):
+        return str(files["requirements-pipeline.lock"])
     lock = PACKAGE.parent / "requirements.lock"
     return hashlib.sha256(lock.read_bytes()).hexdigest() if lock.exists() else "unknown"
 
@@ -40,6 +56,7 @@ def lock_digest() -> str:
 def identity() -> dict[str, str]:
     """Everything above, and the Python version."""
     return {
+        "release": str(release().get("id", "none")),
         "code_revision": code_revision(),
         "source_digest": source_digest(),
         "lock_digest": lock_digest(),
