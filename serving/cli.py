@@ -154,9 +154,13 @@ def batch(
     source: Annotated[Path, typer.Option("--input", metavar="PATH", help="Parquet or CSV, a file or a folder.")],
     output: Annotated[Path, typer.Option(metavar="FOLDER", help="For scores, bad rows and what scored them.")],
     version: Annotated[
-        str | None, typer.Option(metavar="VERSION", help="A published version (default: the champion).")
+        str | None,
+        typer.Option(metavar="VERSION", help="A published version (default: that of a killed run, else the champion)."),
     ] = None,
     threads: Annotated[int | None, typer.Option(metavar="N", help="That score (default: one for each core).")] = None,
+    log: Annotated[
+        bool, typer.Option("--log", help="Log the predictions under the arm batch, to be monitored.")
+    ] = False,
     as_json: Json = False,
 ) -> int:
     """Score files. The same command goes on where a killed one stopped. Ends with 4 if all rows were bad.
@@ -164,11 +168,12 @@ def batch(
     Example: python -m serving batch --input flights.csv --output scores
     """
     from serving.batch import job
+    from serving.batch.log import BatchLog
     from serving.batch.reader import Source
 
     settings = open_settings()
     store = Store(settings.operations)
-    version = version or store.route(problem.NAME).champion
+    version = version or job.begun_by(output) or store.route(problem.NAME).champion
     if version is None:
         raise RouteRefused("there is no champion yet to score with; train one (make level1) or name a --version")
     started, rows = time.perf_counter(), Source(source)
@@ -176,7 +181,10 @@ def batch(
         names = ", ".join(str(file.relative_to(source)) for file in rows.aside)
         print(printable(f"note: not read, because the name begins with . or _: {names}"), file=sys.stderr)
     model = loaded_model.load(settings, version, store.checksums(problem.NAME).get(version)).bundle
-    result = job.score(rows, output, model, version, threads)
+    logged = BatchLog(store, version, clock.now(settings)) if log else None
+    if log:
+        clock.live_by(settings, store)
+    result = job.score(rows, output, model, version, threads, logged)
     speed = (
         f"{result.computed / (time.perf_counter() - started):,.0f} rows/s" if result.computed else "all there already"
     )

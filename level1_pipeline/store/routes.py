@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-CHAMPION, CANARY, SHADOW = "champion", "canary", "shadow"  # arms: who answered, as the prediction log says
+# Arms: who answered, as the prediction log says. Of files, `batch`.
+CHAMPION, CANARY, SHADOW, BATCH = "champion", "canary", "shadow", "batch"
 
 
 @dataclass(frozen=True)

@@ -87,7 +87,7 @@ predictions = sa.Table(
     metadata,
     sa.Column("problem", sa.String, primary_key=True),
     sa.Column("id", sa.String, primary_key=True),
-    sa.Column("arm", sa.String, primary_key=True),  # champion, canary, or shadow (never returned to anybody)
+    sa.Column("arm", sa.String, primary_key=True),  # champion, canary, batch, or shadow (never returned to anybody)
     sa.Column("entity_id", sa.String, nullable=False),
     sa.Column("version", sa.String, nullable=False),
     sa.Column("at", UtcTime, nullable=False),  # on the clock of decisions

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 from pathlib import Path
 from typing import Any
 
@@ -14,13 +15,14 @@ import pyarrow.parquet
 from level1_pipeline import problem, schema
 from level1_pipeline.bundle.load import Bundle
 from level1_pipeline.inputs.csv_file import ROW, number
+from serving.batch.log import BatchLog
 
 SCORES, BAD = "scores", "bad"
 CELL_SHOWN = 40  # characters of a text that is no number
 
 
-def compute(output: Path, model: Bundle, number: int, table: pa.Table) -> int:
-    """Check and score one chunk and write its files, the scores last: where they are, the chunk is done.
+def compute(output: Path, model: Bundle, number: int, table: pa.Table, log: BatchLog | None = None) -> int:
+    """Check and score one chunk, log it and write its files, the scores last: where they are, the chunk is done.
     Returns its rows."""
     inputs = {column.name: _values(column, table[column.name].combine_chunks()) for column in schema.columns()}
     reasons = schema.reasons(schema.violations(inputs))
@@ -28,13 +30,16 @@ def compute(output: Path, model: Bundle, number: int, table: pa.Table) -> int:
     valid = np.setdiff1d(np.arange(len(table)), list(reasons), assume_unique=True)
     if reasons:
         inputs = {name: _numbers(values) for name, values in schema.take(inputs, valid).items()}
+    started = time.perf_counter()
     scores, failures = _scores(model, inputs, len(valid))
-    fine = np.isfinite(scores)
+    took, fine = time.perf_counter() - started, np.isfinite(scores)
     reasons |= zip(valid[~fine].tolist(), failures, strict=True)
     ids = table.select([name for name in (problem.ID, ROW) if name in table.column_names])
     if reasons:
         texts = pa.array([reasons[row] for row in sorted(reasons)], pa.string())
         write_table(path(output, BAD, number), ids.take(sorted(reasons)).append_column("reasons", texts))
+    if log:
+        log.write(ids.take(valid[fine]), schema.take(inputs, fine.nonzero()[0]), scores[fine], model, took * 1000)
     decisions = pa.array([*map(problem.choose_action, scores[fine].tolist())], pa.string())
     scored = ids.take(valid[fine]).append_column("score", pa.array(scores[fine], pa.float64()))
     write_table(path(output, SCORES, number), scored.append_column("decision", decisions))

@@ -27,6 +27,7 @@ from level1_pipeline.errors import BatchRefused, InputFileRefused
 from level1_pipeline.inputs.csv_file import ROW
 from serving.batch import chunk, reader
 from serving.batch.chunk import BAD, SCORES
+from serving.batch.log import BatchLog
 from serving.batch.reader import Source
 
 BEGUN, DONE = "begun.json", "scored.json"
@@ -40,8 +41,10 @@ class Result(NamedTuple):
     computed: int  # by this run; the others were there
 
 
-def score(source: Source, output: Path, model: Bundle, version: str, threads: int | None = None) -> Result:
-    """Score all rows of the source with a version's bundle, on so many threads (default: one for each core).
+def score(
+    source: Source, output: Path, model: Bundle, version: str, threads: int | None = None, log: BatchLog | None = None
+) -> Result:
+    """Score all rows of the source with a version's bundle, on so many threads (default: one for each core), and log them.
 
     Raises:
         BatchRefused: the folder belongs to another run, lies in the input, is damaged, or cannot be written.
@@ -56,6 +59,8 @@ def score(source: Source, output: Path, model: Bundle, version: str, threads: in
         "rows_in_a_part": reader.CHUNK,
         "input": source.identity(),
     }
+    if log:
+        about["logged"] = True  # a folder that was scored without is refused: its rows were not logged
     if output.resolve().is_relative_to(source.path.resolve()):
         raise BatchRefused(f"{output} lies in the input, and would be read as input next time; choose another OUTPUT")
     if done := _done(output, about):
@@ -64,7 +69,7 @@ def score(source: Source, output: Path, model: Bundle, version: str, threads: in
         for folder in (output / SCORES, output / BAD):
             folder.mkdir(parents=True, exist_ok=True)
         chunk.write(output / BEGUN, json.dumps(about, indent=2).encode())
-        computed = _score_missing(source, output, model, threads or os.cpu_count() or 1)
+        computed = _score_missing(source, output, model, threads or os.cpu_count() or 1, log)
         if source.identity() != about["input"]:
             raise InputFileRefused(f"{source.path} changed while it was read; score it when it is complete")
         bad = _count(output / BAD)
@@ -76,6 +81,11 @@ def score(source: Source, output: Path, model: Bundle, version: str, threads: in
         todo = "make room, or choose another OUTPUT; the same command goes on where this one stopped"
         raise BatchRefused(f"{output} cannot be written ({error}); {todo}") from error
     return result
+
+
+def begun_by(output: Path) -> str | None:
+    """The version of a run that was cut off in this folder: it goes on with that one, whatever is champion now."""
+    return str(_read(output / BEGUN)["version"]) if (output / BEGUN).exists() else None
 
 
 def _done(output: Path, about: dict[str, Any]) -> dict[str, Any] | None:
@@ -107,7 +117,7 @@ def _read(file: Path) -> dict[str, Any]:
     return about
 
 
-def _score_missing(source: Source, output: Path, model: Bundle, threads: int) -> int:
+def _score_missing(source: Source, output: Path, model: Bundle, threads: int, log: BatchLog | None) -> int:
     """Compute the parts that are not there yet; returns their rows. Reading, trees and writing are work outside of
     Python's lock, so threads use the cores, and share the model and the chunks."""
     computed, read, waiting = 0, 0, deque[Future[int]]()
@@ -115,7 +125,7 @@ def _score_missing(source: Source, output: Path, model: Bundle, threads: int) ->
         for number, table in enumerate(source.chunks()):
             status.update(f"scoring: {(read := read + len(table)):,} rows")
             if not chunk.path(output, SCORES, number).exists():
-                waiting.append(pool.submit(chunk.compute, output, model, number, table))
+                waiting.append(pool.submit(chunk.compute, output, model, number, table, log))
             if len(waiting) > threads:  # more chunks ahead would only take memory
                 computed += waiting.popleft().result()
         computed += sum(part.result() for part in waiting)

@@ -21,12 +21,15 @@ import pyarrow as pa
 import pyarrow.csv
 import pyarrow.parquet
 import pytest
+import sqlalchemy as sa
 
 from level1_pipeline import problem, schema
 from level1_pipeline.bundle.load import COMPILED, MANIFEST, Bundle, bundle_checksum, load_bundle
 from level1_pipeline.bundle.predict import predict
 from level1_pipeline.errors import BatchRefused
 from level1_pipeline.settings import Settings
+from level1_pipeline.store.database import Store
+from level1_pipeline.store.tables import predictions
 from serving.__main__ import main
 from serving.batch import chunk, job, reader
 from tests.support import ROOT
@@ -352,8 +355,7 @@ def test_done_is_done(some: pd.DataFrame, tmp_path: Path, capsys: pytest.Capture
     assert files(tmp_path / "out") == before
 
 
-@pytest.mark.parametrize("what", ["input", "version"])
-@pytest.mark.parametrize("done", [True, False])
+@pytest.mark.parametrize(("done", "what"), [(True, "input"), (True, "version"), (False, "input")])
 def test_another_input_or_version_does_not_mix_with_what_is_there(
     at_home: Settings, some: pd.DataFrame, tmp_path: Path, capsys: pytest.CaptureFixture[str], what: str, done: bool
 ) -> None:
@@ -369,6 +371,69 @@ def test_another_input_or_version_does_not_mix_with_what_is_there(
     assert "holds the scores of something else" in answer
     assert f"{what} was " in answer
     assert files(output) == before
+
+
+def test_a_run_that_was_cut_off_goes_on_with_its_version_when_there_is_another_champion(
+    at_home: Settings, some: pd.DataFrame, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    source, output = saved(some, tmp_path / "in.parquet"), tmp_path / "out"
+    assert run(source, output) == 0
+    before = files(output)
+    (output / job.DONE).rename(output / job.BEGUN)
+    (output / "scores/part-00000.parquet").unlink()
+    set_route(at_home, champion="2")
+    assert run(source, output, "--version", "2") == 1
+    assert "version was 1, is 2" in capsys.readouterr().err
+    assert run(source, output) == 0
+    assert "version 1" in capsys.readouterr().out
+    assert files(output) == before
+
+
+# ---- the log
+
+
+def logged(settings: Settings) -> pd.DataFrame:
+    with Store(settings.operations).engine.connect() as connection:
+        return pd.read_sql(sa.select(predictions), connection)
+
+
+@pytest.mark.usefixtures("small")
+def test_predictions_of_files_are_logged_under_an_arm_of_their_own_as_the_service_would_log_them(
+    at_home: Settings, some: pd.DataFrame, tmp_path: Path
+) -> None:
+    source, output = saved(some, tmp_path / "in.parquet"), tmp_path / "out"
+    assert run(source, output, "--log") == 0
+    log = logged(at_home).set_index("id")
+    assert set(log["arm"]) == {"batch"}
+    assert set(log["version"]) == {"1"}
+    answers = scores(output).set_index(problem.ID)["score"]
+    assert log["score"].to_dict() == answers.to_dict()
+    assert log["record"].tolist() == schema.records(some.set_index(problem.ID).loc[log.index])
+    assert (log["latency_ms"] > 0).all()
+
+
+@pytest.mark.usefixtures("small")
+def test_a_run_that_was_cut_off_logs_each_row_once(at_home: Settings, some: pd.DataFrame, tmp_path: Path) -> None:
+    source, output = saved(some, tmp_path / "in.parquet"), tmp_path / "out"
+    assert run(source, output, "--log") == 0
+    before = logged(at_home)
+    (output / job.DONE).rename(output / job.BEGUN)
+    (output / "scores/part-00002.parquet").unlink()
+    assert run(source, output, "--log") == 0
+    assert logged(at_home).equals(before)
+
+
+def test_only_what_has_ids_and_was_not_scored_without_a_log_can_be_logged(
+    at_home: Settings, some: pd.DataFrame, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    nameless = saved(some.drop(columns=problem.ID), tmp_path / "nameless.parquet")
+    assert run(nameless, tmp_path / "nameless", "--log") == 1
+    assert f"no column {problem.ID}" in capsys.readouterr().err
+    source = saved(some, tmp_path / "in.parquet")
+    assert run(source, tmp_path / "out") == 0
+    assert run(source, tmp_path / "out", "--log") == 1
+    assert "logged was None, is True" in capsys.readouterr().err
+    assert logged(at_home).empty
 
 
 @pytest.mark.usefixtures("at_home")
