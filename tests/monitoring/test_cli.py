@@ -34,12 +34,12 @@ from monitoring.reporting import dashboards, evidently_snapshot
 from monitoring.reporting.dashboards import Dashboard
 from monitoring.results import Cause, MonitoringRun, Window
 from monitoring.thresholds import WINDOW_DAYS
-from tests.monitoring.alerting.test_tickets import listener
 from tests.support import ROOT
 from tests.support.homes import Done, in_process
 from tests.support.monitoring_runs import CHANGE, END, FAULT, NOTHING, RELEASE, RETURN, SHIFT, UNSURE, a_run
 from tests.support.prediction_log import log_predictions
 from tests.support.serving import eventually
+from tests.support.webhook import listener
 from tests.support.world import midnight
 
 PAGES = ROOT / "docs" / "monitoring-operations.md"

@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import socket
 import threading
 import time
-from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing
 from dataclasses import replace
-from http.server import BaseHTTPRequestHandler, HTTPServer
 from typing import Any
 
 import pytest
@@ -21,6 +18,7 @@ from level1_pipeline import problem
 from level1_pipeline.settings import Settings
 from level1_pipeline.store.database import Store
 from level1_pipeline.store.tables import tickets
+from level1_pipeline.webhook import TRIES
 from monitoring import history
 from monitoring.alerting import tickets as incidents
 from monitoring.alerting import webhook
@@ -40,6 +38,7 @@ from tests.support.monitoring_runs import (
     later,
 )
 from tests.support.serving import opened
+from tests.support.webhook import listener
 
 __all__ = ["both"]  # a fixture
 
@@ -202,30 +201,6 @@ def test_a_ticket_that_does_not_exist_is_said(store: Store) -> None:
 # ---- the webhook
 
 
-@contextmanager
-def listener(fail: int = 0) -> Iterator[tuple[str, list[dict[str, Any]]]]:
-    """A server on 127.0.0.1 that fails the first requests; yields its URL, and what it was sent."""
-    got: list[dict[str, Any]] = []
-
-    class Handler(BaseHTTPRequestHandler):
-        def do_POST(self) -> None:
-            got.append(json.loads(self.rfile.read(int(self.headers["Content-Length"]))))
-            self.send_response(500 if len(got) <= fail else 204)
-            self.end_headers()
-
-        def log_message(self, *_: Any) -> None:
-            """Silent."""
-
-    with HTTPServer(("127.0.0.1", 0), Handler) as server:
-        thread = threading.Thread(target=server.serve_forever)
-        thread.start()
-        try:
-            yield f"http://127.0.0.1:{server.server_port}/hook?secret=s3cret", got
-        finally:
-            server.shutdown()
-            thread.join()
-
-
 EVENTS = [Event("closed", 1, "data fault", "a title", "# a body", 3), Event("opened", 2, "concept drift", "b", "", 1)]
 
 
@@ -248,7 +223,7 @@ def test_a_webhook_that_fails_twice_gets_it_the_third_time() -> None:
 def test_a_webhook_that_always_fails_is_logged_without_its_secrets(caplog: pytest.LogCaptureFixture) -> None:
     with listener(fail=99) as (url, got), caplog.at_level(logging.ERROR):
         assert webhook.send(url, EVENTS, pause=0.01) == 0
-    assert len(got) == webhook.TRIES  # the second event is not tried any more
+    assert len(got) == TRIES  # the second event is not tried any more
     assert "did not take ticket 1 after 3 tries" in caplog.text
     assert "s3cret" not in caplog.text
 
@@ -266,7 +241,7 @@ def test_a_webhook_that_is_gone_or_talks_nonsense_does_not_raise() -> None:
     assert webhook.send(f"http://127.0.0.1:{port}/", EVENTS, pause=0.01) == 0
 
     def nonsense() -> None:
-        for _ in range(webhook.TRIES):
+        for _ in range(TRIES):
             connection, _ = server.accept()
             connection.recv(65536)
             connection.sendall(b"this is not HTTP\r\n\r\n")
