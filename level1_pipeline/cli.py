@@ -6,21 +6,19 @@ What a command needs is imported when it runs: `--help` must not wait for MLflow
 from __future__ import annotations
 
 import json
-import os
 import sys
 import time
 from collections.abc import Sequence
-from datetime import date
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any
 
 from typer import BadParameter, Option
 
 from level1_pipeline import problem
 from level1_pipeline.command_line import Reason, console, exit_code, new_app, open_settings, print_result, run
-from level1_pipeline.environment import without_password
 from level1_pipeline.errors import InputFileRefused, MLOpsError, NotFound
 from level1_pipeline.route_cli import clock, history, promote, repair, rollback
+from level1_pipeline.worker_cli import PromoteTo, day, worker
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -35,13 +33,6 @@ app = new_app("The training pipeline of Level 1. To begin: python -m level1_pipe
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; returns the exit code (docs/level1.md lists them)."""
     return run(app, "python -m level1_pipeline", arguments)
-
-
-def _day(text: str | None) -> str | None:
-    try:
-        return date.fromisoformat(text).isoformat() if text else None
-    except ValueError:
-        raise BadParameter(f"'{text}' is no day; write for example 2013-04-01") from None
 
 
 def _json(text: str) -> str:
@@ -61,7 +52,7 @@ def _step(name: str | None) -> str | None:
     return name
 
 
-DAY = Option(metavar="DAY", callback=_day, help="Use only what was known at 00:00 of it (default: today on the clock).")
+DAY = Option(metavar="DAY", callback=day, help="Use only what was known at 00:00 of it (default: today on the clock).")
 EXPERIMENT = Option(metavar="NAME", help="Run under an experiment of this name; registers nothing, touches no alias.")
 TUNE = Option(metavar="N", help="First search N settings by time-ordered validation, and take the best.")
 UNTIL = Option(metavar="STEP", callback=_step, help="Stop after this step, for example split, to look.")
@@ -69,7 +60,6 @@ TRIGGER = Option(help="What started it, for the run's tags and the audit log.")
 ORDER = Option(metavar="ID", help="Of the control loop: it is carried out once.")
 EVIDENCE = Option(metavar="JSON", callback=_json, help="What the trigger rests on, for the run's tags.")
 FILE = Option("--json", metavar="FILE", help="A record, or a list of them ('-': standard input).")
-PromoteTo = Annotated[Literal["champion", "challenger", "none"], Option(help="Alias of the version after the gate.")]
 
 
 @app.command()
@@ -151,32 +141,6 @@ def _look(settings: Settings, promote_to: PromoteTo) -> int:
 
 
 @app.command()
-def schedule(
-    cron: Annotated[str, Option(help="When (default: Mondays at 06:00).")] = "0 6 * * 1",
-    promote_to: PromoteTo = "champion",
-) -> None:
-    """Serve a Prefect deployment that trains on a schedule, until it is stopped.
-
-    Example: python -m level1_pipeline schedule --cron "0 6 * * 1"
-    """
-    from level1_pipeline.orchestration.prefect_server import prefect_server, wait_until_ready
-    from level1_pipeline.store import clock
-
-    settings = open_settings()
-    clock.now(settings)
-    log = settings.home / "prefect" / "server.log"
-    os.environ["MLOPS_HOME"] = str(settings.home)  # the trainings are child processes, wherever they start
-    with prefect_server(log, settings.prefect_api_url, complete=True) as api:
-        os.environ["MLOPS_PREFECT_API_URL"] = api
-        wait_until_ready(api, log)
-        from level1_pipeline.orchestration.flow import serve_schedule
-
-        address = without_password(api).removesuffix("/api")
-        print_result("level 1", f"training on schedule '{cron}' | Prefect {address} | stop with Ctrl-C")
-        serve_schedule(cron, promote_to)
-
-
-@app.command()
 def score(
     id: Annotated[str | None, Option(help=f"{problem.ID} of a row, as known at its decision time.")] = None,
     file: Annotated[str | None, FILE] = None,
@@ -241,5 +205,5 @@ def _read_records(file: str) -> list[dict[str, Any]]:
         raise InputFileRefused(f"{file} cannot be read as JSON: {error}") from error
 
 
-for command in (promote, rollback, repair, history, clock):
+for command in (worker, promote, rollback, repair, history, clock):
     app.command()(command)

@@ -28,11 +28,11 @@ ROWS = {
     "level1_pipeline": [
         "__main__",
         "cli",
-        "route_cli",
+        "route_cli worker_cli",
         "orchestration",
         "steps",
         "evaluation registry",
-        "inputs store bundle command_line processes",
+        "inputs store bundle command_line processes webhook",
         "schema settings",
         "problem policies environment",
         "flights",
@@ -56,7 +56,13 @@ SHARED = {
 }
 OTHERS = {  # which rooms of other packages a package may import; a package stands for all its rooms
     "level2_cicd": {"monitoring", "serving", "level1_pipeline"},
-    "monitoring": {*SHARED, "level1_pipeline.evaluation", "level1_pipeline.flights", "level1_pipeline.processes"},
+    "monitoring": {
+        *SHARED,
+        "level1_pipeline.evaluation",
+        "level1_pipeline.flights",
+        "level1_pipeline.processes",
+        "level1_pipeline.webhook",
+    },
     "serving": SHARED,
     "level1_pipeline": set(),
     "level0_notebooks": set(),

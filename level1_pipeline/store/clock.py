@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 from contextlib import suppress
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 import sqlalchemy as sa
 
@@ -81,6 +81,14 @@ def live_by(settings: Settings, store: Store) -> None:
         with store.engine.begin() as connection:
             connection.execute(INSERT[connection.dialect.name](table).values(row).on_conflict_do_nothing())
     refuse_another(settings, store)
+
+
+def replay_moves_on(settings: Settings, by: timedelta) -> None:
+    """Move a replay clock; any other one moves by itself or stands still."""
+    if settings.clock == "replay":
+        store = Store(settings.operations)
+        store.set_replay_time(store.replay_time() + by)
+        store.close()
 
 
 def change(settings: Settings, store: Store, kind: str, reason: str) -> None:

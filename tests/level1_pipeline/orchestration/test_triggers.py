@@ -2,11 +2,7 @@
 
 from __future__ import annotations
 
-import os
 import shutil
-import signal
-import subprocess
-import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -17,12 +13,9 @@ import pytest
 from level1_pipeline import cli as command_line
 from level1_pipeline import flights, problem
 from level1_pipeline.orchestration import new_data
-from level1_pipeline.registry import Registry
 from level1_pipeline.settings import Settings
 from level1_pipeline.store.audit import Change, Line, TrainingJudged, TrainingStopped
 from level1_pipeline.store.database import Store
-from tests.level1_pipeline.orchestration.test_resume import wait_for
-from tests.support.homes import environment
 
 pytestmark = [pytest.mark.flights, pytest.mark.integration]
 
@@ -134,33 +127,3 @@ def test_the_watcher_outlives_data_that_cannot_be_read(
     lines = [line for line in capsys.readouterr().out.splitlines() if "not trained: " in line]
     assert len(lines) == 4
     assert all("flights.csv.zip" in line for line in lines)
-
-
-# ---- schedule
-
-
-@pytest.mark.slow
-def test_the_schedule_trains_as_of_today_on_the_clock(seeded: Settings, tmp_path: Path) -> None:
-    """`schedule` as a person starts it, every minute instead of every Monday, with the server that it starts."""
-    log = tmp_path / "log"
-    clock = at(seeded, "2013-03-01").clock
-    with log.open("wb") as output:
-        process = subprocess.Popen(
-            [sys.executable, "-m", "level1_pipeline", "schedule", "--cron", "* * * * *"],
-            cwd=tmp_path,
-            env=environment(seeded.home, MLOPS_CLOCK=clock),
-            stdout=output,
-            stderr=output,
-            start_new_session=True,
-        )
-    try:
-        wait_for("a training by the schedule", lambda: bool(trainings(seeded)) or process.poll() is not None, 400)
-        assert process.poll() is None, log.read_text()
-    finally:
-        os.killpg(process.pid, signal.SIGKILL)
-        process.wait()
-    assert "training on schedule '* * * * *'" in log.read_text()
-    evidence = trainings(seeded)[0].evidence
-    assert evidence["trigger"] == "schedule"
-    assert evidence["as_of"] == pd.Timestamp("2013-03-01", tz=problem.TIMEZONE).tz_convert("UTC").isoformat()
-    assert Registry(seeded).route().champion == "1"

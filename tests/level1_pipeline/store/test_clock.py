@@ -88,7 +88,7 @@ def test_a_home_without_anything_takes_any_clock_and_another_fixed_time_is_the_s
         (level1, ["rollback", "--to", "1", "--reason", "no"]),
         (level1, ["watch", "--once"]),
         (level1, ["watch"]),
-        (level1, ["schedule"]),
+        (level1, ["worker"]),
         (level1, ["train", "--as-of", "2013-04-01"]),
         (level1, ["repair", "2"]),
         (level2, ["operate"]),
