@@ -12,12 +12,19 @@ from pathlib import Path
 from typing import Annotated, Any
 
 from pydantic import Field, ValidationInfo, field_validator
-from pydantic_settings import BaseSettings, NoDecode, PydanticBaseSettingsSource, SettingsConfigDict
+from pydantic_settings import (
+    BaseSettings,
+    NoDecode,
+    PydanticBaseSettingsSource,
+    SecretsSettingsSource,
+    SettingsConfigDict,
+)
 
 from level1_pipeline import environment, problem
 from level1_pipeline.policies import ENV_FILE, GROUPS, LoopPolicy, RetrainingPolicy, RolloutPolicy, WithGroups
 
 DATABASES = ("sqlite", "postgresql")
+SECRETS = Path("/run/secrets")  # where containers get files that hold passwords, each with the name of a variable
 
 
 def _as_variable(value: object) -> str:
@@ -95,11 +102,15 @@ class Settings(BaseSettings):
     shadow_rows: int = Field(2000, gt=0, description="copies that wait for the shadow model; more are dropped")
 
     webhook: str = Field(
-        "", repr=False, description="URL that hears of monitoring tickets (POST, JSON); empty: nobody is told"
+        "",
+        repr=False,
+        description="URL that hears of monitoring tickets and of failed runs (POST, JSON); empty: nobody is told",
     )
     retention_days: float = Field(
         400.0, gt=0, description="logged predictions and their outcomes are deleted when older than this, in days"
     )
+
+    approve_releases: bool = Field(True, description="a release enters production only after a person approved it")
 
     rollout: Annotated[RolloutPolicy, NoDecode] = Field(RolloutPolicy(), description="the policy of rollouts")
     retraining: Annotated[RetrainingPolicy, NoDecode] = Field(
@@ -116,8 +127,9 @@ class Settings(BaseSettings):
         dotenv_settings: PydanticBaseSettingsSource,
         file_secret_settings: PydanticBaseSettingsSource,
     ) -> tuple[Any, ...]:
-        """What a caller gives wins over the environment, and that over the file `.env`."""
-        return init_settings, WithGroups(env_settings), WithGroups(dotenv_settings)
+        """What a caller gives wins over the environment, that over the file `.env`, and that over files of secrets."""
+        variables = init_settings, WithGroups(env_settings), WithGroups(dotenv_settings)
+        return (*variables, SecretsSettingsSource(settings_cls, SECRETS)) if SECRETS.is_dir() else variables
 
     @field_validator("webhook", "prefect_api_url")
     @classmethod

@@ -249,3 +249,31 @@ def test_no_password_shows_when_settings_are_printed(home: Settings) -> None:
     settings = Settings(tracking_uri=url, store_uri="postgresql://ann:s3cret@h/d", webhook=url, prefect_api_url=url)
     assert "s3cret" not in f"{settings!r} {settings}"
     assert settings.tracking == "http://h/d"
+
+
+@pytest.fixture
+def secrets(home: Settings, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
+    """The folder of secrets, with the addresses of a store and of a webhook."""
+    monkeypatch.setattr("level1_pipeline.settings.SECRETS", tmp_path / "secrets")
+    (tmp_path / "secrets").mkdir()
+    (tmp_path / "secrets" / "mlops_store_uri").write_text("postgresql://ann:s3cret@h/d\n")
+    (tmp_path / "secrets" / "mlops_webhook").write_text("http://hooks.example")
+    return tmp_path / "secrets"
+
+
+def test_a_secret_comes_from_a_file_that_is_named_like_its_variable(secrets: Path) -> None:
+    assert Settings().store_uri == "postgresql+psycopg://ann:s3cret@h/d"
+    assert "s3cret" not in f"{Settings()!r} {os.environ}"
+
+
+def test_a_variable_wins_over_dot_env_and_that_over_a_secret(secrets: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    Path(".env").write_text("MLOPS_WEBHOOK=http://file.example\nMLOPS_STORE_URI=postgresql://file/d\n")
+    monkeypatch.setenv("MLOPS_WEBHOOK", "http://variable.example")
+    assert (Settings().webhook, Settings().store_uri) == ("http://variable.example", "postgresql+psycopg://file/d")
+
+
+def test_a_wrong_secret_is_refused_without_being_shown(secrets: Path) -> None:
+    (secrets / "mlops_store_uri").write_text("mysql://ann:s3cret@h/d")
+    with pytest.raises(ValidationError, match="must be the address of a database") as refused:
+        Settings()
+    assert "s3cret" not in str(refused.value)
