@@ -84,6 +84,16 @@ def wait_until_answers(url: str, seconds: float, log: Path, process: subprocess.
     )
 
 
+@contextmanager
+def sigterm_like_ctrl_c() -> Iterator[None]:
+    """During this block, what a service manager or a container engine sends to end a program is what a person types."""
+    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
 def free_port() -> int:
     """A port on 127.0.0.1 that nobody listens to."""
     with socket.socket() as probe:

@@ -1,4 +1,4 @@
-"""The command line of the monitoring: run, outcomes, tickets, quarantine, forget, retain, ui.
+"""The command line of the monitoring: run, outcomes, tickets, quarantine, forget, retain, ui, exporter.
 
 Exit codes: 0 fine, 1 refused, 2 not understood, 3 something is to be done, 4 data fault or bad rows, 5 inconclusive.
 """
@@ -25,7 +25,7 @@ from level1_pipeline.store.database import Store
 from monitoring import after_run, history
 from monitoring.alerting import tickets as incidents
 from monitoring.data import outcome_files, retention
-from monitoring.reporting import dashboards, evidently_snapshot, text
+from monitoring.reporting import dashboards, evidently_snapshot, prometheus, text
 from monitoring.results import Cause, MonitoringRun
 from monitoring.run import run_monitoring
 from monitoring.thresholds import WINDOW_DAYS
@@ -239,3 +239,12 @@ def ui() -> int:
     Example: python -m monitoring ui
     """
     return dashboards.run(open_settings(), console.print)
+
+
+@app.command()
+def exporter(address: Annotated[str, typer.Option(help="To listen on.")] = "127.0.0.1:9108") -> None:
+    """Serve the figures of the newest monitoring run to Prometheus, until Ctrl-C.
+
+    Example: python -m monitoring exporter --address 127.0.0.1:9108
+    """
+    prometheus.serve(open_settings(), address, lambda url: print_result("exporter", f"{url} | stop with Ctrl-C"))

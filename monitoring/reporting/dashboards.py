@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import signal
 import socket
 import subprocess
 import sys
@@ -14,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from level1_pipeline.errors import NoAnswer
-from level1_pipeline.processes import wait_until_answers
+from level1_pipeline.processes import sigterm_like_ctrl_c, wait_until_answers
 from level1_pipeline.settings import Settings
 from monitoring.reporting import evidently_snapshot
 
@@ -77,7 +76,7 @@ def run(settings: Settings, say: Callable[[str], None], wanted: list[Dashboard] 
     evidently_snapshot.workspace(settings).mkdir(parents=True, exist_ok=True)
     logs = settings.home / "reports" / "dashboards"
     logs.mkdir(parents=True, exist_ok=True)
-    with suppress(KeyboardInterrupt), _sigterm_like_ctrl_c(), _running(wanted or tools(settings), logs) as dashboards:
+    with suppress(KeyboardInterrupt), sigterm_like_ctrl_c(), _running(wanted or tools(settings), logs) as dashboards:
         for dashboard in dashboards:
             wait_until_answers(dashboard.address + dashboard.health, STARTUP_SECONDS, dashboard.log, dashboard.process)
             say(f"  {dashboard.name:<10} {dashboard.address}")
@@ -89,15 +88,6 @@ def run(settings: Settings, say: Callable[[str], None], wanted: list[Dashboard] 
         say(f"ui | {ended.name} ended by itself, so all are stopped; see {ended.log}")
         return 1
     return 0
-
-
-@contextmanager
-def _sigterm_like_ctrl_c() -> Iterator[None]:
-    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)
 
 
 @contextmanager

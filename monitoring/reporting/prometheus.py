@@ -1,12 +1,17 @@
-"""The figures of a monitoring run as a text file for Prometheus (the node exporter's textfile collector reads it)."""
+"""The figures of a monitoring run for Prometheus: a text file (the node exporter's textfile collector reads it), and a
+page with its content, where no node exporter can read the file."""
 
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
+from contextlib import suppress
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import TYPE_CHECKING, get_args
 
 from level1_pipeline import problem
+from level1_pipeline.processes import sigterm_like_ctrl_c
 from level1_pipeline.settings import Settings
 from monitoring.results import Action, Cause, MonitoringRun, Performance
 
@@ -27,6 +32,32 @@ def write(settings: Settings, run: MonitoringRun, open_tickets: int) -> Path:
     target.parent.mkdir(parents=True, exist_ok=True)
     write_to_textfile(str(target), registry(run, open_tickets, time.time()))
     return target
+
+
+def exporter(settings: Settings, address: str) -> ThreadingHTTPServer:
+    """A server, not yet started, whose /metrics is the file of the newest run; empty before the first run."""
+    file, (host, _, port) = path(settings), address.rpartition(":")
+
+    class Page(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            right = self.path == "/metrics"
+            self.send_response(200 if right else 404)
+            self.send_header("Content-Type", "text/plain; version=0.0.4; charset=utf-8")
+            self.end_headers()
+            if right and file.exists():
+                self.wfile.write(file.read_bytes())
+
+        def log_message(self, *_: object) -> None:
+            """Silent: Prometheus asks every few seconds."""
+
+    return ThreadingHTTPServer((host, int(port)), Page)
+
+
+def serve(settings: Settings, address: str, tell: Callable[[str], None]) -> None:
+    """Serve the page until Ctrl-C or SIGTERM, after telling its address."""
+    with exporter(settings, address) as server, suppress(KeyboardInterrupt), sigterm_like_ctrl_c():
+        tell("http://{}:{}/metrics".format(*server.server_address))
+        server.serve_forever()
 
 
 def registry(run: MonitoringRun, open_tickets: int, wall: float) -> CollectorRegistry:

@@ -5,10 +5,12 @@ from __future__ import annotations
 import json
 import shutil
 import subprocess
+import threading
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import httpx2
 import pytest
 from prometheus_client import generate_latest
 from prometheus_client.parser import text_string_to_metric_families
@@ -76,6 +78,17 @@ def test_a_reader_never_sees_half_a_file(home: Settings) -> None:
     prometheus.write(home, a_run(weeks=1), 0)
     assert path.stat().st_ino != before  # a new file in its place, not the old one rewritten
     assert [item.name for item in path.parent.iterdir()] == [path.name]
+
+
+def test_the_exporter_serves_the_newest_file_and_an_empty_page_before_the_first(home: Settings) -> None:
+    with prometheus.exporter(home, "127.0.0.1:0") as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        url = f"http://127.0.0.1:{server.server_port}"
+        assert httpx2.get(f"{url}/metrics").content == b""
+        written = prometheus.write(home, a_run(CHANGE), 2)
+        assert httpx2.get(f"{url}/metrics").content == written.read_bytes()
+        assert httpx2.get(f"{url}/{problem.NAME}.prom").status_code == 404
+        server.shutdown()
 
 
 @needs_promtool
