@@ -9,6 +9,7 @@ import logging
 import sqlite3
 from collections.abc import Callable
 from contextlib import closing
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -88,6 +89,9 @@ def create_version(
     if not client.search_registered_models(f"name = '{problem.NAME}'"):
         client.create_registered_model(problem.NAME, description=(problem.__doc__ or "").strip())
     given: list[str] = []
+    # A server wants it beside the address: without it, it refuses an address of a logged model.
+    model_id = model_uri.removeprefix("models:/") if model_uri.startswith("models:/m-") else None
+    make = partial(client.create_model_version, problem.NAME, model_uri, run_id, tags=tags, model_id=model_id)
     try:
         while not given or not is_new(given[-1]):
             if len(given) > MOST_SKIPPED:
@@ -95,7 +99,7 @@ def create_version(
                     f"MLflow would give number {given[-1]} next, and more than {MOST_SKIPPED:,} higher ones were given "
                     "before: restore its database from a backup, or begin with a new MLOPS_HOME"
                 )
-            given.append(str(client.create_model_version(problem.NAME, model_uri, run_id, tags=tags).version))
+            given.append(str(make().version))
         return given.pop()
     finally:
         for version in given:  # only now, so that none of them is given again

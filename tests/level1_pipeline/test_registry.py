@@ -12,6 +12,7 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
+from unittest.mock import Mock
 
 import pytest
 import skops.io
@@ -456,3 +457,11 @@ def test_a_promotion_during_a_promotion_is_refused_and_says_who_holds_the_lease(
     with Registry(home).promotion(), pytest.raises(LeaseHeld, match="is held by"):
         made.registry.promote(earliest, CHAMPION, "second hand")
     assert Store(home.operations).audit_log(problem.NAME) == []
+
+
+def test_a_server_of_mlflow_is_told_which_logged_model_a_version_is() -> None:
+    """A server refuses the address of a logged model without its id; a database does not."""
+    client = Mock(search_registered_models=lambda _: [1])
+    for uri in ("models:/m-0123abc", "runs:/0123/model"):
+        tracking.create_version(client, uri, "0123", {}, lambda _: True)
+    assert [call.kwargs["model_id"] for call in client.create_model_version.call_args_list] == ["m-0123abc", None]
