@@ -13,6 +13,17 @@ ADVICE = {
 OPTIONAL = {
     "chromium": "only to look at pages in browser tests; without it they skip",
     "promtool": "only to check the alert rules (Debian: the package prometheus); without it these tests skip",
+    "pg_dump": "only to back up a store in PostgreSQL when a release is deployed (Debian: postgresql-client)",
+}
+
+# For `make up` and `make test-containers`: commands of which one must succeed, and how to get it.
+CONTAINERS = {
+    "docker": ([["docker", "--version"]], "Debian: the package docker.io"),
+    "docker compose": (
+        [["docker", "compose", "version"], ["docker-compose", "version"]],
+        "Debian: the package docker-compose",
+    ),
+    "container engine": ([["docker", "info"]], "none answers: start it, and let your user use it (group docker)"),
 }
 
 
@@ -40,6 +51,9 @@ def main():
             missing.append("%s: %s" % (tool, machine.how_to_install(tool)))
     for tool, why in OPTIONAL.items():
         line("ok" if shutil.which(tool) else "absent", tool, "" if shutil.which(tool) else why)
+    for what, (ways, advice) in CONTAINERS.items():
+        there = any(machine.runs(*way) for way in ways)
+        line("ok" if there else "absent", what, "" if there else "only for containers (make up). " + advice)
     free = shutil.disk_usage(".").free / 2**30
     line("ok" if free >= 3 else "MISSING", "disk, %.1f GiB free (3 are needed)" % free)
     if free < 3:

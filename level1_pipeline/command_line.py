@@ -18,7 +18,7 @@ from rich.text import Text
 from level1_pipeline import problem
 from level1_pipeline.environment import as_text
 from level1_pipeline.errors import DataCheckFailed, MLOpsError, SettingRefused
-from level1_pipeline.settings import Settings
+from level1_pipeline.settings import SECRETS, Settings
 
 # Exit codes: the project's own errors, a command line that nobody understands, and data that cannot be used.
 REFUSED, USAGE, BAD_DATA = 1, 2, 4
@@ -83,7 +83,9 @@ def open_settings() -> Settings:
         lines = [f"MLOPS_{str(detail['loc'][-1]).upper()}: {detail['msg']}" for detail in error.errors()]
         raise SettingRefused(f"{'; '.join(lines)} (docs/settings.md lists all settings)") from error
     except (OSError, UnicodeError) as error:
-        raise SettingRefused(f"the file .env in {Path.cwd()} cannot be read as text in UTF-8: {error}") from error
+        raise SettingRefused(
+            f"the file .env in {Path.cwd()}, or one in {SECRETS}, cannot be read as text in UTF-8: {error}"
+        ) from error
     try:
         return settings.prepare()
     except OSError as error:

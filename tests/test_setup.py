@@ -251,3 +251,36 @@ def test_each_package_of_the_set_up_is_locked_with_its_hashes() -> None:
     version = re.search("setuptools==[0-9.]+", (ROOT / "build-constraints.txt").read_text())
     assert version is not None
     assert version[0] in (ROOT / "pyproject.toml").read_text()
+
+
+@pytest.mark.parametrize(
+    ("present", "absent"),
+    [
+        ({}, ["docker", "docker compose", "container engine"]),
+        ({"docker": '[ "$1" = --version ]'}, ["docker compose", "container engine"]),
+        ({"docker": '[ "$1" != compose ]'}, ["docker compose"]),
+        ({"docker": '[ "$1" != compose ]', "docker-compose": "exit 0"}, []),
+    ],
+)
+def test_the_doctor_names_what_is_missing_for_containers(
+    machine: ModuleType, capsys: pytest.CaptureFixture[str], present: dict[str, str], absent: list[str]
+) -> None:
+    for name, script in present.items():
+        program(name, script)
+    importlib.import_module("doctor").main()
+    lines = [line for line in capsys.readouterr().out.splitlines() if "only for containers" in line]
+    assert [line.split(" - ")[0].removeprefix("absent").strip() for line in lines] == absent
+
+
+@pytest.mark.parametrize(
+    ("docker", "printed"), [("exit 1", "containers: NOT TESTED: no engine answers"), ("exit 0", "tested")]
+)
+def test_without_an_engine_ci_says_that_containers_are_not_tested(
+    machine: ModuleType, docker: str, printed: str
+) -> None:
+    program("id", "echo 1000")
+    program("docker", docker)
+    for name in ("bash", "echo"):
+        Path("bin", name).symlink_to(shutil.which(name, path=os.defpath) or "")
+    done = subprocess.run([ROOT / ".ci/containers", "echo", "tested"], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout[: len(printed)]) == (0, printed), done.stderr

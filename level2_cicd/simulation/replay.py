@@ -9,7 +9,7 @@ from __future__ import annotations
 import http.client
 import json
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import timedelta
@@ -62,6 +62,7 @@ class Traffic:
     outcomes: int = 0  # that were reported
     failed_outcomes: int = 0  # of these: the service did not take them
     reasons: list[str] = field(default_factory=list)  # of all failures, in order
+    keys: Mapping[str, str] = field(default_factory=dict)  # by path, where the service wants some
 
     def __post_init__(self) -> None:
         self._connection = http.client.HTTPConnection(self.url.removeprefix("http://"), timeout=60)
@@ -95,7 +96,8 @@ class Traffic:
 
     def _post(self, path: str, body: Any) -> bool:
         try:
-            self._connection.request("POST", f"/{path}", json.dumps(body), {"Content-Type": "application/json"})
+            headers = {"Content-Type": "application/json", "Authorization": f"Bearer {self.keys.get(path, '')}"}
+            self._connection.request("POST", f"/{path}", json.dumps(body), headers)
             answer = self._connection.getresponse()
             content = answer.read()
         except (OSError, http.client.HTTPException) as error:

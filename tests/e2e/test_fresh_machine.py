@@ -15,22 +15,13 @@ from pathlib import Path
 import pytest
 
 from tests.support import ROOT
+from tests.support.stand_in_images import archive
 
 pytestmark = [pytest.mark.slow, pytest.mark.integration]
 BARE = "python3,make,git,ca-certificates"
 # How this machine reaches packages: mirrors, proxies, certificates.
 NETWORK = re.compile("(UV|PIP)_(DEFAULT_|EXTRA_)?INDEX|PIP_CERT|SSL_CERT_FILE|(https?|all|no)_proxy", re.IGNORECASE)
 CLONE = "a clone, größer"  # with a space and letters that are not ASCII, and without .git
-
-
-def archive() -> str | None:
-    """The address of Debian's packages in the configuration of apt."""
-    files = sorted([*Path("/etc/apt").glob("sources.list"), *Path("/etc/apt/sources.list.d").glob("debian*")])
-    for file in files:
-        address = re.search(r"^(?:URIs:|deb(?: \[.*\])?) *(\S+/debian)/?\s", file.read_text(), re.MULTILINE)
-        if address:
-            return address[1]
-    return None
 
 
 @dataclass(frozen=True)
