@@ -46,11 +46,14 @@ def with_intervals(
     Returns:
         Index: metric; columns: value, low, high (NaN where a metric does not exist without one of the days).
     """
+    import sklearn
+
     figures = figures or problem.evaluate
     value, blocks = pd.Series(figures(y, p)), np.unique(day)
     if len(blocks) < 2:
         return pd.DataFrame({"value": value, "low": np.nan, "high": np.nan})
-    without = pd.DataFrame([figures(y[day != block], p[day != block]) for block in blocks])
+    with sklearn.config_context(assume_finite=True, skip_parameter_validation=True):  # checked once, above
+        without = pd.DataFrame([figures(y[day != block], p[day != block]) for block in blocks])
     over_days = {name: _jackknife(value[name], without[name].to_numpy(), blocks) for name in value.index}
     half = pd.Series({name: mean.half_width((1 + CONFIDENCE) / 2) for name, mean in over_days.items()})
     return pd.DataFrame({"value": value, "low": value - half, "high": value + half})

@@ -187,14 +187,10 @@ TRAIN = ["train", "--as-of", "2013-03-01"]
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(
-    "given",
-    [{**OTHER_PROJECT, **PROXIES}, {"HOME": None, "PYTHONWARNINGS": "error", "ALL_PROXY": "socks5://127.0.0.1:9"}],
-    ids=["of another project", "of nobody"],
-)
-def test_a_training_ends_well_in_a_shell(
-    tmp_path: Path, cache: Path, rows: pd.DataFrame, given: dict[str, str | None]
-) -> None:
+@pytest.mark.usefixtures("rows")
+def test_a_training_ends_well_in_a_shell_of_nobody_and_of_another_project(tmp_path: Path, cache: Path) -> None:
+    nobody = {"HOME": None, "PYTHONWARNINGS": "error", "ALL_PROXY": "socks5://127.0.0.1:9"}
+    given: dict[str, str | None] = {**OTHER_PROJECT, **PROXIES, **nobody}
     kept = {name: value for name, value in os.environ.items() if not name.startswith(("MLOPS_", "PREFECT_", "MLFLOW_"))}
     kept |= {"MLOPS_HOME": str(tmp_path / "home"), "PYTHONPATH": str(ROOT), "COLUMNS": "200"}
     environment = {name: value for name, value in {**kept, **given}.items() if value is not None}
