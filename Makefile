@@ -9,6 +9,11 @@ UV_VERSION := 0.13.8
 SETUPTOOLS_VERSION := 80.9.0
 AS_OF ?= 2013-04-01
 EXAMPLE := UA-1545-EWR-2013-04-01
+CHECKS ?= check test
+ENV ?= staging
+BASE ?=
+RELEASE ?=
+CRON ?=
 SIMULATION ?= --trained 2013-04-01 --from 2013-05-18 --until 2013-08-09 --fault temp --fault-from 2013-05-28 --fault-days 3
 REASON ?= by hand
 
@@ -31,7 +36,7 @@ unexport PYTHONHOME PYTHONPATH PYTHONOPTIMIZE PYTHONSTARTUP PYTHONWARNINGS
 export PYTHONUTF8 := 1
 # What a person types is data: make must not expand its dollars, and no shell may read it. So each of these reaches its
 # command through the environment, as it was typed.
-TYPED := AS_OF SIMULATION REASON SHOW WORKERS INPUT OUTPUT PREDICTION VERSION STEP BACKUP
+TYPED := AS_OF CRON SIMULATION REASON SHOW WORKERS INPUT OUTPUT PREDICTION VERSION STEP BACKUP CHECKS ENV BASE RELEASE
 $(foreach name,$(TYPED),$(eval override $(name) := $$(value $(name))))
 export $(TYPED)
 
@@ -39,7 +44,7 @@ export $(TYPED)
 export OMP_WAIT_POLICY ?= PASSIVE
 export OPENBLAS_NUM_THREADS ?= 1
 
-.PHONY: help setup demo level0 level1 level2 serve schedule watch history score monitor ui operate rollout approve reject rollback repair trace test test-fast test-slow test-pythons check format bench bench-gate bench-serving bench-monitor bench-drift lock doctor clean
+.PHONY: help setup demo level0 level1 level2 serve schedule watch history score monitor ui operate rollout approve reject rollback repair trace test test-fast test-slow test-pythons check format bench bench-gate bench-serving bench-monitor bench-drift release deploy approve-release rollback-pipeline compare-releases up down test-containers lock doctor clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z0-9-]+):.*## /\1\t/' | while IFS=$$'\t' read -r name meaning; do printf '  make %-14s %s\n' "$$name" "$$meaning"; done
@@ -65,8 +70,8 @@ level1: setup  ## Level 1: train, validate, gate, register and publish as of AS_
 level2: setup  ## Level 2: three months of real flights: a planted data fault, a concept drift, a new champion
 	@$(PY) -m level2_cicd simulate $$SIMULATION
 
-schedule: setup  ## Level 1: a Prefect deployment that trains every Monday, with Prefect's own pages
-	@$(PY) -m level1_pipeline schedule
+schedule: setup  ## Level 1: a Prefect worker and its deployments; the past from AS_OF on, a week every 2 minutes
+	@$(PY) -m level1_pipeline worker --replay-from="$$AS_OF" $${CRON:+--cron="$$CRON"}
 
 watch: setup  ## Level 1: train whenever a new month of labelled rows has arrived on the clock
 	@$(PY) -m level1_pipeline watch
@@ -108,7 +113,7 @@ trace: setup  ## from one served prediction (PREDICTION=id) back to model, run, 
 	@$(PY) -m level2_cicd trace -- "$$PREDICTION"
 
 test: setup  ## the tests, but for the long proofs
-	@OMP_NUM_THREADS=1 $(PY) -m pytest -m "not slow" -n 2 --dist loadfile
+	@OMP_NUM_THREADS=1 $(PY) -m pytest -m "not slow and not containers" -n 2 --dist loadfile
 
 test-fast: setup  ## the tests without databases, servers and processes: for those who edit
 	@OMP_NUM_THREADS=1 $(PY) -m pytest -m "not slow and not integration" -n 2 --dist loadfile
@@ -116,7 +121,7 @@ test-fast: setup  ## the tests without databases, servers and processes: for tho
 test-slow: setup  ## the long proofs
 	@OMP_NUM_THREADS=1 $(PY) -m pytest -m slow -n 2 --dist loadfile
 
-test-pythons: setup  ## the fast tests and parity on each other supported Python (3.11 to 3.14) that is here or that uv brings
+test-pythons: setup  ## parity on each other supported Python (3.11 to 3.14) that is here or that uv brings, the fast tests on the newest
 	@UV="$(UV)" INSTALL="$(INSTALL)" .ci/other-pythons
 
 check: setup  ## lint, format and types
@@ -148,9 +153,34 @@ $(VENV)-bench/.installed: requirements-bench.lock | $(OWN_UV)
 	@$(UV) pip sync --quiet --python $(VENV)-bench/bin/python --require-hashes --only-binary :all: requirements-bench.lock
 	@touch $@
 
+release: setup  ## a release of the checked-out commit: checks, wheel, locks, components, provenance (CHECKS="check test")
+	@UV="$(UV)" $(PY) -m level2_cicd delivery release --checks "$$CHECKS"
+
+deploy: setup  ## bring the newest release into an environment (ENV=staging, or ENV=production after staging and approval)
+	@UV="$(UV)" $(PY) -m level2_cicd delivery deploy "$$ENV"
+
+approve-release: setup  ## let the newest release into production (REASON="why")
+	@$(PY) -m level2_cicd delivery approve production --reason "$$REASON"
+
+rollback-pipeline: setup  ## make the release before current again (ENV=production); no model changes
+	@$(PY) -m level2_cicd delivery rollback "$$ENV"
+
+compare-releases: setup  ## which packages differ, and what the models of both say (BASE=<id of the earlier one>)
+	@UV="$(UV)" $(PY) -m level2_cicd delivery compare "$$BASE"
+
+up: setup  ## build the images of the newest release (RELEASE=id) and start everything in containers
+	@$(PY) -m level2_cicd delivery up $${RELEASE:+--release="$$RELEASE"}
+
+down: setup  ## stop and remove the containers; their volumes, which hold all state, stay
+	@$(PY) -m level2_cicd delivery down
+
+test-containers: setup  ## build the images and run them all: train, score, kill, take the database away, a fortnight
+	@UV="$(UV)" $(PY) -m pytest -m containers tests/containers
+
 lock: | $(OWN_UV)  ## resolve the dependencies again (after a change of pyproject.toml)
 	@$(UV) pip compile --quiet --group dev --universal --generate-hashes --no-header --python-version 3.11 -o requirements.lock
 	@$(UV) pip compile --quiet --group serving --universal --generate-hashes --no-header --python-version 3.11 -c requirements.lock -o requirements-serving.lock
+	@$(UV) pip compile --quiet --group monitoring --universal --generate-hashes --no-header --python-version 3.11 -c requirements.lock -o requirements-pipeline.lock
 	@$(UV) pip compile --quiet --group bench --universal --generate-hashes --no-header --python-version 3.11 -o requirements-bench.lock
 	@echo "uv==$(UV_VERSION)" | $(UV) pip compile - --quiet --universal --generate-hashes --no-header --no-annotate --python-version 3.11 -o requirements-setup.lock
 	@echo "setuptools==$(SETUPTOOLS_VERSION)" | $(UV) pip compile - --quiet --universal --generate-hashes --no-header --no-annotate --python-version 3.11 -o build-constraints.txt
