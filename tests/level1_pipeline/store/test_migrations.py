@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from contextlib import closing
 from datetime import UTC, datetime
 from multiprocessing.synchronize import Event
 from pathlib import Path
@@ -189,7 +190,7 @@ def test_a_migration_that_was_killed_is_done_by_the_next_start(old: Path) -> Non
 
 def test_a_rehearsal_migrates_and_takes_it_back(old: Path) -> None:
     def content() -> list[str]:
-        with sqlite3.connect(old) as connection:
+        with closing(sqlite3.connect(old)) as connection:
             return list(connection.iterdump())
 
     before = content()

@@ -51,8 +51,10 @@ def test_a_store_in_postgresql_is_dumped_and_a_rehearsal_leaves_it_as_it_is(tmp_
     url = sa.make_url(POSTGRES).set(database="backup_tests").render_as_string(hide_password=False)
     try:
         schema.rehearse(url)
-        with sa.create_engine(url).connect() as connection:
+        plain = sa.create_engine(url)
+        with plain.connect() as connection:
             assert sa.inspect(connection).get_table_names() == []
+        plain.dispose()
         store = Store(url)
         store.record("problem", CHANGE)
         copy = back_up(url, tmp_path / "before")
