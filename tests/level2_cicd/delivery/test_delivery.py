@@ -64,9 +64,6 @@ def test_a_release_goes_through_staging_into_production_and_back(
 
     run("approve", "production", "--reason", "a test")
     run("deploy", "production")
-    assert cli.main(["delivery", "compare", first.release.id]) == 0
-    assert "0 packages changed | 0 of 50 predictions differ" in capsys.readouterr().out
-
     orders = json.loads(command(staging, "level1_pipeline", "history", "--json"))
     assert any(first.release.id in json.dumps(line) for line in orders), "a training by the release is ordered"
     command(staging, "level1_pipeline", "train", "--as-of", "2013-04-01")

@@ -16,6 +16,7 @@ from typing import Any
 import httpx2
 import pandas as pd
 import pytest
+import sqlalchemy as sa
 
 from level1_pipeline import problem, schema
 from level1_pipeline.bundle.write import write_bundle
@@ -24,6 +25,7 @@ from level1_pipeline.steps.fit import fit_model
 from level1_pipeline.store.database import Store
 from level1_pipeline.store.outcomes import Reported, keep
 from level1_pipeline.store.routes import Route
+from level1_pipeline.store.tables import predictions
 from level2_cicd.rollout import advance
 from level2_cicd.rollout.state_machine import Decision
 from level2_cicd.rollout.states import CHAMPION, ROLLED_BACK
@@ -112,13 +114,25 @@ class Stage:
         self.load.extra = request
         self.load.planned.extend(request[at : at + TOGETHER] for at in range(0, len(request), TOGETHER))
         eventually(lambda: not self.load.planned, 120)
-        time.sleep(0.5)  # the copies and the log
+        self.wait_for_the_log()
         seen_before = cases[cases[problem.TARGET].notna()]
         self.today += pd.Timedelta("1D")
         midnight = self.today.tz_convert("UTC").to_pydatetime()
         truth = [Reported(str(row[problem.ID]), float(row[problem.TARGET]), noon) for _, row in seen_before.iterrows()]
         keep(self.store, truth, midnight)
         self.store.set_replay_time(midnight)
+
+    def wait_for_the_log(self) -> None:
+        """Until no row of the day is written any more, answer or copy, however slow this machine is."""
+        planned = predictions.c.id.not_like("extra-%")
+        count, before = sa.select(sa.func.count()).select_from(predictions).where(planned), -1
+        while True:
+            time.sleep(1)
+            with self.store.engine.connect() as connection:
+                logged = connection.scalar(count) or 0
+            if logged == before:
+                return
+            before = logged
 
     def look(self, act: Callable[[], Decision | None]) -> Decision:
         """Let the driver act, and note when the route changed and when the service had followed."""
