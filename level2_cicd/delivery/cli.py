@@ -147,4 +147,6 @@ def _named(settings: Settings, release_id: str | None) -> Release:
 
 
 def _uv() -> str:
-    return os.environ.get("UV") or shutil.which("uv") or str(Path(".tools/bin/uv").resolve())
+    """The uv that make names, or that is here; with its whole path, because it is called in other folders."""
+    named = os.environ.get("UV") or "uv"
+    return str(Path(shutil.which(named) or ".tools/bin/uv").absolute())

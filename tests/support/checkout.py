@@ -11,7 +11,7 @@ import pytest
 
 from tests.support import ROOT
 
-UV = os.environ.get("UV") or shutil.which("uv") or str(ROOT / ".tools/bin/uv")
+UV = str(Path(shutil.which(os.environ.get("UV") or "uv") or ROOT / ".tools/bin/uv").absolute())
 needs_uv = pytest.mark.skipif(shutil.which(UV) is None, reason="no uv on this machine: make setup brings it")
 MAKEFILE = """
 good:

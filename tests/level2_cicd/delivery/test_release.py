@@ -118,7 +118,7 @@ def test_the_command_ends_with_one_line_that_says_it_all(
     checkout: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setenv("MLOPS_HOME", str(tmp_path / "home"))
-    monkeypatch.setenv("UV", UV)
+    monkeypatch.setenv("UV", os.path.relpath(UV))  # as make names the one in .tools
     code = cli.main(["delivery", "release", "--repository", str(checkout), "--checks", "good"])
     last = capsys.readouterr().out.splitlines()[-1]
     assert code == 0
