@@ -16,6 +16,7 @@ RELEASE ?=
 CRON ?=
 SIMULATION ?= --trained 2013-04-01 --from 2013-05-18 --until 2013-08-09 --fault temp --fault-from 2013-05-28 --fault-days 3
 REASON ?= by hand
+RESUME ?=
 
 VENV := .venv
 BIN := $(VENV)/bin
@@ -36,7 +37,7 @@ unexport PYTHONHOME PYTHONPATH PYTHONOPTIMIZE PYTHONSTARTUP PYTHONWARNINGS
 export PYTHONUTF8 := 1
 # What a person types is data: make must not expand its dollars, and no shell may read it. So each of these reaches its
 # command through the environment, as it was typed.
-TYPED := AS_OF CRON SIMULATION REASON SHOW WORKERS INPUT OUTPUT PREDICTION VERSION STEP BACKUP CHECKS ENV BASE RELEASE
+TYPED := RESUME AS_OF CRON SIMULATION REASON SHOW WORKERS INPUT OUTPUT PREDICTION VERSION STEP BACKUP CHECKS ENV BASE RELEASE
 $(foreach name,$(TYPED),$(eval override $(name) := $$(value $(name))))
 export $(TYPED)
 
@@ -44,7 +45,7 @@ export $(TYPED)
 export OMP_WAIT_POLICY ?= PASSIVE
 export OPENBLAS_NUM_THREADS ?= 1
 
-.PHONY: help setup demo level0 level1 level2 serve schedule watch history score monitor ui operate rollout approve reject rollback repair trace test test-fast test-slow test-pythons check format bench bench-gate bench-serving bench-monitor bench-drift release deploy approve-release rollback-pipeline compare-releases up down test-containers lock doctor clean
+.PHONY: help setup demo level0 level1 level2 year serve schedule watch history score monitor ui operate rollout approve reject rollback repair trace test test-fast test-slow test-pythons check format bench bench-gate bench-serving bench-monitor bench-drift release deploy approve-release rollback-pipeline compare-releases up down test-containers lock doctor clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z0-9-]+):.*## /\1\t/' | while IFS=$$'\t' read -r name meaning; do printf '  make %-14s %s\n' "$$name" "$$meaning"; done
@@ -69,6 +70,9 @@ level1: setup  ## Level 1: train, validate, gate, register and publish as of AS_
 
 level2: setup  ## Level 2: three months of real flights: a planted data fault, a concept drift, a new champion
 	@$(PY) -m level2_cicd simulate $$SIMULATION
+
+year: setup  ## Level 2: a year in production, every policy on the same traffic, with a scoreboard (10 minutes; RESUME=1 goes on)
+	@$(PY) -m level2_cicd year $${RESUME:+--resume}
 
 schedule: setup  ## Level 1: a Prefect worker and its deployments; the past from AS_OF on, a week every 2 minutes
 	@$(PY) -m level1_pipeline worker --replay-from="$$AS_OF" $${CRON:+--cron="$$CRON"}

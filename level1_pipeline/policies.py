@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Annotated, Any
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator
+from pydantic import BaseModel, ConfigDict, Field, field_serializer, field_validator
 from pydantic_settings import (
     BaseSettings,
     DotEnvSettingsSource,
@@ -15,7 +15,7 @@ from pydantic_settings import (
     SettingsConfigDict,
 )
 
-TRIGGERS = ("monitoring", "new data", "schedule")  # that start trainings at Level 2 without a person
+TRIGGERS = ("monitoring", "staleness", "new data", "schedule")  # that start trainings at Level 2 without a person
 APPROVALS = ("shadow", "canary", "bake", "champion", "all")  # steps of a rollout that can wait for a person
 
 
@@ -34,6 +34,11 @@ class Group(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True, validate_default=True)
 
+    @field_serializer("*", when_used="json")
+    def _in_order(self, value: Any) -> Any:
+        """A set has no order, and the same settings must give the same text."""
+        return sorted(value) if isinstance(value, frozenset) else value
+
 
 class RolloutPolicy(Group):
     """What a rollout demands: shares, minimum samples, alarms, and who must agree (docs/rollout.md says why)."""
@@ -48,6 +53,12 @@ class RolloutPolicy(Group):
         7.0, gt=0, description="a canary step or bake that stays inconclusive this long is rolled back as not proved"
     )
     shadow_days: int = Field(3, ge=2, description="days with outcomes that a shadow is judged on, at least")
+    refresh_shadow_days: int = Field(
+        0, ge=0, description="the same for a refresh: the champion's recipe on newer rows, which the gate has judged"
+    )
+    refresh_canary_shares: Annotated[tuple[float, ...], NoDecode] = Field(
+        (0.5,), description="the canary's shares for a refresh"
+    )
     shadow_max_days: float = Field(
         14.0, gt=0, description="a shadow that stays inconclusive this long is rolled back as not proved"
     )
@@ -82,7 +93,12 @@ class RolloutPolicy(Group):
         3, gt=0, description="after so many rollbacks in a row a person must start the next rollout, or say `reset`"
     )
 
-    @field_validator("canary_shares", mode="before")
+    def of_refresh(self) -> RolloutPolicy:
+        """The rules for a refresh."""
+        own = {"shadow_days": self.refresh_shadow_days, "canary_shares": self.refresh_canary_shares}
+        return self.model_copy(update=own)
+
+    @field_validator("canary_shares", "refresh_canary_shares", mode="before")
     @classmethod
     def _growing_shares(cls, given: object) -> object:
         """Shares of the traffic that grow and lie between 0 and 1."""
@@ -119,7 +135,9 @@ class RetrainingPolicy(Group):
     training_seconds: float = Field(60.0, gt=0, description="what a training that was not measured is taken to need")
     training_dollars_per_hour: float = Field(3.0, ge=0, description="price of compute while a training runs")
     training_dollars: float = Field(
-        50.0, ge=0, description="price of a training beside its compute: the rollout, and the person who looks at it"
+        800.0,
+        ge=0,
+        description="price of a training beside its compute: a day of the people who look after a new version",
     )
 
 
@@ -134,8 +152,8 @@ class LoopPolicy(Group):
         60.0, ge=0, description="a file in `<home>/outcomes` is taken when nobody has changed it for this long"
     )
     triggers: Annotated[frozenset[str], NoDecode] = Field(
-        frozenset({"monitoring"}),
-        description="what starts trainings at Level 2: any of `monitoring,new data,schedule`; empty: only a person",
+        frozenset({"monitoring", "staleness"}),
+        description="what starts trainings at Level 2: any of `monitoring,staleness,new data,schedule`; empty: only a person",
     )
     schedule_days: float = Field(28.0, gt=0, description="with the trigger `schedule`: days between two trainings")
 
@@ -154,6 +172,10 @@ class _Flat(RolloutPolicy, RetrainingPolicy, LoopPolicy, BaseSettings):
     """All fields of the groups under the names that they have in the environment."""
 
     model_config = ENV_FILE
+
+
+def _may_be_empty(default: object) -> bool:
+    return isinstance(default, frozenset) or (not default and not isinstance(default, int | float))
 
 
 class WithGroups:
@@ -177,5 +199,5 @@ class WithGroups:
     def _given(self, values: Mapping[str, Any]) -> dict[str, Any]:
         """An empty variable is no value, except where the default is empty, too (no key, nobody), or a set."""
         given = {name: "" if isinstance(value, str) and not value.strip() else value for name, value in values.items()}
-        takes_empty = {name for name, default in self.defaults.items() if not default or isinstance(default, frozenset)}
+        takes_empty = {name for name, default in self.defaults.items() if _may_be_empty(default)}
         return {name: value for name, value in given.items() if value != "" or name in takes_empty}

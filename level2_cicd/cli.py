@@ -120,6 +120,23 @@ def simulate(
 
 
 @app.command()
+def year(
+    first: Annotated[str, _day_option("--from", "The first day, a Monday.")] = "2013-04-01",
+    last: Annotated[str, _day_option("--until", "The last day.")] = "2013-12-29",
+    resume: Annotated[bool, typer.Option("--resume", help="Go on where a killed year stopped.")] = False,
+) -> int:
+    """Simulate a year: every policy on the same traffic, and the scoreboard of what each costs.
+
+    Example: python -m level2_cicd year --until 2013-06-30
+    """
+    from level2_cicd.simulation import year as simulated
+
+    lived = simulated.of(open_settings(), first, last)
+    print_result("year", simulated.tell(simulated.run(lived, console, resume), lived, console))
+    return 0
+
+
+@app.command()
 def trace(prediction: Annotated[str, typer.Argument(help="Its id.")], as_json: AsJson = False) -> int:
     """Follow a served prediction back to its request, model, rollout, code and data, and score it again.
 

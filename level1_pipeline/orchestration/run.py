@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pandas as pd
 
@@ -25,6 +25,7 @@ from level1_pipeline.evaluation import contract
 from level1_pipeline.evaluation.labels import trusted_set
 from level1_pipeline.inputs import source
 from level1_pipeline.orchestration import lineage
+from level1_pipeline.orchestration.pipeline import TrainingResults, pipeline
 from level1_pipeline.orchestration.prefect_server import prefect_server, wait_until_ready
 from level1_pipeline.registry import CHAMPION, Registry
 from level1_pipeline.settings import Settings
@@ -33,9 +34,6 @@ from level1_pipeline.store import clock, leases
 from level1_pipeline.store.audit import Change, Training, TrainingJudged, TrainingStopped
 from level1_pipeline.store.audit_queries import was_carried_out
 from level1_pipeline.store.days import date_of, start_of
-
-if TYPE_CHECKING:
-    from level1_pipeline.orchestration.pipeline import TrainingResults
 
 PASSED, NOT_PASSED, DATA_FAULT = 0, 3, 4  # exit codes, see docs/level1.md
 
@@ -69,8 +67,20 @@ def today(settings: Settings) -> pd.Timestamp:
     return start_of(date_of(clock.now(settings)))
 
 
-def run_training(settings: Settings, request: Request, done: Callable[[StepResult], None] | None = None) -> Result:
-    """Train as asked, unless another training is going on, which is not an error but said."""
+def run_training(
+    settings: Settings,
+    request: Request,
+    done: Callable[[StepResult], None] | None = None,
+    orchestrated: bool = True,
+) -> Result:
+    """Train as asked, unless another training is going on, which is not an error but said.
+
+    Args:
+        settings: of the home.
+        request: what is asked for.
+        done: is told the result of each step.
+        orchestrated: by Prefect; without it a training that is killed cannot be resumed, and a simulation saves seconds.
+    """
     registry, watch = Registry(settings), time.perf_counter()
     clock.now(settings)  # another clock than that of the home is refused now, not after minutes
     contract.check_metrics()
@@ -88,23 +98,29 @@ def run_training(settings: Settings, request: Request, done: Callable[[StepResul
             return Result(PASSED, f"level 1 | {problem.NAME} | skipped: another training is going on ({held})")
         if request.order and was_carried_out(registry.store.audit_log(problem.NAME), request.order):
             return Result(PASSED, f"level 1 | {problem.NAME} | skipped: this order was carried out")
-        return _train(registry, run, request, done, watch)
+        return _train(registry, run, request, watch, done, orchestrated)
 
 
 def _train(
-    registry: Registry, run: Run, request: Request, done: Callable[[StepResult], None] | None, watch: float
+    registry: Registry,
+    run: Run,
+    request: Request,
+    watch: float,
+    done: Callable[[StepResult], None] | None,
+    orchestrated: bool,
 ) -> Result:
     try:
-        results = _orchestrate(registry.settings, run, request.until, done)
+        results = _orchestrate(registry.settings, run, request.until, done) if orchestrated else pipeline(run)
     except (DataCheckFailed, NotEnoughData) as fault:
         return _stopped(registry, run, request, fault, time.perf_counter() - watch)
     if results is None:
         line = f"level 1 | {problem.NAME} | stopped after {request.until}, as asked: look into {run.folder}"
         return Result(PASSED, line)
     result = _conclude(registry, run, request, results, time.perf_counter() - watch)
-    from level1_pipeline.orchestration import flow
+    if orchestrated:
+        from level1_pipeline.orchestration import flow
 
-    flow.forget(run)  # and not earlier: killed before its line is written, it must not train again
+        flow.forget(run)  # and not earlier: killed before its line is written, it must not train again
     return result
 
 
@@ -186,7 +202,8 @@ def _conclude(registry: Registry, run: Run, request: Request, results: TrainingR
             run_id=registered.run_id,
         )
         why = "; ".join(registered.reasons) or run.reason or run.trigger
-        _record(registry, run, action, why, {"metrics": metrics, "reasons": registered.reasons}, registered.version)
+        evidence = {"metrics": metrics, "reasons": registered.reasons, "staleness": results.evaluated.staleness}
+        _record(registry, run, action, why, evidence, registered.version)
     _log_times(registry, results)
     before = "".join(f"  {reason}\n" for reason in registered.reasons)
     before += f"  model card: {_keep_reports(registry.settings, run)}\n"

@@ -1,9 +1,12 @@
-"""Step 5: the gate (`evaluation.gate`) on the evaluation model: absolute, against baselines and champion, as a bundle."""
+"""Step 5: the gate (`evaluation.gate`) on the evaluation model: absolute, against baselines and champion, as a bundle;
+and what the age of such models costs (`staleness.measure`), which blocks nothing."""
 
 from __future__ import annotations
 
 import json
 from dataclasses import dataclass
+from functools import partial
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -12,15 +15,16 @@ from level1_pipeline import problem
 from level1_pipeline.bundle.load import EVALUATION_MODEL, Bundle, load_bundle
 from level1_pipeline.bundle.predict import predict
 from level1_pipeline.errors import BundleRefused, TrustedSetRefused
-from level1_pipeline.evaluation import gate, infrastructure, leakage
+from level1_pipeline.evaluation import gate, infrastructure, leakage, staleness
 from level1_pipeline.evaluation.gate import Check, Verdict
 from level1_pipeline.evaluation.labels import trusted_checks
 from level1_pipeline.evaluation.labels.label_rates import label_rates
 from level1_pipeline.evaluation.labels.trusted_set import TrustedSets, trusted_span
 from level1_pipeline.evaluation.metrics import Comparison, days
 from level1_pipeline.steps.extract import ROWS, Extracted
+from level1_pipeline.steps.fit import fit_model
 from level1_pipeline.steps.model_card import EVALUATED
-from level1_pipeline.steps.split import Split, SplitRows, read_parts
+from level1_pipeline.steps.split import Split, SplitRows, maturity_cutoff, read_parts
 from level1_pipeline.steps.step import Run, StepResult, step
 from level1_pipeline.steps.train import PREDICTIONS, Trained
 
@@ -34,6 +38,7 @@ class Evaluated(StepResult):
     metrics: dict[str, float]  # on the holdout; empty if a prediction is no number
     verdict: Verdict
     champion: str | None  # that it was compared with
+    staleness: dict[str, Any] | None = None  # what the age of models of this recipe costs; None: not known yet
 
     @property
     def message(self) -> str:
@@ -61,7 +66,17 @@ def evaluate(run: Run, extracted: Extracted, parts: Split, trained: Trained) -> 
     checks += infrastructure.fit_for_service(run.path(EVALUATION_MODEL), holdout, p)
     verdict = Verdict(tuple(checks), comparison)
     run.path(VERDICT).write_text(json.dumps(verdict.as_dict(), indent=2))
-    return Evaluated(metrics=metrics, verdict=verdict, champion=champion, files=run.digests(VERDICT))
+    age = staleness.measure(rows.pool, run.time, partial(_model_of, rows.pool, trained.parameters))
+    known = age.as_dict() if age else None
+    return Evaluated(metrics=metrics, verdict=verdict, champion=champion, staleness=known, files=run.digests(VERDICT))
+
+
+def _model_of(rows: pd.DataFrame, parameters: dict[str, Any], time: pd.Timestamp) -> staleness.Predict | None:
+    """What a training as of an earlier time would have made; None where it would have stopped."""
+    known = rows[(rows[problem.EVENT_TIME] <= maturity_cutoff(time)) & (rows[problem.LABEL_TIME] < time)]
+    if len(known) < problem.GATE["min_rows"] or known[problem.TARGET].nunique() < 2:
+        return None
+    return partial(predict, fit_model(known, parameters))
 
 
 def _trusted_rows(run: Run, parts: Split) -> tuple[pd.DataFrame | None, list[Check]]:

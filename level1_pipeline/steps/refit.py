@@ -38,7 +38,8 @@ def refit(run: Run, extracted: Extracted, parts: Split, trained: Trained, evalua
     served = fit_model(rows, trained.parameters)
     predicted = predict(served, holdout)
     judged = pd.read_parquet(run.path(PREDICTIONS))[EVALUATED].to_numpy()
-    files = write_model(run, extracted, SERVED_MODEL, served, holdout, rows)
+    more = {"parameters": trained.parameters, "staleness": evaluated.staleness}
+    files = write_model(run, extracted, SERVED_MODEL, served, holdout, rows, **more)
     checks = [
         *gate.agrees_with_evaluation_model(holdout, judged, predicted),
         *infrastructure.fit_for_service(run.path(SERVED_MODEL), holdout, predicted),

@@ -15,9 +15,10 @@ from level1_pipeline.steps.step import Run
 
 
 def write_model(
-    run: Run, extracted: Extracted, name: str, pipeline: Any, holdout: pd.DataFrame, rows: pd.DataFrame
+    run: Run, extracted: Extracted, name: str, pipeline: Any, holdout: pd.DataFrame, rows: pd.DataFrame, **more: Any
 ) -> list[str]:
-    """Write the bundle `name` of a pipeline that was fitted on `rows`. Returns the file that vouches for all others."""
+    """Write the bundle `name` of a pipeline that was fitted on `rows`; `more` goes into its manifest. Returns the file
+    that vouches for all others."""
     info = {
         "kind": name.replace("_", " "),
         "as_of": run.as_of,
@@ -28,6 +29,7 @@ def write_model(
         "typical": typical(rows),
         "categories": categories(rows),
         **run.identity,
+        **more,
     }
     write_bundle(run.path(name), pipeline, holdout, info, day_summaries(rows))
     return [f"{name}/{MANIFEST}"]

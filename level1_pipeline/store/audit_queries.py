@@ -65,6 +65,12 @@ def last_judged_as_of(log: Iterable[Line], now: datetime) -> datetime | None:
     return max((time for time in times if time <= now), default=None)
 
 
+def newest_staleness(log: Iterable[Line]) -> dict[str, Any] | None:
+    """What the newest training that measured it says about the price of age, whether its model passed or not."""
+    judged = (line.evidence for line in log if isinstance(line.action, TrainingJudged))
+    return next((found for evidence in reversed([*judged]) if (found := evidence.get("staleness"))), None)
+
+
 def frozen_trusted_set(log: Iterable[Line], span: str, labels: str) -> TrustedSetFrozen | None:
     """The first trusted set of these days that was frozen, with this digest of labels if one is named."""
     frozen = (line.action for line in log if isinstance(line.action, TrustedSetFrozen))

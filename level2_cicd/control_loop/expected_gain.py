@@ -9,6 +9,7 @@ import pandas as pd
 import sqlalchemy as sa
 
 from level1_pipeline import problem
+from level1_pipeline.registry import Registry
 from level1_pipeline.settings import Settings
 from level1_pipeline.steps.split import maturity_cutoff
 from level1_pipeline.store import clock, quarantine
@@ -16,7 +17,8 @@ from level1_pipeline.store.audit import Order
 from level1_pipeline.store.audit_queries import last_judged_as_of
 from level1_pipeline.store.database import Store
 from level1_pipeline.store.tables import outcomes, predictions
-from level2_cicd.control_loop.triggers import BY_MONITORING
+from level2_cicd.control_loop.ageing import ageing
+from level2_cicd.control_loop.triggers import BY_MONITORING, STALENESS
 from monitoring.data.prediction_window import last_days, read
 from monitoring.detectors.performance import matured
 
@@ -31,12 +33,17 @@ class Need:
     cause: str  # of the diagnosis, or the trigger
     new_outcomes: int  # matured since the last training that was judged
     drop: float | None = None  # how much worse the loss is than expected; None if that is not what speaks for it
-    dollars: float | None = None  # what waiting costs until the next occasion; None if unknown or not applicable
+    dollars: float | None = None  # what a training is worth; None if unknown or not applicable
 
 
-def need(settings: Settings, store: Store, order: Order) -> Need:
+def need(registry: Registry, order: Order) -> Need:
     """What the retraining budget weighs when an order is made."""
-    dollars = _dollars(settings, store) if order.trigger in BY_MONITORING else None
+    settings, store, dollars = registry.settings, registry.store, None
+    if order.trigger in (STALENESS, *BY_MONITORING):
+        age = ageing(registry, clock.now(settings))
+        change = _dollars(settings, store) if order.trigger in BY_MONITORING else None
+        known = [amount for amount in (age.dollars if age else None, change) if amount is not None]
+        dollars = sum(known) if known else None
     return Need(order.evidence["cause"], _new_outcomes(settings, store), order.evidence.get("drop"), dollars)
 
 

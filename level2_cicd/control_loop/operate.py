@@ -9,24 +9,28 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
 from level1_pipeline import problem
 from level1_pipeline.errors import BundleRefused, LeaseHeld, LeaseLost, PromotionRefused
+from level1_pipeline.orchestration.run import today
 from level1_pipeline.registry import Registry
 from level1_pipeline.settings import Settings
 from level1_pipeline.store import audit, clock, leases
 from level1_pipeline.store.audit import Order
-from level1_pipeline.store.audit_queries import open_order
+from level1_pipeline.store.audit_queries import open_order, was_ordered
+from level1_pipeline.store.database import Store
 from level2_cicd.control_loop import expected_gain, outcome_inbox, retraining_budget, situation, training_job
+from level2_cicd.control_loop.ageing import ageing
 from level2_cicd.control_loop.next_action import NextAction, next_action
-from level2_cicd.control_loop.triggers import MONITORING, due, order_for
+from level2_cicd.control_loop.triggers import MONITORING, STALENESS, due, may_order, order_for
 from level2_cicd.rollout.advance import advance, start
 from monitoring import after_run, history
 from monitoring.alerting import tickets
 from monitoring.data.prediction_window import last_days
+from monitoring.results import MonitoringRun
 from monitoring.run import run_monitoring
 from monitoring.thresholds import WINDOW_DAYS
 
@@ -34,14 +38,16 @@ logger = logging.getLogger(__name__)
 
 MOST_ACTIONS = 6  # of one cycle: an order, its training, the start of its rollout, and looks at it
 Trainer = Callable[[Settings, Order], int]
+Publisher = Callable[[Settings, Store, MonitoringRun], object]
 
 
 @dataclass
 class Operator:
-    """One holder of the loop's lease. The trainer is handed in, so that a test can bring a light one."""
+    """One holder of the loop's lease. Who trains and who publishes reports is handed in: a simulation has lighter ones."""
 
     settings: Settings
     train: Trainer = training_job.run
+    publish: Publisher = after_run.publish
 
     def __post_init__(self) -> None:
         self.registry = Registry(self.settings)
@@ -98,7 +104,7 @@ class Operator:
         clock.live_by(self.settings, self.store)
         run = run_monitoring(self.settings, now, WINDOW_DAYS)
         self._follow()
-        after_run.publish(self.settings, self.store, run)
+        self.publish(self.settings, self.store, run)
         return [f"monitor: {run.diagnosis.cause} ({run.diagnosis.message})"]
 
     def _follow(self) -> list[str]:
@@ -108,9 +114,24 @@ class Operator:
         return []
 
     def _order(self) -> list[str]:
-        """Trainings that are due by the calendar or by new data."""
-        order = due(self.settings, situation.read(self.store, clock.now(self.settings)))
+        """Trainings that are due by the calendar, by new data or by the champion's age."""
+        now = situation.read(self.store, clock.now(self.settings))
+        order = due(self.settings, now) or self._due_to_age(now)
         return [f"order: {self._ask_the_budget(order)}"] if order else []
+
+    def _due_to_age(self, now: situation.Situation) -> Order | None:
+        """The training for which the champion is old enough. While it is not, nobody is asked and nothing written."""
+        if STALENESS not in self.settings.loop.triggers or not may_order(now):
+            return None
+        at = clock.now(self.settings)
+        age = ageing(self.registry, at)
+        if age is None or was_ordered(now.log, STALENESS, order_time := today(self.settings).isoformat()):
+            return None
+        order = Order(STALENESS, age.message, order_time, {"cause": STALENESS, **asdict(age)})
+        answer = retraining_budget.may_train(
+            now.log, expected_gain.need(self.registry, order), self.settings.retraining, at
+        )
+        return None if answer.refused_by in retraining_budget.NOT_YET else order
 
     def _try_action(self, action: NextAction) -> str | None:
         """An action that is refused is written down once and left to a person, so that the next one can be taken."""
@@ -153,7 +174,7 @@ class Operator:
         return self._record(audit.FindingNoted(), f"{action.reason}; {why}", action.evidence)
 
     def _ask_the_budget(self, order: Order) -> str:
-        need = expected_gain.need(self.settings, self.store, order)
+        need = expected_gain.need(self.registry, order)
         answer = retraining_budget.ask(self.settings, need, order=order)
         if answer.needs_a_person:
             self._ask_a_person("no candidate is good enough", answer.reason)

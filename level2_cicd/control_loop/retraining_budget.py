@@ -24,6 +24,7 @@ from level2_cicd.control_loop.expected_gain import Need
 from monitoring.results import FAULTS
 
 GAVE_UP = "rejected in a row"
+NOT_YET = ("cooldown", "new outcomes", "dollars")  # rules that wait for time to pass
 
 
 @dataclass(frozen=True)
@@ -92,13 +93,13 @@ def _refusals(
         have = f"only {need.new_outcomes:,} new outcomes (needed: {policy.min_new_outcomes:,})"
         yield "new outcomes", f"{have}: there is too little to learn from"
     if need.dollars is not None and need.dollars < cost:
-        yield "dollars", f"waiting costs {need.dollars:,.0f} dollars and a training {cost:,.0f}: it does not pay"
+        yield "dollars", f"a training is worth {need.dollars:,.0f} dollars and costs {cost:,.0f}: it does not pay"
 
 
 def _in_favour(need: Need, figures: dict[str, float | None]) -> str:
     drop = f"; {problem.PRIMARY_METRIC} is {need.drop:+.4f} worse" if need.drop is not None else ""
-    loss = f"; waiting costs {need.dollars:,.0f} dollars" if need.dollars is not None else ""
-    return f"{need.cause}{drop}{loss}; a training costs {figures['training_dollars']:,.0f} dollars"
+    worth = f"; a training is worth {need.dollars:,.0f} dollars" if need.dollars is not None else "; a training"
+    return f"{need.cause}{drop}{worth} and costs {figures['training_dollars']:,.0f} dollars"
 
 
 def ask(settings: Settings, need: Need, now: datetime | None = None, order: Order | None = None) -> Permission:

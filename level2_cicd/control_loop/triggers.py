@@ -1,5 +1,5 @@
-"""Who may ask for a training: a person, a release, the calendar, new data, and the monitoring (a performance drop, or a
-change of distribution). Each gives an order, whose evidence goes on to the tags of the run."""
+"""Who may ask for a training: a person, a release, the calendar, new data, the champion's age, and the monitoring (a
+performance drop, or a change of distribution). Each gives an order, whose evidence goes on to the tags of the run."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from level1_pipeline.policies import TRIGGERS
 from level1_pipeline.settings import Settings
 from level1_pipeline.store import clock
 from level1_pipeline.store.audit import Order
-from level1_pipeline.store.audit_queries import last_training, was_ordered
+from level1_pipeline.store.audit_queries import last_training, open_order, was_ordered
 from level1_pipeline.store.days import date_of
 from level2_cicd.control_loop.situation import Situation
 from monitoring.results import MonitoringRun
 
-MONITORING, NEW_DATA, SCHEDULE = TRIGGERS
+MONITORING, STALENESS, NEW_DATA, SCHEDULE = TRIGGERS
 BY_HAND = ON_DEMAND, RELEASE = "on demand", "release"
 BY_MONITORING = PERFORMANCE, DISTRIBUTION = "performance drop", "distribution change"
 
@@ -42,13 +42,18 @@ def by_hand(settings: Settings, trigger: str, reason: str) -> Order:
     return Order(trigger, reason, today(settings).isoformat(), {"cause": trigger})
 
 
+def may_order(now: Situation) -> bool:
+    """Nothing is ordered while a rollout goes on, a training waits, or the newest monitoring run says that the data are
+    broken."""
+    return not (now.rolling or now.data_broken or now.route.champion is None or open_order(now.log))
+
+
 def due(settings: Settings, now: Situation) -> Order | None:
     """What the calendar or new data ask for, among the triggers that the settings name.
 
-    Nothing while a rollout goes on, or while the newest monitoring run says that the data are broken. The budget's
-    answer to an order holds until tomorrow.
+    The budget's answer to an order holds until tomorrow.
     """
-    if now.rolling or now.data_broken or now.route.champion is None:
+    if not may_order(now):
         return None
     loop, day = settings.loop, today(settings).isoformat()
     if NEW_DATA in loop.triggers and not was_ordered(now.log, NEW_DATA, day):

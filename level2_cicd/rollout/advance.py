@@ -19,8 +19,10 @@ from level1_pipeline.store.audit_queries import rolled_back_in_a_row
 from level1_pipeline.store.routes import Route
 from level2_cicd.rollout import record
 from level2_cicd.rollout.evidence import gather
-from level2_cicd.rollout.state_machine import Decision, Rollout, next_state
+from level2_cicd.rollout.state_machine import Decision, Rollout, next_state, rules_for
 from level2_cicd.rollout.states import BLESSED, REGISTERED, ROLLED_BACK, Step
+
+RECIPE = ("source_digest", "lock_digest", "parameters")  # of a manifest: what is equal in a refresh
 
 
 def start(
@@ -43,7 +45,8 @@ def start(
     registry, now = Registry(settings), now or clock.now(settings)
     with registry.promotion() as lease:
         champion = _champion_to_beat(registry, version, automatic)
-        rollout = Rollout(version, champion, Step(REGISTERED), opened_at=now, since=now, began=now)
+        refresh = _is_refresh(registry, version, champion)
+        rollout = Rollout(version, champion, Step(REGISTERED), opened_at=now, since=now, began=now, refresh=refresh)
         started = RolloutStarted(version, automatic)
         record.Writer(registry, lease, now).write(rollout, started, reason, evidence, {"challenger": version})
     message = "begun; another process acts on it at this moment: see rollout status, or the history"
@@ -66,6 +69,13 @@ def _champion_to_beat(registry: Registry, version: str, automatic: bool) -> str:
             "python -m level2_cicd reset --reason …"
         )
     return champion
+
+
+def _is_refresh(registry: Registry, version: str, champion: str) -> bool:
+    """Whether a version is the champion's recipe, made by the same code with the same packages on newer rows."""
+    candidate, current = (registry.published.verify(name) for name in (version, champion))
+    known = all(name in manifest for manifest in (candidate, current) for name in (*RECIPE, "as_of"))
+    return known and candidate["as_of"] > current["as_of"] and all(candidate[n] == current[n] for n in RECIPE)
 
 
 def advance(settings: Settings, now: datetime | None = None) -> Decision | None:
@@ -106,7 +116,8 @@ def _look(registry: Registry, now: datetime) -> Decision | None:
 
 
 def _judge(registry: Registry, rollout: Rollout, now: datetime) -> Decision:
-    return next_state(rollout, gather(registry, rollout, now), registry.settings.rollout, now)
+    policy = rules_for(rollout, registry.settings.rollout)
+    return next_state(rollout, gather(registry, rollout, policy, now), policy, now)
 
 
 def _ended_by_hand(route: Route) -> Decision:

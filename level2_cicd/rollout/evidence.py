@@ -21,12 +21,12 @@ from level2_cicd.rollout.states import BAKE, BLESSED, REGISTERED
 logger = logging.getLogger(__name__)
 
 
-def gather(registry: Registry, rollout: Rollout, now: datetime) -> Evidence:
+def gather(registry: Registry, rollout: Rollout, policy: RolloutPolicy, now: datetime) -> Evidence:
     """The evidence for the present step; whatever goes wrong while reading it is evidence of verdict *error*.
 
-    `now` is the time on the clock of decisions; only what has matured by then is judged.
+    `policy` holds the rules of this rollout, and `now` is the time on the clock of decisions; only what has matured by then is judged.
     """
-    store, policy = registry.store, registry.settings.rollout
+    store = registry.store
     champion = Arm(rollout.champion, CHAMPION, rollout.began)
     try:
         if rollout.step.state in (REGISTERED, BLESSED):
@@ -34,7 +34,7 @@ def gather(registry: Registry, rollout: Rollout, now: datetime) -> Evidence:
             return Evidence(tuple(blessings(registry.bundle_folder(rollout.version), policy, checksum)))
         if rollout.step.state == SHADOW:
             return _shadow(store, policy, Arm(rollout.version, SHADOW, rollout.began), champion, now)
-        return _canary(registry, rollout, Arm(rollout.version, CANARY, rollout.began), champion, now)
+        return _canary(registry, rollout, policy, Arm(rollout.version, CANARY, rollout.began), champion, now)
     except Exception as error:  # a monitor that fails pauses the rollout; it must not end it, nor pass it
         logger.exception("the evidence about version %s cannot be read", rollout.version)
         return Evidence((Check("evidence", "error", f"cannot be read: {type(error).__name__}: {error}"),))
@@ -59,15 +59,20 @@ def _shadow(store: Store, policy: RolloutPolicy, candidate: Arm, champion: Arm, 
     return Evidence((*checks, *judged), copies, answers, copies, len(pairs), days)
 
 
-def _canary(registry: Registry, rollout: Rollout, candidate: Arm, champion: Arm, now: datetime) -> Evidence:
-    store, policy = registry.store, registry.settings.rollout
+def _canary(
+    registry: Registry, rollout: Rollout, policy: RolloutPolicy, candidate: Arm, champion: Arm, now: datetime
+) -> Evidence:
+    store = registry.store
     checks, answers, usual = _alarms(store, policy, candidate, champion)
     harm, outcomes = alarms.canary_harm(store, candidate, lambda: registry.load(champion.version), now, policy)
     in_step, beside = (queries.counts(store, replace(arm, since=rollout.since)) for arm in (candidate, champion))
     share = alarms.real_share(in_step, beside, rollout.step.share, policy)
     trial = quality.effect(*(queries.answers(store, arm, queries.matured(now)) for arm in (candidate, champion)))
-    serves = [_still_serves(registry, candidate.version)] if rollout.step.state == BAKE else []
-    return Evidence((*checks, harm, share, *serves), answers, usual, in_step.rows, outcomes, notes=(trial,))
+    last = [_still_serves(registry, candidate.version)] if rollout.step.state == BAKE else []
+    if last and policy.shadow_days == 0:
+        copies, answers_since = (replace(arm, since=rollout.opened_at) for arm in (candidate, champion))
+        last.append(quality.refresh_quality(store, replace(copies, arm=SHADOW), answers_since, now, policy))
+    return Evidence((*checks, harm, share, *last), answers, usual, in_step.rows, outcomes, notes=(trial,))
 
 
 def _still_serves(registry: Registry, version: str) -> Check:

@@ -11,12 +11,17 @@ from level1_pipeline import problem
 from level1_pipeline.evaluation import gate
 from level1_pipeline.evaluation.day_mean import DIFFERENCE_CORRELATION, day_mean
 from level1_pipeline.evaluation.gate import Check, Status
-from level1_pipeline.evaluation.metrics import CONFIDENCE, compare, days
+from level1_pipeline.evaluation.metrics import CONFIDENCE, by_slice, compare, days
 from level1_pipeline.policies import RolloutPolicy
 from level1_pipeline.store.database import Store
 from level1_pipeline.store.days import date_of, start_of
 from level2_cicd.rollout import queries
 from level2_cicd.rollout.queries import Arm, matured
+
+# A refresh, in units of the gate's `max_harm`: 4 % of ordinary retrainings exceed one of them on a single day.
+REFRESH_HARM = 5
+REFRESH_SLICE_HARM = 8
+REFRESH_SLICE_ROWS = 200
 
 
 def shadow_pairs(store: Store, candidate: Arm, champion: Arm, now: datetime) -> pd.DataFrame:
@@ -38,8 +43,11 @@ def quality(rows: pd.DataFrame, policy: RolloutPolicy) -> tuple[list[Check], int
 
     A pass needs a mean daily gain, a bounded harm and no harmed slice. It fails only when it is worse
     with 90 % confidence (a slice: from a week on); anything between waits for more days.
+    Where no days are demanded (a refresh), the gate's verdict about the recipe is enough.
     """
     n = len(np.unique(days(rows))) if len(rows) else 0
+    if policy.shadow_days == 0:
+        return [Check("quality", "pass", "the gate has judged the champion's recipe on newer rows")], n
     if n < policy.shadow_days:
         return [Check("quality", "inconclusive", f"{n} of {policy.shadow_days} whole days have their outcomes")], n
     champion, candidate = rows["first"].to_numpy(), rows["second"].to_numpy()
@@ -59,6 +67,27 @@ def quality(rows: pd.DataFrame, policy: RolloutPolicy) -> tuple[list[Check], int
         Check("bounded harm", bounded, bound),
         slices,
     ], n
+
+
+def refresh_quality(store: Store, candidate: Arm, champion: Arm, now: datetime, policy: RolloutPolicy) -> Check:
+    """Before a refresh becomes champion: was it grossly worse on the copies of its short shadow, or in a slice of them?
+
+    A day or two say little about small differences, but much about gross ones (docs/rollout.md, "A refresh").
+    """
+    name, rows = "quality of the copies", queries.pairs(store, champion, candidate, matured(now))
+    if len(rows) < policy.min_outcomes:
+        return Check(name, "inconclusive", f"{len(rows)} of {policy.min_outcomes} copies have their outcomes")
+    first, second = rows["first"].to_numpy(), rows["second"].to_numpy()
+    metric, y, allowed = problem.PRIMARY_METRIC, rows[problem.TARGET].to_numpy(), gate.rules().max_harm
+    worse = problem.evaluate(y, second)[metric] - problem.evaluate(y, first)[metric]
+    new, old = (by_slice(rows, p, REFRESH_SLICE_ROWS) for p in (second, first))
+    in_slices = (new[metric] - old[metric]).set_axis(new["slice"] + "=" + new["value"]) if len(new) else pd.Series()
+    limit, slice_limit = REFRESH_HARM * allowed, REFRESH_SLICE_HARM * allowed
+    message = f"{metric} {worse:+.4f} on {len(rows):,} copies (allowed: {limit:+g})"
+    if len(in_slices):
+        message += f", {in_slices.idxmax()} {in_slices.max():+.4f} (allowed: {slice_limit:+g})"
+    bad = not worse <= limit or bool((in_slices > slice_limit).any())
+    return Check(name, "fail" if bad else "pass", message)
 
 
 def effect(candidate: pd.DataFrame, champion: pd.DataFrame) -> str:

@@ -39,6 +39,7 @@ def current(store: Store) -> Rollout | None:
         opened_at=row["opened_at"],
         since=row["since"],
         began=datetime.fromisoformat(facts["began"]),
+        refresh=facts.get("refresh", False),
         waiting=row["waiting"],
         approved=tuple(facts["approved"]),
         decision=_decision(facts["decision"]),
@@ -144,6 +145,7 @@ def _row(rollout: Rollout) -> dict[str, Any]:
         "evidence": {
             "champion": rollout.champion,
             "began": rollout.began.isoformat(),
+            "refresh": rollout.refresh,
             "approved": list(rollout.approved),
             "decision": rollout.decision.as_dict() if rollout.decision else None,
         },

@@ -64,7 +64,13 @@ class Rollout:
     began: datetime  # of the answers that are compared: when the shadow or, for later steps, the canary began
     waiting: str | None = None  # the step that needs a person, or STOPPED
     approved: tuple[str, ...] = ()  # the steps that a person has agreed to
+    refresh: bool = False  # the champion's recipe on newer rows
     decision: Decision | None = field(default=None, compare=False)
+
+
+def rules_for(rollout: Rollout, policy: RolloutPolicy) -> RolloutPolicy:
+    """The rules of this rollout: those of a refresh, or the usual ones."""
+    return policy.of_refresh() if rollout.refresh else policy
 
 
 def next_state(rollout: Rollout, evidence: Evidence, policy: RolloutPolicy, now: datetime) -> Decision:
@@ -108,14 +114,15 @@ def _enough(rollout: Rollout, evidence: Evidence, policy: RolloutPolicy, now: da
     """The minimum samples of the step. Both arms count: nothing can be compared with an idle champion."""
     if rollout.step.state in (REGISTERED, BLESSED):
         return []
+    hours = (now - rollout.since).total_seconds() / 3600
     if rollout.step.state == SHADOW:
         return [
+            _at_least("hours in this step", hours, 0 if policy.shadow_days else policy.canary_hours),
             _at_least("copies", evidence.candidate, policy.min_requests),
             _at_least("champion's answers", evidence.champion, policy.min_requests),
             _at_least("days with outcomes", evidence.days, policy.shadow_days),
         ]
     asleep = set(ALARMS) - {check.name for check in evidence.checks}
-    hours = (now - rollout.since).total_seconds() / 3600
     checks = [
         Check(
             "alarms", "inconclusive" if asleep else "pass", f"nobody watched {sorted(asleep)}" if asleep else "awake"

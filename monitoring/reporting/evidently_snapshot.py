@@ -92,24 +92,36 @@ def _reference(settings: Settings, store: Store, run: MonitoringRun) -> pd.DataF
     return rows.tail(SAMPLE_ROWS)[schema.names()].astype(schema.dtypes())
 
 
-def _write(folder: Path, run: MonitoringRun, current: pd.DataFrame, reference: pd.DataFrame) -> Written:
+def drifted_share(current: pd.DataFrame, reference: pd.DataFrame) -> float:
+    """The share of the columns that Evidently's preset calls drifted; from 0.5 on, it says that the data set drifted."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        metrics = json.loads(_compared(current, reference).json())["metrics"]
+    return float(next(metric["value"]["share"] for metric in metrics if metric["config"]["type"] == DRIFT))
+
+
+def _compared(current: pd.DataFrame, reference: pd.DataFrame, **about: Any) -> Any:
+    """The preset's report of the columns that have values on both sides. That a column is empty is a data fault, which
+    the run reports."""
     from evidently import DataDefinition, Dataset, Report
     from evidently.presets import DataDriftPreset
-    from evidently.ui.workspace import Workspace
 
     texts = [column.name for column in schema.columns() if column.text]
-    # A column without any value cannot be compared; that it is empty is a data fault, which the run reports.
     names = [name for name in schema.names() if current[name].notna().any() and reference[name].notna().any()]
     kinds = DataDefinition(
         numerical_columns=[name for name in names if name not in texts],
         categorical_columns=[name for name in names if name in texts],
     )
     both = [Dataset.from_pandas(_shuffled(rows[names]), kinds) for rows in (current, reference)]
+    return Report([DataDriftPreset()]).run(current_data=both[0], reference_data=both[1], **about)
+
+
+def _write(folder: Path, run: MonitoringRun, current: pd.DataFrame, reference: pd.DataFrame) -> Written:
+    from evidently.ui.workspace import Workspace
+
     name = f"{run.problem} {text.day(run.window.start)} to {text.day(run.window.end)}"
     facts: dict[str, Any] = {"cause": run.diagnosis.cause, "champion": run.champion or "none"}
-    report = Report([DataDriftPreset()]).run(
-        current_data=both[0], reference_data=both[1], timestamp=run.window.end, metadata=facts, name=name
-    )
+    report = _compared(current, reference, timestamp=run.window.end, metadata=facts, name=name)
     folder.mkdir(parents=True, exist_ok=True)
     opened = Workspace(str(folder))
     project, snapshot = _project(opened, run.problem), _id(f"{run.problem} {run.window.end.isoformat()}")

@@ -100,8 +100,12 @@ def test_the_message_about_a_clock_that_is_no_time_says_what_to_write(home: Sett
 @pytest.mark.parametrize(
     ("name", "value", "message"),
     [
-        ("triggers", "monitoring, new_data", "'new_data' is not known; possible are monitoring, new data, schedule"),
-        ("triggers", "all", "'all' is not known; possible are monitoring, new data, schedule"),
+        (
+            "triggers",
+            "monitoring, new_data",
+            "'new_data' is not known; possible are monitoring, staleness, new data, schedule",
+        ),
+        ("triggers", "all", "'all' is not known; possible are monitoring, staleness, new data, schedule"),
         ("approvals", "cannary", "'cannary' is not known; possible are shadow, canary, bake, champion, all"),
         ("approvals", "canary champion", "'canary champion' is not known"),
         *[
@@ -219,7 +223,7 @@ def test_an_empty_variable_leaves_the_value_of_the_file_unless_nobody_is_a_value
     monkeypatch.setenv("MLOPS_WEBHOOK", "")
     settings = Settings()
     assert (settings.lease_seconds, settings.webhook, settings.home.name) == (5, "", ".mlops")
-    assert settings.loop.triggers == {"monitoring"}
+    assert settings.loop.triggers == {"monitoring", "staleness"}
 
 
 def test_the_mark_at_the_beginning_of_a_file_hides_no_setting(home: Settings) -> None:

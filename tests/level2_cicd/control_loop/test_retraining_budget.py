@@ -13,6 +13,7 @@ import sqlalchemy as sa
 from level1_pipeline import problem
 from level1_pipeline.errors import LeaseHeld, PromotionRefused
 from level1_pipeline.policies import RetrainingPolicy
+from level1_pipeline.registry import Registry
 from level1_pipeline.settings import Settings
 from level1_pipeline.store.audit import (
     Action,
@@ -43,7 +44,7 @@ from tests.support.days import ROWS_A_DAY, Days
 
 NOW = datetime(2013, 7, 1, 4, tzinfo=UTC)
 POLICY = RetrainingPolicy()
-NEED = Need("concept drift", new_outcomes=6000, drop=0.02, dollars=500.0)
+NEED = Need("concept drift", new_outcomes=6000, drop=0.02, dollars=5000.0)
 
 
 ENDINGS: dict[str, Action] = {
@@ -68,8 +69,8 @@ def test_a_concept_drift_with_enough_new_outcomes_may_train_and_the_answer_says_
     answer = may_train([], NEED, POLICY, NOW)
     assert answer.allowed
     assert "concept drift" in answer.reason
-    assert "500 dollars" in answer.reason
-    assert answer.figures["training_dollars"] == pytest.approx(50 + 60 / 3600 * 3)
+    assert "5,000 dollars" in answer.reason
+    assert answer.figures["training_dollars"] == pytest.approx(800 + 60 / 3600 * 3)
 
 
 @pytest.mark.parametrize(
@@ -143,7 +144,7 @@ def test_each_answer_stands_in_the_audit_log_with_its_figures(home: Settings) ->
     for dollars in (5.0, 6.0):
         assert not retraining_budget.ask(home, replace(NEED, dollars=dollars), NOW + timedelta(days=7)).allowed
     allowed, *refused = Store(home.operations).audit_log(problem.NAME)
-    assert (allowed.action, allowed.evidence["figures"]["dollars"]) == (TrainingAllowed(), 500.0)
+    assert (allowed.action, allowed.evidence["figures"]["dollars"]) == (TrainingAllowed(), 5000.0)
     assert [(line.action, line.evidence["refused_by"]) for line in refused] == [(TrainingRefused(), "dollars")] * 2
     assert [line.evidence["figures"]["dollars"] for line in refused] == [5.0, 6.0]
 
@@ -201,7 +202,7 @@ def lived(days: Days) -> Days:
 
 
 def asked(days: Days, order: Order) -> Need:
-    return expected_gain.need(days.settings, days.store, order)
+    return expected_gain.need(Registry(days.settings), order)
 
 
 def changed(days: Days, **figures: float | None) -> Order:
@@ -219,7 +220,7 @@ def test_a_change_of_the_rate_alone_is_weighed_in_dollars_and_may_train(lived: D
     assert need.dollars is not None
     assert need.dollars > 1000
     assert answer.allowed, answer.reason
-    assert f"costs {need.dollars:,.0f} dollars" in answer.reason
+    assert f"worth {need.dollars:,.0f} dollars" in answer.reason
     assert not may_train([], replace(need, dollars=12.0), POLICY, lived.now).allowed
 
 
@@ -302,7 +303,7 @@ def test_a_person_ends_the_count_of_rollbacks_too(days: Days, monkeypatch: pytes
 
 
 def test_the_triggers_that_are_on_are_those_that_the_settings_name(home: Settings) -> None:
-    assert home.loop.triggers == {triggers.MONITORING}
+    assert home.loop.triggers == {triggers.MONITORING, triggers.STALENESS}
     named = home.changed({"triggers": " new data,schedule "})
     assert named.loop.triggers == {triggers.NEW_DATA, triggers.SCHEDULE}
     assert home.changed({"triggers": ""}).loop.triggers == set()

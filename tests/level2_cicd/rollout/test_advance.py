@@ -24,11 +24,11 @@ from level1_pipeline.store import leases
 from level1_pipeline.store.audit import RolloutRejected
 from level1_pipeline.store.routes import Route
 from level1_pipeline.store.tables import rollouts
-from level2_cicd.rollout import advance, by_hand, evidence
+from level2_cicd.rollout import advance, by_hand, evidence, quality
 from level2_cicd.rollout.state_machine import Decision, Evidence
-from level2_cicd.rollout.states import CANARY, CHAMPION, ROLLED_BACK, SHADOW, Step
+from level2_cicd.rollout.states import BAKE, CANARY, CHAMPION, ROLLED_BACK, SHADOW, Step
 from tests.support import ROOT
-from tests.support.days import Days, worse
+from tests.support.days import ROWS_A_DAY, Days, worse
 from tests.support.serving import edit_manifest, set_route
 
 SERVED = [("2", None, 0.0), ("2", "shadow", 0.0), ("2", "canary", 0.25), ("2", "canary", 0.5), ("2", "canary", 0.5)]
@@ -49,6 +49,66 @@ def test_a_good_candidate_becomes_champion_and_the_old_one_stays_in_reach(days: 
     path = ["start", "blessed", "shadow", "canary 25 %", "canary 50 %", "bake 50 %", "champion"]
     assert actions[1:] == [f"rollout: {step}" for step in path]
     assert days.audit()[-1] == ("rollout: champion", "1", "2")
+
+
+RECIPE = {"source_digest": "s", "lock_digest": "l", "parameters": {}}
+
+
+def described(days: Days, version: str, **manifest: Any) -> None:
+    """Say in a bundle what it was made from."""
+    edit_manifest(Registry(days.settings).bundle_folder(version), **RECIPE, **manifest)
+
+
+def test_a_refresh_of_the_champions_recipe_waits_for_no_outcomes_in_shadow(days: Days) -> None:
+    described(days, "1", as_of="2013-01-01T00:00:00-05:00")
+    described(days, "2", as_of="2013-02-01T00:00:00-05:00")
+    days.settings = days.settings.changed({"min_requests": ROWS_A_DAY})
+    days.start()
+    assert [decision.step.state for decision in days.until(CHAMPION)] == [CANARY, BAKE, BAKE, CHAMPION]
+    path = ["start", "blessed", "shadow", "canary 50 %", "bake 50 %", "champion"]
+    assert [action for action, *_ in days.audit()][1:] == [f"rollout: {step}" for step in path]
+
+
+@pytest.mark.parametrize(
+    ("older", "newer"),
+    [
+        ({}, {"source_digest": "another release"}),
+        ({}, {"parameters": {"model__max_iter": 60}}),
+        ({"as_of": "2013-03-01T00:00:00-05:00"}, {}),  # an earlier version comes back
+        ({"source_digest": None}, {}),
+    ],
+)
+def test_whatever_is_no_refresh_takes_the_whole_way(days: Days, older: dict[str, Any], newer: dict[str, Any]) -> None:
+    for version, changes in (("1", {"as_of": "2013-01-01T00:00:00-05:00"} | older), ("2", newer)):
+        manifest = {"as_of": "2013-02-01T00:00:00-05:00"} | RECIPE | changes
+        edit_manifest(Registry(days.settings).bundle_folder(version), **manifest)
+    days.start()
+    days.until(CHAMPION)
+    assert "rollout: canary 25 %" in [action for action, *_ in days.audit()]
+
+
+def test_a_refresh_that_does_gross_harm_does_not_become_champion(days: Days) -> None:
+    described(days, "1", as_of="2013-01-01T00:00:00-05:00")
+    described(days, "2", as_of="2013-02-01T00:00:00-05:00")
+    days.candidate = (lambda y: 0.9 - 0.8 * y) if problem.TASK == "classification" else (lambda y: y + 30.0)
+    days.start()
+    assert days.until(ROLLED_BACK)[-1].step == Step(ROLLED_BACK)
+    assert days.route.champion == "1"
+
+
+@pytest.mark.parametrize(("limit", "end"), [(5, CHAMPION), (0.001, ROLLED_BACK)])
+def test_a_refresh_that_was_worse_on_the_copies_of_its_shadow_does_not_become_champion(
+    days: Days, monkeypatch: pytest.MonkeyPatch, limit: float, end: str
+) -> None:
+    """Worse by less than what the canary's own alarm sees: only the paired copies tell."""
+    described(days, "1", as_of="2013-01-01T00:00:00-05:00")
+    described(days, "2", as_of="2013-02-01T00:00:00-05:00")
+    monkeypatch.setattr(quality, "REFRESH_HARM", limit)
+    days.candidate = lambda y: worse(y) - 0.02 * (2 * y - 1)
+    days.start()
+    last = days.until(end)[-1]
+    assert last.step.state == end
+    assert ("quality of the copies" in last.reason) or end == CHAMPION
 
 
 def test_each_line_of_the_audit_holds_the_route_before_and_after_and_the_evidence(days: Days) -> None:

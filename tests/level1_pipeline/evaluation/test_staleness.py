@@ -1,0 +1,79 @@
+"""What the age of a model costs is found again where it was planted, and nothing later than the training is read."""
+
+from __future__ import annotations
+
+from functools import partial
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from level1_pipeline import problem
+from level1_pipeline.evaluation import staleness
+from level1_pipeline.evaluation.staleness import STEP_WEEKS, WEEK
+from level1_pipeline.steps.split import maturity_cutoff
+from level1_pipeline.store.days import start_of
+
+pytestmark = pytest.mark.flights
+AS_OF = start_of("2013-06-03")
+PLANTED = 0.01  # loss for each week of age
+
+
+def knowing(time: pd.Timestamp, rows: pd.DataFrame, a_week: float = PLANTED) -> np.ndarray:
+    """Scores whose log loss is 0.3 for a new model, and more by `a_week` for each week of age."""
+    age = (rows[problem.EVENT_TIME] - time) / WEEK
+    right = np.exp(-(0.3 + a_week * age))
+    return np.where(rows[problem.TARGET] == 1, right, 1 - right)
+
+
+@pytest.fixture(scope="module")
+def matured(rows: pd.DataFrame) -> pd.DataFrame:
+    return rows[rows[problem.TARGET].notna() & (rows[problem.EVENT_TIME] <= maturity_cutoff(AS_OF))]
+
+
+def test_the_price_of_a_week_is_what_was_planted_whatever_else_makes_days_hard(matured: pd.DataFrame) -> None:
+    found = staleness.measure(matured, AS_OF, lambda time: partial(knowing, time))
+    assert found is not None
+    assert found.loss.value == pytest.approx(PLANTED, rel=1e-3)
+    assert found.loss.low <= found.loss.value <= found.loss.high
+    assert [age for age, _ in found.curve] == [STEP_WEEKS * n for n in range(1, found.models)]
+    assert all(loss == pytest.approx(PLANTED * age, rel=1e-3) for age, loss in found.curve)
+
+
+def test_models_that_do_not_age_cost_nothing_by_their_age(matured: pd.DataFrame) -> None:
+    found = staleness.measure(matured, AS_OF, lambda time: partial(knowing, time, a_week=0.0))
+    assert found is not None
+    assert found.dollars is not None
+    assert (found.loss.value, found.dollars.value) == (0.0, 0.0)
+
+
+def test_a_model_is_asked_only_about_days_after_it_was_made(matured: pd.DataFrame) -> None:
+    asked: list[tuple[pd.Timestamp, pd.Timestamp]] = []
+
+    def fit(time: pd.Timestamp) -> staleness.Predict:
+        def predict(rows: pd.DataFrame) -> np.ndarray:
+            asked.append((time, rows[problem.EVENT_TIME].min()))
+            return knowing(time, rows)
+
+        return predict
+
+    assert staleness.measure(matured, AS_OF, fit)
+    assert asked
+    assert all(first >= time for time, first in asked)
+
+
+def test_two_trainings_compare_models_of_the_same_mondays(matured: pd.DataFrame) -> None:
+    times: list[set[pd.Timestamp]] = []
+    for as_of in (AS_OF, AS_OF + pd.Timedelta(days=5)):
+        seen: set[pd.Timestamp] = set()
+        staleness.measure(matured, as_of, lambda time, seen=seen: seen.add(time))  # type: ignore[misc]
+        times.append(seen)
+    assert times[0] == times[1]
+    assert {time.tz_convert(problem.TIMEZONE).day_name() for time in times[0]} == {"Monday"}
+
+
+@pytest.mark.parametrize("as_of", ["2013-02-01", "2013-03-10"])
+def test_a_past_that_is_too_short_says_nothing(matured: pd.DataFrame, as_of: str) -> None:
+    time = start_of(as_of)
+    known = matured[matured[problem.EVENT_TIME] <= maturity_cutoff(time)]
+    assert staleness.measure(known, time, lambda made: partial(knowing, made)) is None
