@@ -21,6 +21,7 @@ from level1_pipeline.evaluation.metrics import cost
 WEEK = pd.Timedelta(weeks=1)
 STEP_WEEKS = 4  # between two models of the past
 MOST_MODELS = 12  # the newest ones; each costs a fit
+MOST_OLDER = 3  # models that the newest of a day is compared with: older ones say little about the next weeks
 FIRST_MONDAY = pd.Timestamp(
     "1970-01-05"
 )  # the times of the models lie on one grid: two trainings compare the same ones
@@ -95,13 +96,14 @@ def _compared(rows: pd.DataFrame, models: list[tuple[pd.Timestamp, Predict]]) ->
         part = rows[(rows[problem.EVENT_TIME] >= time) & (rows[problem.EVENT_TIME] < end)].reset_index(drop=True)
         if place == 0 or part.empty:
             continue
-        scores = [predict(part) for _, predict in models[: place + 1]]
+        shown = models[max(0, place - MOST_OLDER) : place + 1]
+        scores = [predict(part) for _, predict in shown]
         y, day = part[problem.TARGET].to_numpy(), part[problem.EVENT_TIME].dt.tz_convert(problem.TIMEZONE).dt.date
         for date, index in part.groupby(day).indices.items():
             if len(index) < DAY_MIN_ROWS:
                 continue
             *older, (loss, paid) = [_figures(y[index], p[index]) for p in scores]
-            for (earlier, _), (their_loss, they_paid) in zip(models, older, strict=False):
+            for (earlier, _), (their_loss, they_paid) in zip(shown, older, strict=False):
                 yield date, round((time - earlier) / WEEK), their_loss - loss, they_paid - paid
 
 
