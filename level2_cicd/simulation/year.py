@@ -16,7 +16,7 @@ import time
 from collections.abc import Callable
 from concurrent.futures import Future, ProcessPoolExecutor
 from dataclasses import dataclass
-from queue import Empty, Queue
+from queue import Empty
 from typing import Any
 
 import pandas as pd
@@ -41,6 +41,8 @@ MANUAL_STEPS = 6  # of Level 0, for each model: three notebooks, the file, its p
 DRIFTED = 0.5  # share of the columns: the default of Evidently's preset
 ORDER = ("never", "level 0", "level 1", "weekly", "evidently", "level 2")
 WORKERS = 2
+Messages = Any  # a queue between processes: the job, what it does now, and the share that is done
+_messages: Messages = None  # of this process, where it is one of the workers
 
 
 @dataclass(frozen=True)
@@ -78,19 +80,15 @@ def run(year: Year, console: Console, resume: bool = False) -> Scoreboard:
         shutil.rmtree(year.settings.home, ignore_errors=True)
     year.settings.home.mkdir(parents=True, exist_ok=True)
     os.environ["OMP_NUM_THREADS"] = "1"  # of each process, which begins with this environment
-    jobs = {"level 2": _managed, "the others": _calendars, "level 1": _level1}
     context = multiprocessing.get_context("spawn")
-    with (
-        context.Manager() as manager,
-        ProcessPoolExecutor(WORKERS, context, _begin, (year.settings, os.getpid())) as pool,
-    ):
-        queue = manager.Queue()
-        _watch({name: pool.submit(_job, name, job, year, queue) for name, job in jobs.items()}, queue, console)
+    messages: Messages = context.Queue()
+    with ProcessPoolExecutor(WORKERS, context, _begin, (year.settings, os.getpid(), messages)) as pool:
+        _watch({name: pool.submit(_job, name, job, year) for name, job in JOBS.items()}, messages, console)
     played = [Played.load(year.settings.home, name) for name in ORDER]
     return scoreboard.score(year.world, [each for each in played if each], year.settings.retraining.training_dollars)
 
 
-def _watch(futures: dict[str, Future[None]], queue: Queue[tuple[str, str, float]], console: Console) -> None:
+def _watch(futures: dict[str, Future[None]], messages: Messages, console: Console) -> None:
     """A bar for each job, until all are done; raises what a job raised."""
     columns = (TextColumn("{task.fields[job]:<10}"), BarColumn(), TextColumn("{task.description}"), TimeElapsedColumn())
     with Progress(*columns, console=console) as bars:
@@ -99,7 +97,7 @@ def _watch(futures: dict[str, Future[None]], queue: Queue[tuple[str, str, float]
             if any(future.done() and future.exception() for future in futures.values()):
                 break
             try:
-                name, message, done = queue.get(timeout=1.0)
+                name, message, done = messages.get(timeout=1.0)
                 bars.update(tasks[name], description=message, completed=done)
             except Empty:
                 continue
@@ -114,8 +112,10 @@ def _watch(futures: dict[str, Future[None]], queue: Queue[tuple[str, str, float]
             future.result()
 
 
-def _begin(settings: Settings, parent: int) -> None:
+def _begin(settings: Settings, parent: int, messages: Messages) -> None:
     """Of each process: its output goes into a file, and it ends when the one that began it is gone."""
+    global _messages
+    _messages = messages
     log = (settings.home / "year.log").open("a")
     os.dup2(log.fileno(), sys.stdout.fileno())
     os.dup2(log.fileno(), sys.stderr.fileno())
@@ -130,20 +130,18 @@ def _begin(settings: Settings, parent: int) -> None:
     threading.Thread(target=follow, daemon=True).start()
 
 
-def _job(name: str, job: Callable[[Year, Tell], list[Played]], year: Year, queue: Any) -> None:
-    for played in job(year, lambda message, done: queue.put((name, message, done))):
+def _job(name: str, job: Callable[[Year, Tell], list[Played]], year: Year) -> None:
+    if all(Played.load(year.settings.home, policy) for policy in MAKES.get(name, (name,))):
+        return
+    for played in job(year, lambda message, done: _messages.put((name, message, done))):
         played.save(year.settings.home)
 
 
 def _managed(year: Year, tell: Tell) -> list[Played]:
-    if Played.load(year.settings.home, "level 2"):
-        return []
     return [pipelines.managed(year.world, year.home("level2"), tell)]
 
 
 def _level1(year: Year, tell: Tell) -> list[Played]:
-    if Played.load(year.settings.home, "level 1"):
-        return []
     return [pipelines.level1(year.world, year.home("level1"), LEVEL1_WEEKS, tell)]
 
 
@@ -175,6 +173,10 @@ def _alarm(year: Year, monday: str, tell: Tell) -> bool:
     current = inputs[time >= start]
     reference = inputs[(time >= start - pd.Timedelta(days=REFERENCE_DAYS)) & (time < start)]
     return drifted_share(current, reference) >= DRIFTED
+
+
+JOBS = {"level 2": _managed, "the others": _calendars, "level 1": _level1}
+MAKES = {"the others": ("never", "level 0", "weekly", "evidently")}  # policies of a job that makes more than its own
 
 
 def tell(board: Scoreboard, year: Year, console: Console) -> str:
