@@ -92,7 +92,7 @@ def managed(world: World, settings: Settings, tell: Tell) -> Played:
     watch, store = time.perf_counter(), Store(settings.operations)
     first_champion(settings, world.first)
     with service(settings) as traffic:
-        operator = Operator(settings, _trained, publish=lambda *_: None)  # nobody reads 39 reports
+        operator = Operator(settings, train_order, publish=lambda *_: None)  # nobody reads 39 reports
         first = str(date_of(store.replay_time()))
         if first > world.first:  # it was killed: what was begun at this midnight is finished first
             _night(operator, traffic)
@@ -110,7 +110,8 @@ def _night(operator: Operator, traffic: DirectTraffic) -> None:
     traffic.settle()
 
 
-def _trained(settings: Settings, order: Order) -> int:
+def train_order(settings: Settings, order: Order) -> int:
+    """The trainer of the control loop in a simulation: as `training_job.run`, in this process."""
     about = {"trigger": order.trigger, "reason": order.reason, "evidence": order.evidence, "order": order.id}
     return train(settings, datetime.fromisoformat(order.as_of), "challenger", **about)
 

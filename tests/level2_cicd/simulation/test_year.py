@@ -135,23 +135,22 @@ def test_who_changes_traffic_or_prices_on_the_page_sees_the_answer_turn(world: P
 
 # ---- the real loop, in process
 
-DAYS = ("2013-04-01", "2013-04-09")
-MANAGED = f"""
-from pathlib import Path
+MANAGED = """
+import sys
 from level1_pipeline.settings import Settings
 from level2_cicd.simulation import pipelines, year
-lived = year.of(Settings(), *{DAYS!r})
+lived = year.of(Settings(), "2013-04-01", sys.argv[1])
 pipelines.managed(lived.world, lived.home("level2"), lambda *_: None).save(lived.settings.home)
 """
 
 
-def _live(home: Path, cache: Path) -> subprocess.Popen[bytes]:
-    """The managed policy over some days, as a process."""
+def _live(home: Path, cache: Path, last: str = "2013-04-13", code: str = MANAGED) -> subprocess.Popen[bytes]:
+    """The managed policy from 1 April on, as a process."""
     (home / "year").mkdir(parents=True, exist_ok=True)
     if not (home / "year" / "cache").exists():
         (home / "year" / "cache").symlink_to(cache)
     given = os.environ | {"MLOPS_HOME": str(home), "PYTHONPATH": str(ROOT)}
-    return subprocess.Popen([sys.executable, "-c", MANAGED], env=given, cwd=home)
+    return subprocess.Popen([sys.executable, "-c", code, last], env=given, cwd=home)
 
 
 def _said(home: Path) -> list[str]:
@@ -172,7 +171,7 @@ def test_a_year_that_is_killed_and_resumed_gives_the_same_numbers_to_the_last_di
     process = _live(killed, cache)
     store = killed / "year" / "level2" / "operations.db"
     deadline = time.monotonic() + 240
-    while time.monotonic() < deadline and process.poll() is None and not _reached(store, "2013-04-05"):
+    while time.monotonic() < deadline and process.poll() is None and not _reached(store, "2013-04-12"):
         time.sleep(0.1)
     process.send_signal(signal.SIGKILL)
     process.wait()
@@ -185,6 +184,46 @@ def test_a_year_that_is_killed_and_resumed_gives_the_same_numbers_to_the_last_di
     assert _said(whole) == _said(killed)
     counted = [json.loads((home / "year" / "level 2.json").read_text()) for home in (whole, killed)]
     assert len({(each["trainings"], each["compute"]) for each in counted}) == 1
+
+
+OVER_HTTP = """
+import sys, time
+from level1_pipeline.settings import Settings
+from level1_pipeline.store.database import Store
+from level2_cicd.control_loop.operate import Operator
+from level2_cicd.simulation import pipelines, replay, year
+lived = year.of(Settings(), "2013-04-01", sys.argv[1])
+own = lived.home("level2")
+pipelines.first_champion(own, lived.first)
+with replay.service(own) as url:
+    traffic = replay.Traffic(url)
+    for _ in replay.live(own, traffic, lived.first, lived.last, None):
+        time.sleep(1.0)
+        Operator(own, pipelines.train_order).cycle()
+sys.exit(bool(traffic.failed))
+"""
+
+
+@pytest.mark.flights
+@pytest.mark.slow
+def test_a_month_over_http_gives_the_decisions_and_the_scores_of_the_month_in_process(
+    tmp_path: Path, rows: pd.DataFrame, cache: Path
+) -> None:
+    one, other = tmp_path / "in process", tmp_path / "over http"
+    assert _live(one, cache, "2013-04-28").wait(500) == 0
+    shutil.copytree(one / "year" / "fits", other / "year" / "fits")
+    assert _live(other, cache, "2013-04-28", OVER_HTTP).wait(500) == 0
+    assert _said(one) == _said(other)
+    assert "rollout: champion" in "".join(_said(one)), "a rollout belongs to the month"
+    asked = "SELECT id, arm, version, score FROM predictions WHERE arm != 'shadow' ORDER BY id, arm"
+    answers = []
+    for home in (one, other):
+        store = Store(f"sqlite:///{home / 'year' / 'level2' / 'operations.db'}")
+        with store.engine.connect() as connection:
+            answers.append(connection.exec_driver_sql(asked).all())
+        store.close()
+    assert len(answers[0]) > 20_000
+    assert answers[0] == answers[1]
 
 
 def _reached(store: Path, day: str) -> bool:
