@@ -67,16 +67,16 @@ def evaluate(run: Run, extracted: Extracted, parts: Split, trained: Trained) -> 
     verdict = Verdict(tuple(checks), comparison)
     run.path(VERDICT).write_text(json.dumps(verdict.as_dict(), indent=2))
     age = staleness.measure(rows.pool, run.time, partial(_model_of, rows.pool, trained.parameters))
-    known = age.as_dict() if age else None
-    return Evaluated(metrics=metrics, verdict=verdict, champion=champion, staleness=known, files=run.digests(VERDICT))
+    price = age.as_dict() if age else None
+    return Evaluated(metrics=metrics, verdict=verdict, champion=champion, staleness=price, files=run.digests(VERDICT))
 
 
 def _model_of(rows: pd.DataFrame, parameters: dict[str, Any], time: pd.Timestamp) -> staleness.Predict | None:
     """What a training as of an earlier time would have made; None where it would have stopped."""
-    known = rows[(rows[problem.EVENT_TIME] <= maturity_cutoff(time)) & (rows[problem.LABEL_TIME] < time)]
-    if len(known) < problem.GATE["min_rows"] or known[problem.TARGET].nunique() < 2:
+    matured = rows[(rows[problem.EVENT_TIME] <= maturity_cutoff(time)) & (rows[problem.LABEL_TIME] < time)]
+    if len(matured) < problem.GATE["min_rows"] or matured[problem.TARGET].nunique() < 2:
         return None
-    return partial(predict, fit_model(known, parameters))
+    return partial(predict, fit_model(matured, parameters))
 
 
 def _trusted_rows(run: Run, parts: Split) -> tuple[pd.DataFrame | None, list[Check]]:

@@ -68,7 +68,7 @@ def last_judged_as_of(log: Iterable[Line], now: datetime) -> datetime | None:
 def newest_staleness(log: Iterable[Line]) -> dict[str, Any] | None:
     """What the newest training that measured it says about the price of age, whether its model passed or not."""
     judged = (line.evidence for line in log if isinstance(line.action, TrainingJudged))
-    return next((found for evidence in reversed([*judged]) if (found := evidence.get("staleness"))), None)
+    return next((measured for evidence in reversed([*judged]) if (measured := evidence.get("staleness"))), None)
 
 
 def frozen_trusted_set(log: Iterable[Line], span: str, labels: str) -> TrustedSetFrozen | None:

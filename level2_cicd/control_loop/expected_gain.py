@@ -42,8 +42,8 @@ def need(registry: Registry, order: Order) -> Need:
     if order.trigger in (STALENESS, *BY_MONITORING):
         age = ageing(registry, clock.now(settings))
         change = _dollars(settings, store) if order.trigger in BY_MONITORING else None
-        known = [amount for amount in (age.dollars if age else None, change) if amount is not None]
-        dollars = sum(known) if known else None
+        amounts = [amount for amount in (age.dollars if age else None, change) if amount is not None]
+        dollars = sum(amounts) if amounts else None
     return Need(order.evidence["cause"], _new_outcomes(settings, store), order.evidence.get("drop"), dollars)
 
 

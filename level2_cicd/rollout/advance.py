@@ -74,8 +74,8 @@ def _champion_to_beat(registry: Registry, version: str, automatic: bool) -> str:
 def _is_refresh(registry: Registry, version: str, champion: str) -> bool:
     """Whether a version is the champion's recipe, made by the same code with the same packages on newer rows."""
     candidate, current = (registry.published.verify(name) for name in (version, champion))
-    known = all(name in manifest for manifest in (candidate, current) for name in (*RECIPE, "as_of"))
-    return known and candidate["as_of"] > current["as_of"] and all(candidate[n] == current[n] for n in RECIPE)
+    complete = all(name in manifest for manifest in (candidate, current) for name in (*RECIPE, "as_of"))
+    return complete and candidate["as_of"] > current["as_of"] and all(candidate[n] == current[n] for n in RECIPE)
 
 
 def advance(settings: Settings, now: datetime | None = None) -> Decision | None:

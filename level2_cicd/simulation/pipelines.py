@@ -154,7 +154,7 @@ def _played(
     ended = [line.action for line in log if isinstance(line.action, RolloutMoved | RolledBack)]
     back = [action for action in ended if isinstance(action, RolledBack) or action.step == ROLLED_BACK]
     with store.engine.connect() as connection:
-        asked = connection.scalar(
+        opened = connection.scalar(
             sa.select(sa.func.count()).select_from(tickets).where(tickets.c.problem == problem.NAME)
         )
     return Played(
@@ -162,7 +162,7 @@ def _played(
         len(trainings(log)) - 1,
         promotions(world, tenures, _scores_of(settings, world)),
         rollbacks=len(back),
-        tickets=int(asked or 0),
+        tickets=int(opened or 0),
         compute=_compute(settings, world.first),
         seconds=time.perf_counter() - watch,
         notes=tuple(f"{date_of(line.at)} {line.text} {line.to_version or ''}: {line.reason}" for line in log),

@@ -80,24 +80,24 @@ class Scoreboard:
 
 def score(world: World, played: list[Played], training_dollars: float) -> Scoreboard:
     """Hold all policies against the oracle: in hindsight the best for each week of the Mondays' models until then."""
-    known = ~np.isnan(world.labels)
-    y, week = world.labels[known], world.week[known]
-    table = np.vstack([losses(y, world.scores(monday)[known]) for monday in world.mondays])
+    labelled = ~np.isnan(world.labels)
+    y, week = world.labels[labelled], world.week[labelled]
+    table = np.vstack([losses(y, world.scores(monday)[labelled]) for monday in world.mondays])
     weekly = pd.DataFrame(table.T).groupby(week).mean()
     best = [float(np.nanmin(weekly.loc[number, : int(number)])) for number in weekly.index]
     oracle = float(np.average(best, weights=np.bincount(week)))
-    rows = tuple(_row(each, y, week, known, oracle, training_dollars) for each in played)
+    rows = tuple(_row(each, y, week, labelled, oracle, training_dollars) for each in played)
     return Scoreboard(world, rows, oracle, best, _dollars(y, np.zeros(len(y))), training_dollars)
 
 
-def _row(played: Played, y: np.ndarray, week: np.ndarray, known: np.ndarray, oracle: float, training: float) -> Row:
-    loss = losses(y, played.scores[known])
+def _row(played: Played, y: np.ndarray, week: np.ndarray, labelled: np.ndarray, oracle: float, training: float) -> Row:
+    loss = losses(y, played.scores[labelled])
     return Row(
         played,
         float(loss.mean()),
         float(loss.mean()) / oracle,
         [float(value) for value in pd.Series(loss).groupby(week).mean()],
-        _dollars(y, played.scores[known]),
+        _dollars(y, played.scores[labelled]),
         played.manual_steps * STEP_HOURS + played.tickets * TICKET_HOURS,
         played.trainings * training + played.compute / 1e9 * COMPUTE_DOLLARS,
     )
