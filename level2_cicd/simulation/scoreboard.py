@@ -14,6 +14,7 @@ from rich.console import Console
 from rich.table import Table
 
 from level1_pipeline import problem
+from level1_pipeline.command_line import LiteralConsole
 from level1_pipeline.evaluation.metrics import cost
 from level2_cicd.simulation.policies import Played, losses
 from level2_cicd.simulation.world import World
@@ -32,6 +33,7 @@ COLOURS = {
     "level 2": BLUE,
 }
 ORACLE = "oracle"
+WIDTH = 130  # of the table, where the terminal is narrower or a file
 
 
 @dataclass(frozen=True)
@@ -111,14 +113,14 @@ def _dollars(y: np.ndarray, p: np.ndarray) -> float | None:
 COLUMNS = (
     "policy",
     problem.PRIMARY_METRIC,
-    "over the oracle",
+    "/ oracle",
     "trainings",
     "promotions",
     "bad",
     "rollbacks",
-    "manual steps",
-    "wrong decisions, $",
-    "new versions, $",
+    "by hand",
+    "wrong, $",
+    "versions, $",
     "people, $",
     "all, $",
 )
@@ -147,11 +149,11 @@ def show(board: Scoreboard, console: Console) -> None:
     """The table in the terminal."""
     table = Table(title=f"{problem.NAME}: {board.world.first} to {board.world.last}", title_justify="left")
     for place, name in enumerate(COLUMNS):
-        table.add_column(name, justify="right" if place else "left")
+        table.add_column(name, justify="right" if place else "left", no_wrap=True)
     for row in board.rows:
         table.add_row(*cells(row))
     table.add_row(ORACLE, f"{board.oracle:.4f}", "1.0000")
-    console.print(table)
+    LiteralConsole(file=console.file, width=max(console.width, WIDTH)).print(table)
 
 
 def lessons(board: Scoreboard) -> list[str]:
