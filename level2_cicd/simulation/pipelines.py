@@ -4,7 +4,6 @@ control loop monitors, diagnoses, trains and rolls out. Each lives in a home of 
 
 from __future__ import annotations
 
-import shutil
 import time
 from collections.abc import Callable
 from datetime import datetime
@@ -20,7 +19,7 @@ from level1_pipeline.errors import TrainingStopped
 from level1_pipeline.orchestration.run import PASSED, Request, run_training
 from level1_pipeline.settings import Settings
 from level1_pipeline.steps.fit import shared_fits
-from level1_pipeline.store.audit import Order, RolledBack, RolloutMoved
+from level1_pipeline.store.audit import Line, Order, RolledBack, Rollout, RolloutMoved
 from level1_pipeline.store.audit_queries import releases, trainings
 from level1_pipeline.store.database import Store
 from level1_pipeline.store.days import date_of, start_of
@@ -165,13 +164,12 @@ def _played(
         tickets=int(opened or 0),
         compute=_compute(settings, world.first),
         seconds=time.perf_counter() - watch,
-        notes=tuple(f"{date_of(line.at)} {line.text} {line.to_version or ''}: {line.reason}" for line in log),
+        notes=tuple(map(_note, log)),
         scores=scores,
     )
 
 
-def fresh(settings: Settings) -> Settings:
-    """Settings whose home is made anew."""
-    shutil.rmtree(settings.home, ignore_errors=True)
-    settings.home.mkdir(parents=True)
-    return settings
+def _note(line: Line) -> str:
+    """A line of the audit log. The reasons of a rollout's steps are left out: they name measured latencies."""
+    what = f"{date_of(line.at)} {line.text} {line.to_version or ''}".strip()
+    return what if isinstance(line.action, Rollout) else f"{what}: {line.reason}"

@@ -182,7 +182,7 @@ def test_the_story_of_the_summer_quarantines_the_fault_and_ends_with_a_new_champ
     line = capsys.readouterr().out.strip().splitlines()[-1]
     told = (ROOT / "docs" / "level2.md").read_text()
     result: Any = re.search(
-        r"1 faults quarantined \| 1 retrainings \| 0 rollbacks \| champion 2 \| failed requests 0 of ([\d,]+) \|", line
+        r"1 faults quarantined \| 4 retrainings \| 0 rollbacks \| champion 2 \| failed requests 0 of ([\d,]+) \|", line
     )
     assert result, line
     assert f"0 of {result[1]} requests" in told
