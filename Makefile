@@ -116,14 +116,17 @@ repair: setup  ## bring a damaged bundle back from MLflow or a backup (VERSION=â
 trace: setup  ## from one served prediction (PREDICTION=id) back to model, run, code and data
 	@$(PY) -m level2_cicd trace -- "$$PREDICTION"
 
+# In the order of the files: else xdist begins with the files of many tests, and the longest test would run last and alone.
+IN_ORDER := -n 2 --dist loadfile --no-loadscope-reorder
+
 test: setup  ## the tests, but for the long proofs
-	@OMP_NUM_THREADS=1 $(PY) -m pytest -m "not slow and not containers" -n 2 --dist loadfile
+	@OMP_NUM_THREADS=1 $(PY) -m pytest -m "not slow and not containers" $(IN_ORDER)
 
 test-fast: setup  ## the tests without databases, servers and processes: for those who edit
-	@OMP_NUM_THREADS=1 $(PY) -m pytest -m "not slow and not integration" -n 2 --dist loadfile
+	@OMP_NUM_THREADS=1 $(PY) -m pytest -m "not slow and not integration" $(IN_ORDER)
 
 test-slow: setup  ## the long proofs
-	@OMP_NUM_THREADS=1 $(PY) -m pytest -m slow -n 2 --dist loadfile
+	@OMP_NUM_THREADS=1 $(PY) -m pytest -m slow $(IN_ORDER)
 
 test-pythons: setup  ## parity on each other supported Python (3.11 to 3.14) that is here or that uv brings, the fast tests on the newest
 	@UV="$(UV)" INSTALL="$(INSTALL)" .ci/other-pythons

@@ -222,9 +222,8 @@ def test_a_month_over_http_gives_the_decisions_and_the_scores_of_the_month_in_pr
     tmp_path: Path, rows: pd.DataFrame, cache: Path
 ) -> None:
     one, other = tmp_path / "in process", tmp_path / "over http"
-    assert _live(one, cache, "2013-04-28").wait(500) == 0
-    shutil.copytree(one / "year" / "fits", other / "year" / "fits")
-    assert _live(other, cache, "2013-04-28", OVER_HTTP).wait(500) == 0
+    both = [_live(one, cache, "2013-04-28"), _live(other, cache, "2013-04-28", OVER_HTTP)]
+    assert [process.wait(800) for process in both] == [0, 0]
     assert _said(one) == _said(other)
     assert "rollout: champion" in "".join(_said(one)), "a rollout belongs to the month"
     asked = "SELECT id, arm, version, score FROM predictions WHERE arm != 'shadow' ORDER BY id, arm"
