@@ -27,7 +27,7 @@ from level1_pipeline import problem, schema
 from level1_pipeline.inputs import source
 from level1_pipeline.settings import Settings
 from level1_pipeline.store.days import start_of
-from level2_cicd.simulation import pipelines, scoreboard
+from level2_cicd.simulation import pipelines, scoreboard, scoreboard_page
 from level2_cicd.simulation.pipelines import UNTIMED, Tell
 from level2_cicd.simulation.policies import HANDED_OVER_DAYS, Played, calendar
 from level2_cicd.simulation.scoreboard import Scoreboard
@@ -181,10 +181,10 @@ MAKES = {"the others": ("never", "level 0", "weekly", "evidently")}  # policies 
 
 def tell(board: Scoreboard, year: Year, console: Console) -> str:
     """Print the table and what one sees, write the page, and return the last line."""
-    scoreboard.show(board, console)
-    for line in scoreboard.lessons(board):
+    scoreboard_page.show(board, console)
+    for line in scoreboard_page.lessons(board):
         console.print(f"  {line}")
-    page = scoreboard.write(board, year.settings.home / "scoreboard.html")
+    page = scoreboard_page.write(board, year.settings.home / "scoreboard.html")
     level1, level2 = board.row("level 1"), board.row("level 2")
     assert level1
     assert level2

@@ -22,7 +22,7 @@ import pytest
 from level1_pipeline import problem
 from level1_pipeline.settings import Settings
 from level1_pipeline.store.database import Store
-from level2_cicd.simulation import scoreboard, year
+from level2_cicd.simulation import scoreboard, scoreboard_page, year
 from level2_cicd.simulation.policies import Played, calendar, losses
 from level2_cicd.simulation.world import World
 from tests.support import ROOT
@@ -118,7 +118,7 @@ def test_who_changes_traffic_or_prices_on_the_page_sees_the_answer_turn(world: P
     from playwright.sync_api import sync_playwright
 
     played = [calendar(world, name, world.mondays[:n]) for name, n in (("never", 1), ("level 1", 3), ("level 2", 6))]
-    page_file = scoreboard.write(scoreboard.score(world, played, 1.0), tmp_path / "scoreboard.html")
+    page_file = scoreboard_page.write(scoreboard.score(world, played, 1.0), tmp_path / "scoreboard.html")
     with sync_playwright() as started:
         browser = started.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
         page = browser.new_page()
