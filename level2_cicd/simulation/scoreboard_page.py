@@ -78,10 +78,9 @@ def lessons(board: Scoreboard) -> list[str]:
     told = [f"The fewest dollars has the policy '{best.played.name}': {best.total:,.0f}."]
     if never and level2:
         loss = f"{problem.PRIMARY_METRIC} {level2.loss:.4f} against {never.loss:.4f}"
-        told.append(f"Level 2 against never training: {loss}, {never.total - level2.total:,.0f} dollars saved.")
+        told.append(f"Level 2 against never training: {loss}, {_saved(never, level2)}.")
     if level1 and level2:
-        gain = level1.total - level2.total
-        told.append(f"Level 2 against Level 1's calendar: {abs(gain):,.0f} dollars {'saved' if gain > 0 else 'lost'}.")
+        told.append(f"Level 2 against Level 1's calendar: {_saved(level1, level2)}.")
     for row in board.rows:
         told += [
             f"Bad promotion of '{row.played.name}' on {each.day}: version {each.version} was {each.worse_by:+.4f} a day "
@@ -89,17 +88,22 @@ def lessons(board: Scoreboard) -> list[str]:
             for each in row.played.promotions
             if each.bad
         ]
-    if never and level2 and (share := _break_even(never, level2)) is not None:
-        told.append(
-            f"With less than {share:.1%} of this traffic, Level 2 costs more than it saves, and nobody should train."
-        )
+    if never and level2:
+        told.append(_break_even(never, level2))
     return told
 
 
-def _break_even(never: Row, level2: Row) -> float | None:
-    """The share of the traffic at which training as Level 2 did pays just what it costs."""
-    saved = (never.wrong or 0.0) - (level2.wrong or 0.0)
-    return (level2.total - (level2.wrong or 0.0)) / saved if saved > 0 else None
+def _saved(other: Row, level2: Row) -> str:
+    gain = other.total - level2.total
+    return f"{abs(gain):,.0f} dollars {'saved' if gain >= 0 else 'lost'}"
+
+
+def _break_even(never: Row, level2: Row) -> str:
+    """The share of the traffic at which training as Level 2 did pays just what it costs, in words."""
+    saved, paid = (never.wrong or 0.0) - (level2.wrong or 0.0), level2.total - (level2.wrong or 0.0)
+    if saved <= paid:
+        return "Here the trainings of Level 2 cost more than they saved: with this traffic nobody should train."
+    return f"With less than {paid / saved:.1%} of this traffic, they would cost more than they save, and nobody should train."
 
 
 def write(board: Scoreboard, path: Path) -> Path:

@@ -53,7 +53,7 @@ class Planted(World):
 
     def scores(self, monday: str) -> np.ndarray:
         age = (self.day - (pd.Timestamp(monday) - pd.Timestamp(self.first)).days) / 7
-        right = np.exp(-(0.3 + self.a_week * age))
+        right = np.exp(-(0.2 + self.a_week * age))
         return np.where(self.since(monday), np.where(self.labels == 1, right, 1 - right), np.nan)
 
     def compute(self, monday: str) -> int:
@@ -76,7 +76,7 @@ def test_a_calendar_serves_each_model_from_its_day_on_and_a_fresher_one_costs_le
     never, weekly = calendar(world, "never", mondays[:1]), calendar(world, "weekly", mondays)
     late = calendar(world, "late", mondays, delay_days=3, manual_steps=2)
     assert loss(world, weekly) < loss(world, late) < loss(world, never)
-    assert loss(world, never) == pytest.approx(0.3 + world.a_week * (7 * WEEKS - 1) / 14, rel=0.01)
+    assert loss(world, never) == pytest.approx(0.2 + world.a_week * (7 * WEEKS - 1) / 14, rel=0.01)
     assert (weekly.trainings, weekly.compute, late.manual_steps) == (WEEKS - 1, 1000 * (WEEKS - 1), 2 * (WEEKS - 1))
     assert [promotion.day for promotion in late.promotions][:2] == ["2013-04-11", "2013-04-18"]
 
@@ -94,7 +94,7 @@ def test_a_promotion_is_bad_when_its_predecessor_would_surely_have_done_better(
 def test_nobody_beats_the_oracle_and_the_fewest_dollars_follow_from_the_prices(world: Planted) -> None:
     played = [calendar(world, name, world.mondays[:n]) for name, n in (("never", 1), ("level 1", 3), ("level 2", 6))]
     cheap, dear = (scoreboard.score(world, played, price) for price in (0.0, 1e6))
-    assert min(row.over_oracle for row in cheap.rows) >= 1.0
+    assert min(row.over_oracle for row in cheap.rows) >= 1.0 - 1e-12
     assert [row.played.name for row in (cheap.cheapest, dear.cheapest)][1] == "never"
     assert cheap.cheapest.total <= min(row.total for row in cheap.rows)
     assert all(len(row.weekly) == WEEKS for row in cheap.rows)
@@ -123,14 +123,14 @@ def test_who_changes_traffic_or_prices_on_the_page_sees_the_answer_turn(world: P
         browser = started.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
         page = browser.new_page()
         failures: list[Any] = []
-        page.on("pageerror", failures.append)
+        page.on("pageerror", lambda error: failures.append(error))
         page.goto(page_file.as_uri())
         before = page.inner_text("#answer")
         page.fill("#training", "1000000")
         after = page.inner_text("#answer")
         lines = page.locator("#totals tbody tr").count()
         browser.close()
-    assert (before, after) == ("The fewest dollars: level 2.", "The fewest dollars: never.")
+    assert (before, after) == ("The fewest dollars: level 1.", "The fewest dollars: never.")
     assert (lines, failures) == (3, [])
 
 
