@@ -71,7 +71,7 @@ level1: setup  ## Level 1: train, validate, gate, register and publish as of AS_
 level2: setup  ## Level 2: three months of real flights: a planted data fault, a concept drift, a new champion
 	@$(PY) -m level2_cicd simulate $$SIMULATION
 
-year: setup  ## Level 2: a year in production, every policy on the same traffic, with a scoreboard (10 minutes; RESUME=1 goes on)
+year: setup  ## Level 2: a year in production, every policy on the same traffic, with a scoreboard (RESUME=1 goes on after a kill)
 	@$(PY) -m level2_cicd year $${RESUME:+--resume}
 
 schedule: setup  ## Level 1: a Prefect worker and its deployments; the past from AS_OF on, a week every 2 minutes
