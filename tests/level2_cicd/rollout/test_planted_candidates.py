@@ -290,10 +290,7 @@ def test_a_bad_candidate_is_rolled_back_by_itself_and_never_serves_more_than_the
     assert reason in decisions[-1].reason
     assert scene.store.route(problem.NAME) == Route("1")
     assert scene.violations() == []
-    # On a busy machine the copies of a slow candidate are late, and the latency alarm of the shadow sees it already.
-    assert scene.routes[-2][2].mode in (reached, "shadow" if fault == "slow" else reached), (
-        "it was stopped in this step"
-    )
+    assert scene.routes[-2][2].mode == reached, "it was stopped in this step"
     assert max(route.share for *_, route in scene.routes) <= 0.25
     answered = {arm for answer in scene.load.answers for _, version, arm in answer.said if version == "2"}
     assert answered <= {"canary"}
