@@ -107,8 +107,9 @@ def _traced(registry: Registry, row: dict[str, Any], log: list[Line], truth: str
 
 def _origin(manifest: dict[str, Any]) -> dict[str, str]:
     """What a bundle's manifest knows about how it was made."""
-    window = f"{manifest.get('trained_from', UNKNOWN)} to {manifest.get('trained_until', UNKNOWN)}"
-    return {
+    until = manifest.get("recalibration", manifest).get("trained_until", UNKNOWN)
+    window = f"{manifest.get('trained_from', UNKNOWN)} to {until}"
+    origin = {
         "gate's verdict": str(manifest.get("verdict", UNKNOWN)) + _judged(manifest),
         "training run": str(manifest.get("run_id", UNKNOWN)),
         "release": str(manifest.get("release", UNKNOWN)),
@@ -117,6 +118,12 @@ def _origin(manifest: dict[str, Any]) -> dict[str, str]:
         "data window": f"{window}, {manifest.get('rows', 0):,} rows",
         "data digest": str(manifest.get("data_digest", UNKNOWN)),
     }
+    if offset := manifest.get("recalibration"):
+        outcomes = f"{offset['rows']:,} outcomes from {offset['from']} to {offset['until']}"
+        origin["recalibration"] = (
+            f"{offset['offset']:+.3f} on the scores of version {offset['parent']}, from {outcomes}"
+        )
+    return origin
 
 
 def _judged(manifest: dict[str, Any]) -> str:

@@ -22,7 +22,17 @@ def compile_pipeline(pipeline: Any) -> dict[str, Any]:
     if not 1 <= len(steps) <= 2:
         raise NotCompilable(f"a {type(pipeline).__name__} of {len(steps)} steps is no encoder and model")
     inputs = _encoded_inputs(steps[0]) if len(steps) == 2 else [{"name": name} for name in schema.names()]
-    return {"inputs": inputs, **_trees(steps[-1])}
+    return {"inputs": inputs, **_model(steps[-1])}
+
+
+def _model(model: Any) -> dict[str, Any]:
+    """Its trees; the offset of a recalibrated one is a part of the base score, so it costs no time."""
+    from level1_pipeline.bundle.recalibrated import Recalibrated
+
+    if not isinstance(model, Recalibrated):
+        return _trees(model)
+    trees = _trees(model.model)
+    return {**trees, "base": trees["base"] + model.offset}
 
 
 def _encoded_inputs(encoder: Any) -> list[dict[str, Any]]:

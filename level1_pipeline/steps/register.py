@@ -10,7 +10,7 @@ from typing import Any
 import pandas as pd
 
 from level1_pipeline import problem, schema
-from level1_pipeline.bundle.load import EVALUATION_MODEL, load_bundle
+from level1_pipeline.bundle.load import EVALUATION_MODEL, OWN_TYPES, load_bundle
 from level1_pipeline.bundle.predict import predict
 from level1_pipeline.bundle.write import seal_bundle
 from level1_pipeline.errors import BundleRefused
@@ -176,20 +176,20 @@ def _register_version(run: Run, run_id: str, metrics: dict[str, float]) -> str:
     """The served model as a version, whose bundle holds the evaluation model."""
     about = {"run_id": run_id, "verdict": "pass", "metrics": metrics}
     folder = seal_bundle(run.path(SERVED_MODEL), run.path("bundle"), about, run.path(EVALUATION_MODEL))
-    model_uri = _log_model(run, load_bundle(folder).pipeline)
+    model_uri = log_model(load_bundle(folder).pipeline, pd.read_parquet(run.path(HOLDOUT)).head(100))
     return run.registry.register(run_id, model_uri, folder, {"as_of": run.as_of, "verdict": "pass"})
 
 
-def _log_model(run: Run, pipeline: Any) -> str:
+def log_model(pipeline: Any, rows: pd.DataFrame) -> str:
+    """Log a fitted pipeline in the active MLflow run, with the signature of `rows`; returns its address."""
     import mlflow.sklearn
 
-    sample = pd.read_parquet(run.path(HOLDOUT)).head(100)
-    signature = mlflow.models.infer_signature(sample[schema.names()], predict(pipeline, sample))
+    signature = mlflow.models.infer_signature(rows[schema.names()], predict(pipeline, rows))
     logged = mlflow.sklearn.log_model(
         pipeline,
         name=SERVED_MODEL,
         serialization_format="skops",
-        skops_trusted_types=list(problem.TRUSTED_TYPES),
+        skops_trusted_types=[*problem.TRUSTED_TYPES, *OWN_TYPES],
         signature=signature,
         pip_requirements=[f"{package}=={metadata.version(package)}" for package in REQUIREMENTS_OF_THE_MODEL],
         pyfunc_predict_fn="predict_proba" if problem.TASK == "classification" else "predict",

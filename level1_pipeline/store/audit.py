@@ -125,6 +125,14 @@ class TrainingRefused(Action, text="retraining budget: refused"):
 
 
 @dataclass(frozen=True)
+class Recalibrated(Action, text="recalibrate: gate {status}"):
+    """An offset was fitted for the scores of the champion, and the gate gave its verdict."""
+
+    status: str = ""
+    parent: str | None = None  # the version whose scores it moves
+
+
+@dataclass(frozen=True)
 class BudgetReset(Action, text="retraining budget: reset"):
     """A person has looked: trainings and rollouts may start again by themselves."""
 

@@ -14,6 +14,7 @@ from level1_pipeline.store.audit import (
     EntityForgotten,
     Line,
     Order,
+    Recalibrated,
     RolledBack,
     RolloutMoved,
     RolloutStarted,
@@ -56,6 +57,11 @@ def last_training(log: Iterable[Line], *, or_permission: bool = False) -> dateti
     """When a training last ended (or, with `or_permission`, was allowed), on the clock of decisions."""
     kinds = (Training, TrainingAllowed) if or_permission else Training
     return max((line.at for line in log if isinstance(line.action, kinds)), default=None)
+
+
+def last_recalibration(log: Iterable[Line]) -> datetime | None:
+    """When an offset was last fitted for a champion, whatever the gate said of it."""
+    return max((line.at for line in log if isinstance(line.action, Recalibrated)), default=None)
 
 
 def last_judged_as_of(log: Iterable[Line], now: datetime) -> datetime | None:

@@ -22,7 +22,14 @@ from level1_pipeline.store import audit, clock, leases
 from level1_pipeline.store.audit import Order
 from level1_pipeline.store.audit_queries import open_order, was_ordered
 from level1_pipeline.store.database import Store
-from level2_cicd.control_loop import expected_gain, outcome_inbox, retraining_budget, situation, training_job
+from level2_cicd.control_loop import (
+    expected_gain,
+    outcome_inbox,
+    recalibration,
+    retraining_budget,
+    situation,
+    training_job,
+)
 from level2_cicd.control_loop.ageing import ageing
 from level2_cicd.control_loop.next_action import NextAction, next_action
 from level2_cicd.control_loop.triggers import MONITORING, STALENESS, due, may_order, order_for
@@ -169,15 +176,23 @@ class Operator:
         """The monitoring asks for a training, where the settings allow it to."""
         assert action.run
         if MONITORING in self.settings.loop.triggers:
-            return self._ask_the_budget(order_for(self.settings, action.run))
+            return self._ask_the_budget(order_for(self.settings, action.run), recalibrate=True)
         why = f"MLOPS_TRIGGERS does not name {MONITORING}, so only a person may order a training"
         return self._record(audit.FindingNoted(), f"{action.reason}; {why}", action.evidence)
 
-    def _ask_the_budget(self, order: Order) -> str:
+    def _ask_the_budget(self, order: Order, recalibrate: bool = False) -> str:
+        """Where a training has to wait or does not pay, an offset on the champion's scores may do meanwhile."""
         need = expected_gain.need(self.registry, order)
         answer = retraining_budget.ask(self.settings, need, order=order)
         if answer.needs_a_person:
             self._ask_a_person("no candidate is good enough", answer.reason)
+        if recalibrate and answer.refused_by in retraining_budget.NOT_YET:
+            about = {"cause": order.evidence["cause"]}
+            made = self._try(
+                "recalibrate the champion",
+                lambda: [recalibration.recalibrate_champion(self.registry, order.reason, about)],
+            )
+            return f"refused: {answer.reason}; {made[0]}"
         return ("allowed: " if answer.allowed else "refused: ") + answer.reason
 
     def _train(self, order: Order) -> str | None:

@@ -1,0 +1,55 @@
+"""A fitted model whose scores are moved by one offset: in the log odds of a classifier, in the unit of a regression."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from scipy.special import expit, logit
+from sklearn.base import BaseEstimator
+from sklearn.pipeline import Pipeline
+
+from level1_pipeline import problem
+
+
+class Recalibrated(BaseEstimator):  # type: ignore[misc]  # scikit-learn has no types
+    """The last step of a recalibrated pipeline. It is never fitted: its model and its offset are."""
+
+    def __init__(self, model: Any, offset: float):
+        self.model, self.offset = model, offset
+
+    def __sklearn_is_fitted__(self) -> bool:
+        """Whether the model is."""
+        return True
+
+    @property
+    def classes_(self) -> np.ndarray:
+        """Those of the model."""
+        return np.asarray(self.model.classes_)
+
+    def predict_proba(self, X: Any) -> np.ndarray:
+        """P(target = 0) and P(target = 1); shape (n, 2)."""
+        p = moved(self.model.predict_proba(X)[:, 1], self.offset)
+        return np.column_stack([1 - p, p])
+
+    def predict(self, X: Any) -> np.ndarray:
+        """The value of a regression, or the likelier class; shape (n,)."""
+        if problem.TASK == "classification":
+            return self.classes_[self.predict_proba(X).argmax(axis=1)]
+        return moved(self.model.predict(X), self.offset)
+
+
+def moved(scores: np.ndarray, offset: float) -> np.ndarray:
+    """Scores with an offset; shape (n,)."""
+    if problem.TASK != "classification":
+        return scores + offset
+    with np.errstate(divide="ignore"):  # a score of 0 or 1 stays what it is
+        return expit(logit(scores) + offset)
+
+
+def recalibrate(pipeline: Pipeline, offset: float) -> Pipeline:
+    """The pipeline with an offset on its scores; that of a recalibrated one is added to it."""
+    *before, (name, model) = pipeline.steps
+    if isinstance(model, Recalibrated):
+        model, offset = model.model, model.offset + offset
+    return Pipeline([*before, (name, Recalibrated(model, offset))])
