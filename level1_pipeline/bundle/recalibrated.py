@@ -13,7 +13,7 @@ from level1_pipeline import problem
 
 
 class Recalibrated(BaseEstimator):  # type: ignore[misc]  # scikit-learn has no types
-    """The last step of a recalibrated pipeline. It is never fitted: its model and its offset are."""
+    """The last step of a recalibrated pipeline: its model was fitted, and then its offset."""
 
     def __init__(self, model: Any, offset: float):
         self.model, self.offset = model, offset
@@ -21,6 +21,11 @@ class Recalibrated(BaseEstimator):  # type: ignore[misc]  # scikit-learn has no 
     def __sklearn_is_fitted__(self) -> bool:
         """Whether the model is."""
         return True
+
+    def fit(self, X: Any, y: Any) -> Recalibrated:
+        """Fit the model once more. The offset stays."""
+        self.model.fit(X, y)
+        return self
 
     @property
     def classes_(self) -> np.ndarray:
