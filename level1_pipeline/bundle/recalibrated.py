@@ -44,8 +44,8 @@ class Recalibrated(BaseEstimator):  # type: ignore[misc]  # scikit-learn has no 
         return moved(self.model.predict(X), self.offset)
 
 
-def moved(scores: np.ndarray, offset: float) -> np.ndarray:
-    """Scores with an offset; shape (n,)."""
+def moved(scores: np.ndarray, offset: float | np.ndarray) -> np.ndarray:
+    """Scores with an offset, or with one for each; shape (n,)."""
     if problem.TASK != "classification":
         return scores + offset
     with np.errstate(divide="ignore"):  # a score of 0 or 1 stays what it is
