@@ -111,11 +111,7 @@ def _show(result: MonitoringRun, events: list[incidents.Event]) -> None:
     if result.performances:
         console.print(table)
     lines = [] if result.performances else [diagnosis.message]
-    lines += [f"drift: {result.drift.verdict}, {result.drift.message}"]
-    lines += [f"skew: {result.skew.verdict}, {result.skew.message}"]
-    lines += [f"before outcomes come: {estimate}"] if (estimate := text.estimated(result)) else []
-    lines += [f"evidence: {evidence}" for evidence in diagnosis.evidence]
-    lines += [f"missing: {need}" for need in diagnosis.missing]
+    lines += text.findings(result)
     lines += [f"ticket {event.number} {event.event}: {event.incident}" for event in events]
     for line in lines:
         console.print(f"  {line}")

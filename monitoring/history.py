@@ -35,11 +35,8 @@ def earlier(store: Store, window: Window, days: int, count: int) -> tuple[Monito
 
 def newest(store: Store, now: datetime) -> MonitoringRun | None:
     """The run over the newest window, if there was any. A window that ends after `now` was seen by a wrong clock."""
-    until_now = (monitoring_runs.c.problem == problem.NAME) & (monitoring_runs.c.window_end <= now)
-    figures = sa.select(monitoring_runs.c.figures).where(until_now)
-    with store.engine.connect().execution_options(reads_only=True) as connection:
-        newest_figures = connection.scalar(figures.order_by(monitoring_runs.c.window_end.desc()).limit(1))
-    return MonitoringRun.from_dict(newest_figures) if newest_figures else None
+    figures = store.newest_monitoring(problem.NAME, now)
+    return MonitoringRun.from_dict(figures) if figures else None
 
 
 def counts(window: Window) -> bool:

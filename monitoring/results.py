@@ -12,6 +12,8 @@ from typing import Any, Literal, Self
 
 from pydantic import TypeAdapter
 
+from level1_pipeline.evaluation.decisions import SincePromotion
+
 Cause = Literal[
     "nothing",
     "data fault",
@@ -225,3 +227,6 @@ class MonitoringRun(JsonData):
     diagnosis: Diagnosis
     signals: tuple[str, ...] = ()  # what this window shows by itself; persistence counts them over runs
     figures: dict[str, float | None] = field(default_factory=dict)  # that the decision rests on
+    dollars: SincePromotion | None = (
+        None  # of the champion's decisions; None without COSTS, and in runs of an older release
+    )

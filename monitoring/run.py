@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from datetime import datetime
+from dataclasses import replace
+from datetime import datetime, timedelta
 
 from level1_pipeline import problem
+from level1_pipeline.evaluation.decisions import SincePromotion
 from level1_pipeline.settings import Settings
 from level1_pipeline.store import clock
 from level1_pipeline.store.database import Store
 from monitoring import history
+from monitoring.data import champion_decisions
 from monitoring.data.collect import Collected, collect
 from monitoring.data.prediction_window import last_days
 from monitoring.detectors.measure import DRIFT_SIGNAL, measure
@@ -32,13 +35,21 @@ def run_monitoring(settings: Settings, now: datetime | None = None, days: int = 
         earlier_runs = history.earlier(store, window, days, LAST_WINDOWS - 1)
         collected = collect(settings, store, window, now, earlier_runs)
         measured = measure(collected)
-        run = _result(collected, measured, diagnose(measured))
+        run = replace(_result(collected, measured, diagnose(measured)), dollars=_dollars(store, collected))
         if by_the_clock:
             clock.live_by(settings, store)
         history.record(store, run)
         return run
     finally:
         store.close()
+
+
+def _dollars(store: Store, collected: Collected) -> SincePromotion | None:
+    """What the champion's decisions have cost since its promotion, going on from the run before."""
+    window = collected.current.window
+    release = next((release for release in reversed(collected.releases) if release.version == collected.champion), None)
+    earlier_run = history.newest(store, window.end - timedelta(seconds=1))
+    return champion_decisions.since_promotion(store, window, collected.now, release, collected.quarantined, earlier_run)
 
 
 def _result(collected: Collected, measured: Measured, diagnosis: Diagnosis) -> MonitoringRun:

@@ -15,6 +15,7 @@ import pandas as pd
 
 from level1_pipeline import problem
 from level1_pipeline.evaluation.day_mean import DIFFERENCE_CORRELATION, DayMean, day_mean
+from level1_pipeline.evaluation.decisions import acted, prices
 
 CONFIDENCE = 0.95
 HARM_CONFIDENCE = 0.90  # of the one-sided bound on how much worse the challenger may be
@@ -81,12 +82,11 @@ def cost(y: np.ndarray, p: np.ndarray) -> float | None:
     `problem.COSTS` names first the price of a miss, then that of a needless action. None without them, and for a
     regression.
     """
-    prices = list(getattr(problem, "COSTS", {}).values())
-    if problem.TASK != "classification" or len(prices) < 2 or not len(y):
+    named = prices()
+    if named is None or not len(y):
         return None
-    miss, needless = prices[:2]
-    acted = np.array([problem.choose_action(value) != problem.choose_action(0.0) for value in p])
-    return float(np.where(acted, (1 - y) * needless, y * miss).mean())
+    miss, needless = named
+    return float(np.where(acted(p), (1 - y) * needless, y * miss).mean())
 
 
 def group_gaps(rows: pd.DataFrame, p: np.ndarray, min_rows: int) -> pd.DataFrame:
@@ -98,12 +98,12 @@ def group_gaps(rows: pd.DataFrame, p: np.ndarray, min_rows: int) -> pd.DataFrame
     if problem.TASK != "classification":
         return pd.DataFrame()
     y, day, table = rows[problem.TARGET].to_numpy(), days(rows), []
-    acted = np.array([problem.choose_action(value) != problem.choose_action(0.0) for value in p])
+    no_action = ~acted(p)
     for name in problem.SLICES:
         groups = {
             v: i for v, i in rows.groupby(name, observed=True).indices.items() if len(i) >= min_rows and y[i].any()
         }
-        parts = {"miss rate": (y * ~acted, y), "calibration": (y, p)}
+        parts = {"miss rate": (y * no_action, y), "calibration": (y, p)}
         for measure, (top, bottom) in parts.items():
             if len(groups) > 1:
                 table.append({"slice": name, "measure": measure, **_widest_gap(groups, top, bottom, day)})

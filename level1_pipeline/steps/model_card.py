@@ -11,13 +11,15 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
+from pydantic import TypeAdapter
 
 from level1_pipeline import problem, schema
 from level1_pipeline.bundle.predict import predict
-from level1_pipeline.evaluation import gate, metrics
+from level1_pipeline.evaluation import decisions, gate, metrics
 from level1_pipeline.evaluation.data_checks import Finding
 from level1_pipeline.evaluation.drift import DriftTest
 from level1_pipeline.evaluation.gate import Verdict
+from level1_pipeline.store.days import local
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -125,6 +127,40 @@ def _scores(y: np.ndarray, p: np.ndarray) -> dict[str, float]:
     """The metrics, and what a decision costs on average where the problem says so."""
     dollars = metrics.cost(y, p)
     return problem.evaluate(y, p) | ({} if dollars is None else {"cost of a decision": dollars})
+
+
+def dollars(
+    holdout: pd.DataFrame, predictions: pd.DataFrame, champion: str | None, monitored: dict[str, Any] | None
+) -> pd.DataFrame:
+    """What the candidate's decisions cost on the holdout, and those of the champion since its promotion.
+
+    Args:
+        holdout: the newest days, with labels.
+        predictions: see `plots`.
+        champion: that serves now.
+        monitored: what the newest monitoring run before this training recorded.
+
+    Returns:
+        A line for each of the two; none for the champion before it was monitored, and no line without COSTS.
+    """
+    own = decisions.count(holdout[problem.TARGET].to_numpy(), predictions[EVALUATED].to_numpy())
+    lines = [_spent("this model, on the holdout", own, len(np.unique(metrics.days(holdout))))] if own else []
+    recorded = (
+        monitored["dollars"] if monitored and monitored["champion"] == champion and "dollars" in monitored else None
+    )
+    if own and recorded:
+        served = TypeAdapter(decisions.SincePromotion).validate_python(recorded)
+        whose = f"champion {champion}, from its promotion at {local(served.since)} to {local(served.until)}"
+        lines += [_spent(whose, served.total, served.days)] if served.total.rows else []
+    return pd.DataFrame(lines)
+
+
+def _spent(whose: str, of: decisions.Decisions, days: float) -> dict[str, str]:
+    line = {"decisions": whose, "rows": f"{of.rows:,}", "the best constant decision": of.best_constant}
+    for kind, value in (("lost", of.lost), ("saved", of.saved)):
+        parts = {"": value, " per 1,000 rows": 1000 * value / of.rows, " a day": value / days}
+        line |= {f"{kind}{per}, $": f"{amount:,.0f}" for per, amount in parts.items()}
+    return line
 
 
 def model_card(origin: dict[str, Any], verdict: Verdict, tables: dict[str, pd.DataFrame]) -> str:

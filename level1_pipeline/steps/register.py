@@ -151,10 +151,22 @@ def _log_files(run: Run, training: Training, model: Any) -> None:
     if training.evaluated.metrics and model:
         for image in model_card.plots(run.path(""), holdout, predictions, model):
             mlflow.log_artifact(str(image), "plots")
-    tables = model_card.tables(holdout, predictions) if training.evaluated.metrics else {}
+    tables = _tables(run, holdout, predictions, training.evaluated) if training.evaluated.metrics else {}
     card = model_card.model_card(_origin(run, training), training.verdict, tables)
     run.path(CARD).write_text(card, encoding="utf-8")
     mlflow.log_artifact(str(run.path(CARD)))
+
+
+def _tables(
+    run: Run, holdout: pd.DataFrame, predictions: pd.DataFrame, evaluated: Evaluated
+) -> dict[str, pd.DataFrame]:
+    """Those of the model card; what the champion has cost is known from the monitoring, if there was a run."""
+    monitored = run.registry.store.newest_monitoring(problem.NAME, run.time.to_pydatetime())
+    spent = model_card.dollars(holdout, predictions, evaluated.champion, monitored)
+    return {
+        **model_card.tables(holdout, predictions),
+        "Dollars lost, and saved against the best constant decision": spent,
+    }
 
 
 def _origin(run: Run, training: Training) -> dict[str, Any]:

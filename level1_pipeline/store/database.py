@@ -21,7 +21,18 @@ from level1_pipeline.store import schema
 from level1_pipeline.store.audit import Change, Line
 from level1_pipeline.store.audit_columns import columns, read_line
 from level1_pipeline.store.routes import Route
-from level1_pipeline.store.tables import INSERT, audit, bundles, clock, leases, predictions, replay, rollouts, routes
+from level1_pipeline.store.tables import (
+    INSERT,
+    audit,
+    bundles,
+    clock,
+    leases,
+    monitoring_runs,
+    predictions,
+    replay,
+    rollouts,
+    routes,
+)
 
 NAMING_A_VERSION = (
     *(routes.c.champion, routes.c.challenger, routes.c.previous),
@@ -122,6 +133,15 @@ class Store:
                 sa.select(rollouts).where(rollouts.c.problem == problem, rollouts.c.state.not_in(ENDED))
             ).first()
         return dict(row._mapping) if row else None
+
+    def newest_monitoring(self, problem: str, until: datetime) -> dict[str, Any] | None:
+        """All that the monitoring run over the newest window found; None before the first. A window that ends after
+        `until` was seen by a wrong clock."""
+        m = monitoring_runs.c
+        of_problem = sa.select(m.figures).where(m.problem == problem, m.window_end <= until)
+        with self._reading() as connection:
+            figures: dict[str, Any] | None = connection.scalar(of_problem.order_by(m.window_end.desc()).limit(1))
+        return figures
 
     def audit_log(self, problem: str) -> list[Line]:
         """The audit log of a problem, oldest line first."""

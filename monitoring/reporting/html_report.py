@@ -125,6 +125,8 @@ def _facts(run: MonitoringRun, own: Performance | None) -> Iterator[Row]:
     for name, value in (own.metrics if own else {}).items():
         promised = f"; at promotion {own.promised[name]:.4f}" if own and name in own.promised else ""
         yield name, interval(value) + promised
+    if dollars := report_text.dollars(run):
+        yield "Dollars since the promotion", dollars
     drift, skew = run.drift, run.skew
     yield "Before outcomes come", report_text.estimated(run) or "no estimate"
     yield "Drift", f"{drift.verdict} ({drift.persisted} of {drift.windows} windows): {drift.message}"

@@ -84,6 +84,7 @@ def registry(run: MonitoringRun, open_tickets: int, wall: float) -> CollectorReg
     page.add("skew_mismatched", "of these, how many differ", run.skew.mismatched)
     for performance in run.performances:
         _performance(page, performance)
+    _dollars(page, run)
     return page.registry
 
 
@@ -122,3 +123,15 @@ def _performance(page: Page, performance: Performance) -> None:
                     page.add(kind, message[kind], value, **who, metric=name, bound=bound)
     for name, value in performance.promised.items():
         page.add("promised", "what the model scored at promotion", value, **who, metric=name)
+
+
+def _dollars(page: Page, run: MonitoringRun) -> None:
+    """Totals and means a day, so that an alert can be set on either; nothing where the problem has no COSTS."""
+    if not run.dollars or not run.champion:
+        return
+    total, days = run.dollars.total, run.dollars.days
+    page.add("decisions_matured", "of the champion since its promotion", total.rows, version=run.champion)
+    for kind, value in (("lost", total.lost), ("saved", total.saved)):
+        who = {"version": run.champion, "kind": kind}
+        page.add("dollars", "lost by wrong decisions since the promotion; saved against a constant one", value, **who)
+        page.add("dollars_per_day", "the same, a day since the promotion", value / days if days else 0.0, **who)

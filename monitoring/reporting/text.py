@@ -71,6 +71,7 @@ def body(run: MonitoringRun, incident: str) -> str:
     lines = [f"# {title(run, incident)}", "", diagnosis.message, ""]
     lines += [f"- to do: **{diagnosis.action}** (confidence {diagnosis.confidence})", f"- window: {window}"]
     lines += [f"- champion: {run.champion or 'none'}", f"- coverage: {coverage(run.coverage)}"]
+    lines += [f"- dollars since its promotion: {spent}"] if (spent := dollars(run)) else []
     parts = {
         "Evidence": diagnosis.evidence,
         "What is missing": diagnosis.missing,
@@ -160,3 +161,24 @@ def estimated(run: MonitoringRun) -> str | None:
         return None
     value = interval(estimate.metrics.get(problem.PRIMARY_METRIC))
     return f"estimated {problem.PRIMARY_METRIC} {value} on {estimate.rows:,} rows. {estimate.message}"
+
+
+def dollars(run: MonitoringRun) -> str | None:
+    """What the champion's decisions have cost and saved since its promotion; None where the problem has no COSTS."""
+    if run.dollars is None:
+        return None
+    total, days = run.dollars.total, run.dollars.days
+    if not total.rows:
+        return f"no matured decision since the promotion of version {run.champion} at {local(run.dollars.since)}"
+    lost, saved = (f"{value:,.0f} dollars ({value / days:,.0f} a day)" for value in (total.lost, total.saved))
+    span = f"{total.rows:,} matured decisions from {local(run.dollars.since)} to {local(run.dollars.until)}"
+    return f"lost {lost}; saved {saved} against the best constant decision ({total.best_constant}); {span}"
+
+
+def findings(run: MonitoringRun) -> list[str]:
+    """What the terminal shows below the table of versions."""
+    lines = [f"drift: {run.drift.verdict}, {run.drift.message}", f"skew: {run.skew.verdict}, {run.skew.message}"]
+    lines += [f"before outcomes come: {estimate}"] if (estimate := estimated(run)) else []
+    lines += [f"dollars since the promotion: {spent}"] if (spent := dollars(run)) else []
+    lines += [f"evidence: {evidence}" for evidence in run.diagnosis.evidence]
+    return lines + [f"missing: {need}" for need in run.diagnosis.missing]

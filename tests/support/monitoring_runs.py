@@ -7,6 +7,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from level1_pipeline import problem
+from level1_pipeline.evaluation.decisions import Decisions, SincePromotion
 from monitoring.results import (
     AffectedSlice,
     Bin,
@@ -30,6 +31,8 @@ END = datetime(2013, 7, 8, 4, tzinfo=UTC)
 WEEK = timedelta(days=7)
 KNOWN = Coverage(predictions=6000, matured=5400, open=400, never=200)
 METRIC = problem.PRIMARY_METRIC
+# Ten days; with prices of 60 and 20: 100 x 60 + 200 x 20 are lost, and never to act would cost 300 x 60.
+DOLLARS = SincePromotion(END - 14 * WEEK / 7, END - 4 * WEEK / 7, Decisions(2000, 300, 100, 200), END, Decisions())
 NOTHING = Diagnosis("nothing", "none", "high", "Performance is as promised.")
 SPAN = Span(END - WEEK, END - WEEK / 2, "origin=JFK", "temp is stuck at 41.0")
 FAULT = Diagnosis(

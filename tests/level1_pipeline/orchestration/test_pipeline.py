@@ -173,6 +173,7 @@ def test_the_runs_files_are_complete_and_readable(trained: Trained) -> None:
         "Gaps between groups",
         "JFK",
         "Against simpler models",
+        "Dollars lost, and saved against the best constant decision",
     ):
         assert message in card, message
     assert not re.search(r"\| *nan *\|", card)

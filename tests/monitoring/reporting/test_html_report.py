@@ -14,6 +14,7 @@ import pandas as pd
 import pytest
 
 from level1_pipeline import problem, schema
+from level1_pipeline.evaluation.decisions import Decisions
 from level1_pipeline.settings import Settings
 from level1_pipeline.store.database import Store
 from monitoring import history
@@ -22,6 +23,7 @@ from monitoring.reporting import evidently_snapshot, html_report, plots, text
 from monitoring.results import Coverage, Drift, Effect, Interval, MonitoringRun, Release
 from tests.support.monitoring_runs import (
     CHANGE,
+    DOLLARS,
     END,
     FAULT,
     METRIC,
@@ -107,6 +109,22 @@ def test_every_metric_stands_beside_its_interval_its_promise_and_the_coverage(ho
     assert "6,000 predictions: 5,400 with an outcome, 400 still open, 200 never coming" in top
     assert "It cannot see concept drift." in top
     assert "roc_auc</td><td>not defined" in top
+
+
+@pytest.mark.flights
+def test_the_page_and_the_ticket_state_the_dollars_since_the_promotion(home: Settings, store: Store) -> None:
+    run = a_run(CHANGE, dollars=DOLLARS)
+    spent = (
+        "lost 10,000 dollars (1,000 a day); saved 8,000 dollars (800 a day) against the best constant decision "
+        "(never act); 2,000 matured decisions from 2013-06-24 00:00 EDT to 2013-07-04 00:00 EDT"
+    )
+    assert spent in written(home, store, run).split("<h2>")[0]
+    assert f"- dollars since its promotion: {spent}" in text.body(run, "concept drift")
+    assert f"dollars since the promotion: {spent}" in text.findings(run)  # in the terminal
+    young = a_run(dollars=replace(DOLLARS, until=DOLLARS.since, total=Decisions()))
+    assert "no matured decision since the promotion of version 2" in written(home, store, young)
+    without = a_run(CHANGE, dollars=None)  # a problem without COSTS
+    assert "dollars" not in (written(home, store, without) + text.body(without, "concept drift")).lower()
 
 
 def test_there_are_plots_of_performance_calibration_slices_drift_and_coverage(home: Settings, store: Store) -> None:

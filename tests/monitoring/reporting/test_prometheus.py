@@ -16,11 +16,13 @@ from prometheus_client import generate_latest
 from prometheus_client.parser import text_string_to_metric_families
 
 from level1_pipeline import problem
+from level1_pipeline.evaluation.decisions import Decisions
 from level1_pipeline.settings import Settings
 from monitoring.reporting import prometheus
 from monitoring.results import Coverage, Interval, MonitoringRun, Skew
 from tests.support.monitoring_runs import (
     CHANGE,
+    DOLLARS,
     FAULT,
     METRIC,
     NOTHING,
@@ -65,6 +67,19 @@ def test_the_file_holds_what_the_run_found() -> None:
     assert not [key for key in read if "metric=roc_auc" in key]  # what is not defined is not there, rather than NaN
 
 
+@pytest.mark.flights
+def test_the_file_holds_the_dollars_of_the_champion_since_its_promotion() -> None:
+    read = samples(a_run(dollars=DOLLARS))
+    assert read["dollars", "kind=lost", "version=2"] == 10_000
+    assert read["dollars", "kind=saved", "version=2"] == 8_000
+    assert read["dollars_per_day", "kind=lost", "version=2"] == 1_000
+    assert read["dollars_per_day", "kind=saved", "version=2"] == 800
+    assert read["decisions_matured", "version=2"] == 2000
+    young = samples(a_run(dollars=replace(DOLLARS, until=DOLLARS.since, total=Decisions())))
+    assert young["dollars_per_day", "kind=lost", "version=2"] == 0  # promoted a moment ago
+    assert not [key for key in samples(a_run(dollars=None)) if "dollars" in key[0]]  # a problem without COSTS
+
+
 def test_a_run_without_anything_still_gives_a_file(home: Settings) -> None:
     run = a_run(UNSURE, champion=None, coverage=Coverage(0, 0, 0, 0), performances=())
     path = prometheus.write(home, run, 0)
@@ -95,7 +110,7 @@ def test_the_exporter_serves_the_newest_file_and_an_empty_page_before_the_first(
 def test_promtool_finds_nothing_wrong_with_the_rules_or_the_page() -> None:
     checked = subprocess.run([str(PROMTOOL), "check", "rules", str(RULES)], capture_output=True, text=True)
     assert checked.returncode == 0, checked.stderr
-    page = generate_latest(prometheus.registry(a_run(FAULT), 1, WALL))
+    page = generate_latest(prometheus.registry(a_run(FAULT, dollars=DOLLARS), 1, WALL))
     linted = subprocess.run([str(PROMTOOL), "check", "metrics"], input=page, capture_output=True)
     assert (linted.returncode, linted.stderr) == (0, b"")
 
