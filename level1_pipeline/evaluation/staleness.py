@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
@@ -17,6 +17,10 @@ import pandas as pd
 from level1_pipeline import problem
 from level1_pipeline.evaluation.day_mean import DIFFERENCE_CORRELATION, day_mean
 from level1_pipeline.evaluation.metrics import cost
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
 WEEK = pd.Timedelta(weeks=1)
 STEP_WEEKS = 4  # between two models of the past
@@ -119,3 +123,37 @@ def _age_cost(table: pd.DataFrame, name: str) -> AgeCost:
     mean = day_mean(slopes.to_numpy(), slopes.index.to_numpy(), DIFFERENCE_CORRELATION)
     half = mean.half_width(CONFIDENCE)
     return AgeCost(round(mean.value, 6), round(mean.value - half, 6), round(mean.value + half, 6))
+
+
+def draw(figure: Figure, measured: dict[str, dict[str, Any]]) -> None:
+    """What the age of a model costs: in the primary metric and, where it was measured, in dollars.
+
+    The line is the price of a week with its 90 % interval. A point is the mean over the days on which models of that age
+    could be compared. Old models exist only on late days, so the points are of different days and need not lie on the line.
+
+    Args:
+        figure: to draw on; one picture, or two side by side.
+        measured: backtests of the same problem (`Staleness.as_dict`), by what each is called.
+    """
+    in_dollars = all(backtest["dollars"] for backtest in measured.values())
+    pictures = figure.subplots(1, 1 + in_dollars, squeeze=False)[0]
+    for number, (name, backtest) in enumerate(measured.items()):
+        ages, losses = zip(*backtest["curve"], strict=True)
+        color = f"C{number}"
+        pictures[0].plot(ages, losses, "o", color=color, label=f"{name}: {backtest['days']} days compared")
+        _price(pictures[0], ages, backtest["loss"], 1, color)
+        if in_dollars:
+            _price(pictures[1], ages, backtest["dollars"], 1000, color)
+    more = f"more {problem.PRIMARY_METRIC} than a new model"
+    for axes, label in zip(pictures, (more, "more dollars lost for 1,000 predictions"), strict=False):
+        axes.axhline(0, color="0.6", linewidth=0.8)
+        axes.set(xlabel="weeks older than the new model", ylabel=label, xlim=(0, None))
+    pictures[0].legend(frameon=False, fontsize=8, loc="upper left")
+    figure.suptitle("What the age of a model costs, with 90 % intervals")
+
+
+def _price(axes: Axes, ages: tuple[int, ...], week: dict[str, float], factor: float, color: str) -> None:
+    """The line from 0 on, and its interval."""
+    x = np.array([0, max(ages)])
+    axes.plot(x, factor * week["value"] * x, color=color)
+    axes.fill_between(x, factor * week["low"] * x, factor * week["high"] * x, color=color, alpha=0.15, linewidth=0)

@@ -5,7 +5,9 @@ Pages carry everything inside and need no network.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import asdict, fields
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,7 +17,7 @@ from pydantic import TypeAdapter
 
 from level1_pipeline import problem, schema
 from level1_pipeline.bundle.predict import predict
-from level1_pipeline.evaluation import decisions, gate, metrics
+from level1_pipeline.evaluation import decisions, gate, metrics, staleness
 from level1_pipeline.evaluation.data_checks import Finding
 from level1_pipeline.evaluation.drift import DriftTest
 from level1_pipeline.evaluation.gate import Verdict
@@ -23,6 +25,7 @@ from level1_pipeline.store.days import local
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
 EVALUATED = "evaluation model"  # its column among the predictions; the others are the baselines
 ROWS_OF_THE_IMPORTANCE = 1000  # that are shuffled; more would only take time
@@ -47,8 +50,22 @@ def checks_page(path: Path, broken: list[Finding], checked: int, rows: int, drif
     path.write_text(page, encoding="utf-8")
 
 
-def plots(folder: Path, holdout: pd.DataFrame, predictions: pd.DataFrame, pipeline: Any) -> list[Path]:
-    """How good, for whom and why, each as one PNG. `predictions`: a column for each model."""
+def plots(
+    folder: Path,
+    holdout: pd.DataFrame,
+    predictions: pd.DataFrame,
+    pipeline: Any,
+    ageing: dict[str, dict[str, Any]] | None = None,
+) -> list[Path]:
+    """How good, for whom, why and for how long, each as one PNG.
+
+    Args:
+        folder: where to.
+        holdout: the newest days, with labels.
+        predictions: a column for each model.
+        pipeline: the evaluation model.
+        ageing: what `staleness.measure` gave, by what it is called in the picture; None where the past was too short.
+    """
     import matplotlib as mpl
     from matplotlib.figure import Figure
     from sklearn.metrics import PredictionErrorDisplay, RocCurveDisplay
@@ -66,14 +83,20 @@ def plots(folder: Path, holdout: pd.DataFrame, predictions: pd.DataFrame, pipeli
     drawings |= {"roc": roc} if problem.TASK == "classification" else {"residuals": residuals}
     drawings["slices"] = lambda axes: _slices(axes, holdout, p.to_numpy())
     drawings["importance"] = lambda axes: _importance(axes, holdout, pipeline)
+    figures = {name: partial(_one_picture, draw) for name, draw in drawings.items()}
+    figures |= {"staleness": partial(staleness.draw, measured=ageing)} if ageing else {}
     paths = []
-    for name, draw in drawings.items():
+    for name, draw_all in figures.items():
         with mpl.rc_context({"text.parse_math": False}):  # a value with dollars is no formula
             figure = Figure(figsize=(7, 5), layout="constrained")
-            draw(figure.subplots())
+            draw_all(figure)
             paths.append(folder / f"{name}.png")
             figure.savefig(paths[-1], dpi=100)
     return paths
+
+
+def _one_picture(draw: Callable[[Axes], None], figure: Figure) -> None:
+    draw(figure.subplots())
 
 
 def _calibration(axes: Axes, y: np.ndarray, p: np.ndarray) -> None:

@@ -149,7 +149,9 @@ def _log_files(run: Run, training: Training, model: Any) -> None:
         mlflow.log_artifact(str(run.path(file)))
     mlflow.log_dict(training.verdict.as_dict(), "verdict.json")
     if training.evaluated.metrics and model:
-        for image in model_card.plots(run.path(""), holdout, predictions, model):
+        age = training.evaluated.staleness
+        ageing = {f"as of {run.day}": age} if age else None
+        for image in model_card.plots(run.path(""), holdout, predictions, model, ageing):
             mlflow.log_artifact(str(image), "plots")
     tables = _tables(run, holdout, predictions, training.evaluated) if training.evaluated.metrics else {}
     card = model_card.model_card(_origin(run, training), training.verdict, tables)

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import re
 from functools import partial
+from typing import Any
+from xml.etree import ElementTree
 
 import numpy as np
 import pandas as pd
@@ -13,6 +16,7 @@ from level1_pipeline.evaluation import staleness
 from level1_pipeline.evaluation.staleness import MOST_OLDER, STEP_WEEKS, WEEK
 from level1_pipeline.steps.split import maturity_cutoff
 from level1_pipeline.store.days import start_of
+from tests.support import ROOT
 
 pytestmark = pytest.mark.flights
 AS_OF = start_of("2013-06-03")
@@ -77,3 +81,52 @@ def test_a_past_that_is_too_short_says_nothing(matured: pd.DataFrame, as_of: str
     time = start_of(as_of)
     known = matured[matured[problem.EVENT_TIME] <= maturity_cutoff(time)]
     assert staleness.measure(known, time, lambda made: partial(knowing, made)) is None
+
+
+BACKTEST = {
+    "loss": {"value": 0.002, "low": 0.001, "high": 0.003},
+    "dollars": {"value": 0.05, "low": 0.02, "high": 0.08},
+    "curve": [[4, 0.009], [8, 0.004], [12, 0.013]],
+    "days": 100,
+}
+
+
+def drawn(measured: dict[str, dict[str, Any]]) -> list[Any]:
+    """The axes of the picture."""
+    from matplotlib.figure import Figure
+
+    staleness.draw(figure := Figure(), measured)
+    return list(figure.axes)
+
+
+def test_the_picture_shows_every_point_and_the_price_with_its_interval() -> None:
+    losses, dollars = drawn({"newest": BACKTEST, "early": BACKTEST | {"curve": [[4, 0.02]]}})
+    points = [line.get_xydata().tolist() for line in losses.lines if line.get_marker() == "o"]
+    assert points == [[[4, 0.009], [8, 0.004], [12, 0.013]], [[4, 0.02]]]
+    assert losses.lines[1].get_xydata().tolist() == [[0, 0], [12, pytest.approx(0.024)]]
+    assert dollars.lines[0].get_xydata().tolist() == [[0, 0], [12, pytest.approx(600)]]  # of 1,000 predictions
+    for axes, week in ((losses, (0.012, 0.036)), (dollars, (240, 960))):
+        corners = axes.collections[0].get_paths()[0].vertices
+        assert set(week) <= {round(float(y), 6) for x, y in corners if x == 12}
+    assert [text.get_text() for text in losses.get_legend().get_texts()] == [
+        "newest: 100 days compared",
+        "early: 100 days compared",
+    ]
+
+
+def test_without_dollars_there_is_one_picture(matured: pd.DataFrame) -> None:
+    assert len(drawn({"a regression": BACKTEST | {"dollars": None}})) == 1
+    measured = staleness.measure(matured, AS_OF, lambda time: partial(knowing, time))
+    assert measured is not None
+    (losses, _) = drawn({"measured": measured.as_dict()})
+    assert losses.lines[0].get_xydata().tolist() == [[age, loss] for age, loss in measured.curve]
+
+
+def test_the_picture_in_the_docs_is_of_two_backtests_with_all_their_points() -> None:
+    tree = ElementTree.parse(ROOT / "docs" / "staleness.svg")
+    texts = " ".join(element.text or "" for element in tree.iter() if element.tag.endswith("}text"))
+    assert "weeks older than the new model" in texts
+    assert re.findall(r"known on (2013-\d\d)-\d\d", texts) == ["2013-11", "2013-06"]
+    styles = [element.get("style", "") for element in tree.iter() if element.tag.endswith("}use")]
+    shapes = [sum(color in style for style in styles) for color in ("#1f77b4", "#ff7f0e")]
+    assert shapes == [6, 6]  # three points, the one of the legend, and an interval in both pictures
