@@ -46,12 +46,13 @@ class Year:
     settings: Settings
     first: str
     last: str
+    faults_week: int = START_WEEK
 
     @property
     def faults_begin(self) -> str | None:
         """The Monday on which planted faults begin; None if the year is shorter."""
         mondays = self.world.mondays
-        return mondays[START_WEEK] if len(mondays) > START_WEEK else None
+        return mondays[self.faults_week] if len(mondays) > self.faults_week else None
 
     @property
     def checkpoints(self) -> Path:

@@ -1,5 +1,5 @@
 """The simulated year with a planted fault: Level 2 lives from a copy of the clean run's home on the day of the fault to
-four weeks after its end."""
+some weeks after its end."""
 
 from __future__ import annotations
 
@@ -24,7 +24,6 @@ from level2_cicd.simulation.policies import Played
 from level2_cicd.simulation.processes import Tell
 from level2_cicd.simulation.world import World
 
-AFTER_DAYS = 28  # that are lived through after the end of a fault
 DATABASES = ("operations.db", "mlflow.db")
 
 
@@ -56,7 +55,7 @@ def live_through(
         tell: is told about each day.
     """
     watch, lasting = time.perf_counter(), planted.fault.kind == "concept change"
-    after = date_of(planted.end) + timedelta(days=0 if lasting else AFTER_DAYS)
+    after = date_of(planted.end) + timedelta(days=0 if lasting else planted.fault.after_days)
     last = min(year.last, str(after - timedelta(days=1)))
     world = replace(year, last=last, change=planted.spoil if planted.fault.is_real else None)
     assert len(world.day) == len(world.labels)  # the real rows are read before the source is spoilt

@@ -59,6 +59,7 @@ class PlantedFault:
     spoil: Spoil | None = None  # None: the rows are as they are
     in_source: bool = True  # trainings and monitoring read the same; else only the callers send what is wrong
     lacks: Callable[[], str] = _nothing  # what the problem lacks for this fault; empty if it fits
+    after_days: int = 28  # that are lived through after its end
 
     @property
     def is_real(self) -> bool:
