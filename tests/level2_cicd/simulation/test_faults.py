@@ -86,13 +86,13 @@ def test_a_fault_touches_its_columns_on_its_days_only_and_breaks_no_rule_of_the_
 def test_a_stuck_sensor_says_the_same_at_each_airport(some: pd.DataFrame) -> None:
     spoilt, _, _ = changed("stuck", some)
     inside = spoiling.in_span(some, start_of(FIRST), start_of("2013-06-17"))
-    assert (spoilt[inside].groupby("origin")["temp"].nunique() == 1).all()
+    assert {len(set(part)) for _, part in spoilt[inside].groupby("origin")["temp"]} == {1}
 
 
 @flights
 def test_a_missing_feed_is_that_of_one_airport(some: pd.DataFrame) -> None:
     spoilt, touched, _ = changed("feed", some)
-    assert some["origin"][touched].nunique() == 1
+    assert len(set(some["origin"][touched])) == 1
     assert spoilt.loc[touched, spoiling.readings()].isna().all(axis=None)
 
 
@@ -116,7 +116,7 @@ def test_a_clock_that_is_an_hour_behind_gives_what_was_known_an_hour_ago(some: p
 @flights
 def test_flipped_labels_are_all_those_of_one_carrier_and_unknown_ones_stay_unknown(some: pd.DataFrame) -> None:
     spoilt, touched, _ = changed("flipped", some)
-    assert some["carrier"][touched].nunique() == 1
+    assert len(set(some["carrier"][touched])) == 1
     assert (spoilt["late"][touched] == 1 - some["late"][touched]).all()
     assert (spoilt["late"].isna() == some["late"].isna()).all()
 
