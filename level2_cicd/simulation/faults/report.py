@@ -36,7 +36,7 @@ def cells(figures: FaultFigures) -> list[str]:
         figures.alarm or "-",
         "-" if figures.recovered is None else f"{figures.recovered}",
         f"{figures.other_actions:,}",
-        f"{figures.caused:+}",
+        f"{figures.caused}",
         f"{figures.bad}",
         "-" if figures.ratio is None else f"{figures.ratio:.4f}",
     ]
