@@ -17,6 +17,7 @@ CRON ?=
 SIMULATION ?= --trained 2013-04-01 --from 2013-05-18 --until 2013-08-09 --fault temp --fault-from 2013-05-28 --fault-days 3
 REASON ?= by hand
 RESUME ?=
+FAULTS ?=
 
 VENV := .venv
 BIN := $(VENV)/bin
@@ -37,7 +38,7 @@ unexport PYTHONHOME PYTHONPATH PYTHONOPTIMIZE PYTHONSTARTUP PYTHONWARNINGS
 export PYTHONUTF8 := 1
 # What a person types is data: make must not expand its dollars, and no shell may read it. So each of these reaches its
 # command through the environment, as it was typed.
-TYPED := RESUME AS_OF CRON SIMULATION REASON SHOW WORKERS INPUT OUTPUT PREDICTION VERSION STEP BACKUP CHECKS ENV BASE RELEASE
+TYPED := RESUME FAULTS AS_OF CRON SIMULATION REASON SHOW WORKERS INPUT OUTPUT PREDICTION VERSION STEP BACKUP CHECKS ENV BASE RELEASE
 $(foreach name,$(TYPED),$(eval override $(name) := $$(value $(name))))
 export $(TYPED)
 
@@ -71,8 +72,8 @@ level1: setup  ## Level 1: train, validate, gate, register and publish as of AS_
 level2: setup  ## Level 2: three months of real flights: a planted data fault, a concept drift, a new champion
 	@$(PY) -m level2_cicd simulate $$SIMULATION
 
-year: setup  ## Level 2: a year in production, every policy on the same traffic, with a scoreboard (RESUME=1 goes on after a kill)
-	@$(PY) -m level2_cicd year $${RESUME:+--resume}
+year: setup  ## Level 2: a year in production, every policy on the same traffic, with a scoreboard (RESUME=1 goes on after a kill; FAULTS=all)
+	@$(PY) -m level2_cicd year $${RESUME:+--resume} $${FAULTS:+--faults="$$FAULTS"}
 
 schedule: setup  ## Level 1: a Prefect worker and its deployments; the past from AS_OF on, a week every 2 minutes
 	@$(PY) -m level1_pipeline worker --replay-from="$$AS_OF" $${CRON:+--cron="$$CRON"}

@@ -9,7 +9,7 @@ import time
 from collections.abc import Sequence
 from contextlib import suppress
 from datetime import date, datetime
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 from pydantic_core import to_json
@@ -29,6 +29,9 @@ from level2_cicd.rollout.cli import NOT_PASSED, AsJson
 from level2_cicd.rollout.cli import commands as rollout_commands
 from level2_cicd.rollout.states import ROLLED_BACK
 from monitoring.alerting import tickets
+
+if TYPE_CHECKING:
+    from level2_cicd.simulation.faults.table import PlantedFault
 
 FAILED_REQUESTS = 1  # of a simulation
 PHASE_FAILED = 1  # of a cycle of the control loop: it went on with the others
@@ -111,9 +114,9 @@ def simulate(
     Example: python -m level2_cicd simulate --until 2013-06-09 --fault temp --fault-from 2013-05-28
     """
     from level2_cicd.simulation import story
-    from level2_cicd.simulation.replay import Fault
+    from level2_cicd.simulation.faults.table import Planted, in_another_unit
 
-    spoilt = Fault.of(fault, fault_from or first, fault_days) if fault else None
+    spoilt = Planted(in_another_unit(fault, fault_days), fault_from or first) if fault else None
     summer = story.run(open_settings(), trained or first, first, last, spoilt, console)
     story.tell(summer, console)
     return FAILED_REQUESTS if summer.traffic.failed else 0
@@ -124,16 +127,34 @@ def year(
     first: Annotated[str, _day_option("--from", "The first day, a Monday.")] = "2013-04-01",
     last: Annotated[str, _day_option("--until", "The last day.")] = "2013-12-29",
     resume: Annotated[bool, typer.Option("--resume", help="Go on where a killed year stopped.")] = False,
+    faults: Annotated[str, typer.Option(metavar="NAMES", help="Plant faults, `celsius,stuck` or `all`.")] = "",
 ) -> int:
     """Simulate a year: every policy on the same traffic, and the scoreboard of what each costs.
 
-    Example: python -m level2_cicd year --until 2013-06-30
+    A year that is lived is not lived again for its faults.
+
+    Example: python -m level2_cicd year --until 2013-06-30 --faults celsius,flipped
     """
     from level2_cicd.simulation import year as simulated
 
     lived = simulated.of(open_settings(), first, last)
-    print_result("year", simulated.tell(simulated.run(lived, console, resume), lived, console))
+    planted = _faults(faults, lived.faults_begin) if faults else ()
+    board = simulated.scored(lived) if planted and lived.is_lived() else simulated.run(lived, console, resume)
+    figures = simulated.run_faults(lived, planted, console, resume) if planted else ()
+    print_result("year", simulated.tell(board, lived, console, figures))
     return 0
+
+
+def _faults(names: str, begin: str | None) -> tuple[PlantedFault, ...]:
+    from level2_cicd.simulation.faults.table import named
+
+    try:
+        planted = named(names)
+    except ValueError as error:
+        raise typer.BadParameter(str(error), param_hint="--faults") from error
+    if begin is None:
+        raise typer.BadParameter("the year ends before its tenth week, in which they begin", param_hint="--faults")
+    return planted
 
 
 @app.command()

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import errno
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -13,6 +16,8 @@ from level1_pipeline.settings import Settings
 if TYPE_CHECKING:
     import pandas as pd
 
+Change = Callable[["pd.DataFrame", "pd.Timestamp"], "pd.DataFrame"]  # the rows until a time, as they are to be read
+_change: ContextVar[Change | None] = ContextVar("a change of the source", default=None)
 FULL = (errno.ENOSPC, errno.EDQUOT)  # the disk, or what this user may have of it
 
 
@@ -30,11 +35,23 @@ def load(settings: Settings, until: pd.Timestamp | None = None) -> pd.DataFrame:
         until = pd.Timestamp.max.tz_localize("UTC").as_unit("us")
     cache = settings.home / "cache"
     try:
-        return problem.load(until, settings.source, cache)
+        rows = problem.load(until, settings.source, cache)
     except Exception as error:
         if _is_ours(error, cache):
             raise
         raise DataCheckFailed(f"the rows of {problem.NAME} cannot be loaded: {_told(error)}") from error
+    change = _change.get()
+    return change(rows, until) if change else rows
+
+
+@contextmanager
+def changed(change: Change) -> Iterator[None]:
+    """Everybody who loads rows in this block gets them as changed: a simulation plants faults in the source."""
+    before = _change.set(change)
+    try:
+        yield
+    finally:
+        _change.reset(before)
 
 
 def fingerprint(settings: Settings) -> str:

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from contextlib import nullcontext
 from datetime import datetime
 from typing import Any
 
@@ -26,16 +27,19 @@ from level1_pipeline.store.days import date_of, start_of
 from level1_pipeline.store.routes import SHADOW
 from level1_pipeline.store.tables import leases, predictions, tickets
 from level2_cicd.control_loop.operate import Operator
+from level2_cicd.control_loop.triggers import RELEASE
 from level2_cicd.rollout.states import ROLLED_BACK
 from level2_cicd.simulation import replay
+from level2_cicd.simulation.faults.table import Planted, bad_release
 from level2_cicd.simulation.in_process import DirectTraffic, service
 from level2_cicd.simulation.policies import Played, promotions
+from level2_cicd.simulation.processes import Tell
 from level2_cicd.simulation.world import World
 
 # What depends on the machine's speed has no say in the year: latency, and the price of a second.
 UNTIMED: dict[str, Any] = {"max_slowdown": 1e9, "training_dollars_per_hour": 0.0, "max_compute_seconds": 1e9}
 COMPUTE = "compute"  # folder of a policy: a file for each training
-Tell = Callable[[str, float], None]  # a message, and the share of the work that is done
+Keep = Callable[[str], None]  # of a local day that begins, when the night's work is done
 
 
 def train(settings: Settings, as_of: datetime | str, promote_to: str, **request: Any) -> int:
@@ -86,20 +90,43 @@ def level1(world: World, settings: Settings, every_weeks: int, tell: Tell) -> Pl
     return _played("level 1", world, settings, store, tenures, scores, watch)
 
 
-def managed(world: World, settings: Settings, tell: Tell) -> Played:
+def managed(world: World, settings: Settings, tell: Tell, keep: Keep = lambda day: None) -> Played:
     """Level 2: the service answers, and the control loop looks at each midnight."""
-    watch, store = time.perf_counter(), Store(settings.operations)
+    watch = time.perf_counter()
     first_champion(settings, world.first)
+    live(world, settings, tell, None, keep)
+    return played(world, settings, watch)
+
+
+def live(world: World, settings: Settings, tell: Tell, fault: Planted | None, keep: Keep = lambda day: None) -> None:
+    """Live through the days of a world, or go on where the clock of this home stands.
+
+    Args:
+        world: the days.
+        settings: of the home, which has a champion.
+        tell: is told about each day.
+        fault: what goes wrong.
+        keep: is called at each midnight with the day that begins.
+    """
+    store = Store(settings.operations)
     with service(settings) as traffic:
         operator = Operator(settings, train_order, publish=lambda *_: None)  # nobody reads 39 reports
         first = str(date_of(store.replay_time()))
         if first > world.first:  # it was killed: what was begun at this midnight is finished first
             _night(operator, traffic)
-        for now in replay.live(settings, traffic, max(first, world.first), world.last, None):
+            keep(first)
+        for now in replay.live(settings, traffic, max(first, world.first), world.last, fault, world.first):
             tell(f"{date_of(now)}", min(1.0, (now - start_of(world.first)).days / (world.day[-1] + 1)))
             _night(operator, traffic)
+            keep(str(date_of(now)))
+    store.close()
     if traffic.failed:
         raise TrainingStopped(f"the simulated service failed: {traffic.reasons[0]}")
+
+
+def played(world: World, settings: Settings, watch: float) -> Played:
+    """What Level 2 did in a home; `watch` is the machine's time at which it began."""
+    store = Store(settings.operations)
     return _played("level 2", world, settings, store, _tenures(store, world), _logged(store, world), watch)
 
 
@@ -112,7 +139,8 @@ def _night(operator: Operator, traffic: DirectTraffic) -> None:
 def train_order(settings: Settings, order: Order) -> int:
     """The trainer of the control loop in a simulation: as `training_job.run`, in this process."""
     about = {"trigger": order.trigger, "reason": order.reason, "evidence": order.evidence, "order": order.id}
-    return train(settings, datetime.fromisoformat(order.as_of), "challenger", **about)
+    with bad_release() if order.trigger == RELEASE else nullcontext():  # nobody releases a good one in a simulation
+        return train(settings, datetime.fromisoformat(order.as_of), "challenger", **about)
 
 
 def _logged(store: Store, world: World) -> np.ndarray:

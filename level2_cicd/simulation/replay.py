@@ -1,7 +1,7 @@
 """The world of a simulated summer: real rows of the past are sent, answered and judged again, on the replay clock.
 
 A service and the control loop run as they would in production; only the clock is ours. Rows are sent at
-their EVENT_TIME, outcomes when they became known. `Fault` spoils what the callers send for some days.
+their EVENT_TIME, outcomes when they became known. A planted fault spoils what the callers send for some days.
 """
 
 from __future__ import annotations
@@ -12,7 +12,6 @@ import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from datetime import timedelta
 from itertools import pairwise
 from typing import Any
 
@@ -25,31 +24,10 @@ from level1_pipeline.processes import child_process, environment
 from level1_pipeline.settings import Settings
 from level1_pipeline.store.database import Store
 from level1_pipeline.store.days import date_of, start_of
+from level2_cicd.simulation.faults.table import Planted
 
 HOURS = 3  # between two moments of the clock
 ROWS = 500  # of a request
-
-
-@dataclass(frozen=True)
-class Fault:
-    """What the callers send is wrong for some days: a number of theirs is in another unit."""
-
-    column: str
-    start: pd.Timestamp
-    end: pd.Timestamp
-
-    @classmethod
-    def of(cls, column: str, first: str, days: int) -> Fault:
-        """From the beginning of the local day `first` on, for so many days."""
-        start = start_of(first)
-        return cls(column, start, start_of(date_of(start) + timedelta(days=days)))
-
-    def spoil(self, rows: pd.DataFrame) -> pd.DataFrame:
-        """As degrees Fahrenheit sent in Celsius; other numbers suffer likewise. Stays within the Record's bounds."""
-        hit = (rows[problem.EVENT_TIME] >= self.start) & (rows[problem.EVENT_TIME] < self.end)
-        rule = next(column for column in schema.columns() if column.name == self.column)
-        wrong = ((rows[self.column] - 32) / 1.8).clip(rule.low, rule.high)
-        return rows.assign(**{self.column: rows[self.column].where(~hit, wrong)})
 
 
 @dataclass
@@ -127,14 +105,25 @@ def service(settings: Settings) -> Iterator[str]:
 
 
 def moments(
-    settings: Settings, first: str, last: str, fault: Fault | None
+    settings: Settings, first: str, last: str, fault: Planted | None, since: str | None = None
 ) -> Iterator[tuple[pd.Timestamp, pd.DataFrame, pd.DataFrame]]:
-    """The time, the rows to ask about at that time, and the rows whose outcome has become known since the last one."""
+    """The time, the rows to ask about at that time, and the rows whose outcome has become known since the last one.
+
+    Args:
+        settings: of the home.
+        first: the first local day.
+        last: the last one.
+        fault: what goes wrong.
+        since: the day of the first row that was ever asked about, where it is an earlier one than `first`.
+    """
     midnights = [start_of(date) for date in pd.date_range(first, pd.Timestamp(last) + pd.Timedelta(days=1))]
     begin, end = midnights[0], midnights[-1]
     everything = source.load(settings.changed({"home": settings.home.parent}), end + pd.Timedelta(days=7))
-    rows = everything[(everything[problem.EVENT_TIME] >= begin) & (everything[problem.EVENT_TIME] < end)]
-    sent = (fault.spoil(rows) if fault else rows).sort_values(problem.EVENT_TIME)
+    everything = fault.sent(everything) if fault else everything
+    rows = everything[
+        (everything[problem.EVENT_TIME] >= start_of(since or first)) & (everything[problem.EVENT_TIME] < end)
+    ]
+    sent = rows.sort_values(problem.EVENT_TIME)
     labelled = rows.dropna(subset=[problem.TARGET]).sort_values(problem.LABEL_TIME)
     # After the clocks were changed, no step of so many hours hits a local midnight any more.
     times = pd.date_range(begin, end, freq=f"{HOURS}h").union(pd.DatetimeIndex(midnights))
@@ -144,10 +133,12 @@ def moments(
         yield now, sent.iloc[due], labelled.iloc[matured]
 
 
-def live(settings: Settings, traffic: Traffic, first: str, last: str, fault: Fault | None) -> Iterator[pd.Timestamp]:
+def live(
+    settings: Settings, traffic: Traffic, first: str, last: str, fault: Planted | None, since: str | None = None
+) -> Iterator[pd.Timestamp]:
     """Live through the days; gives the time at each local midnight, when all before it was sent and reported."""
     store = Store(settings.operations)
-    for now, due, labelled in moments(settings, first, last, fault):
+    for now, due, labelled in moments(settings, first, last, fault, since):
         for at, part in due.groupby(due[problem.EVENT_TIME].dt.ceil("h")):
             store.set_replay_time(min(at, now).to_pydatetime())
             traffic.predict(part)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,8 @@ from rich.table import Table
 
 from level1_pipeline import problem
 from level1_pipeline.command_line import LiteralConsole
+from level2_cicd.simulation.faults import report
+from level2_cicd.simulation.faults.figures import FaultFigures
 from level2_cicd.simulation.scoreboard import COMPUTE_DOLLARS, HOUR_DOLLARS, Row, Scoreboard
 from monitoring.reporting.plots import BLUE, GREY, ORANGE, RED, Picture, picture
 
@@ -106,7 +109,7 @@ def _break_even(never: Row, level2: Row) -> str:
     return f"With less than {paid / saved:.1%} of this traffic, they would cost more than they save, and nobody should train."
 
 
-def write(board: Scoreboard, path: Path) -> Path:
+def write(board: Scoreboard, path: Path, faults: Sequence[FaultFigures] = ()) -> Path:
     """The page, whole or not at all."""
     source = Path(__file__).with_name("scoreboard.html").read_text(encoding="utf-8")
     page = (
@@ -127,6 +130,9 @@ def write(board: Scoreboard, path: Path) -> Path:
                 "compute": COMPUTE_DOLLARS,
             },
             notes=[(row.played.name, row.played.notes) for row in board.rows if row.played.notes],
+            fault_head=report.COLUMNS,
+            faults=[(report.cells(figures), figures) for figures in faults],
+            missed=report.missed(faults),
             promotions=[(row.played.name, each) for row in board.rows for each in row.played.promotions],
         )
     )

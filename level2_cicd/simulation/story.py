@@ -29,6 +29,7 @@ from level1_pipeline.store.days import start_of
 from level2_cicd.control_loop.operate import Operator
 from level2_cicd.rollout.states import ROLLED_BACK
 from level2_cicd.simulation import replay
+from level2_cicd.simulation.faults.table import Planted
 
 FAST: dict[str, Any] = {
     "clock": "replay",
@@ -108,7 +109,7 @@ def apart(settings: Settings) -> Settings:
     return Settings.model_construct(**kept, home=settings.home / "level2").changed(FAST | rules)
 
 
-def run(settings: Settings, trained: str, first: str, last: str, fault: replay.Fault | None, console: Console) -> Story:
+def run(settings: Settings, trained: str, first: str, last: str, fault: Planted | None, console: Console) -> Story:
     """Live through the days from `first` to `last` in a home of its own, which is made anew, with a champion that was
     `trained` as of that day or an earlier one."""
     settings = apart(settings)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -28,12 +29,14 @@ class World:
     settings: Settings  # of the home of the year
     first: str
     last: str
+    change: Callable[[pd.DataFrame], pd.DataFrame] | None = None  # of the real rows, in another world than ours
 
     @cached_property
     def rows(self) -> pd.DataFrame:
         """Every request of these days, by EVENT_TIME, with what really happened (NaN: nobody will ever know)."""
         begin, end = start_of(self.first), start_of(str(pd.Timestamp(self.last).date() + pd.Timedelta(days=1)))
         rows = source.load(self.settings, end + pd.Timedelta(days=LAG_DAYS))
+        rows = self.change(rows) if self.change else rows
         inside = (rows[problem.EVENT_TIME] >= begin) & (rows[problem.EVENT_TIME] < end)
         return rows[inside].sort_values(problem.EVENT_TIME, kind="stable").reset_index(drop=True)
 

@@ -6,30 +6,27 @@ managed one goes on at the midnight at which it was.
 
 from __future__ import annotations
 
-import logging
-import multiprocessing
 import os
 import shutil
-import sys
-import threading
-import time
-from collections.abc import Callable
-from concurrent.futures import Future, ProcessPoolExecutor
-from dataclasses import dataclass
-from queue import Empty
-from typing import Any
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
 
 import pandas as pd
 from rich.console import Console
-from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
 from level1_pipeline import problem, schema
 from level1_pipeline.inputs import source
 from level1_pipeline.settings import Settings
 from level1_pipeline.store.days import start_of
 from level2_cicd.simulation import pipelines, scoreboard, scoreboard_page
-from level2_cicd.simulation.pipelines import UNTIMED, Tell
+from level2_cicd.simulation.faults import report, runs
+from level2_cicd.simulation.faults.figures import FaultFigures
+from level2_cicd.simulation.faults.table import START_WEEK, Planted, PlantedFault
+from level2_cicd.simulation.pipelines import UNTIMED
 from level2_cicd.simulation.policies import HANDED_OVER_DAYS, Played, calendar
+from level2_cicd.simulation.processes import Tell, share_out, tell_as
 from level2_cicd.simulation.scoreboard import Scoreboard
 from level2_cicd.simulation.story import FAST, apart
 from level2_cicd.simulation.world import World
@@ -40,9 +37,6 @@ QUARTER_WEEKS, LEVEL1_WEEKS = 13, 4
 MANUAL_STEPS = 6  # of Level 0, for each model: three notebooks, the file, its place, the callers
 DRIFTED = 0.5  # share of the columns: the default of Evidently's preset
 ORDER = ("never", "level 0", "level 1", "weekly", "evidently", "level 2")
-WORKERS = 2
-Messages = Any  # a queue between processes: the job, what it does now, and the share that is done
-_messages: Messages = None  # of this process, where it is one of the workers
 
 
 @dataclass(frozen=True)
@@ -52,6 +46,23 @@ class Year:
     settings: Settings
     first: str
     last: str
+    faults_week: int = START_WEEK
+
+    @property
+    def faults_begin(self) -> str | None:
+        """The Monday on which planted faults begin; None if the year is shorter."""
+        mondays = self.world.mondays
+        return mondays[self.faults_week] if len(mondays) > self.faults_week else None
+
+    @property
+    def checkpoints(self) -> Path:
+        """The folder with copies of the home of Level 2, by day."""
+        return self.settings.home / "checkpoints"
+
+    def is_lived(self) -> bool:
+        """Whether every policy has lived through these days."""
+        played = [Played.load(self.settings.home, name) for name in ORDER]
+        return all(played) and all(each and len(each.scores) == len(self.world.rows) for each in played)
 
     @property
     def world(self) -> World:
@@ -79,66 +90,63 @@ def run(year: Year, console: Console, resume: bool = False) -> Scoreboard:
     if not resume:
         shutil.rmtree(year.settings.home, ignore_errors=True)
     year.settings.home.mkdir(parents=True, exist_ok=True)
-    os.environ["OMP_NUM_THREADS"] = "1"  # of each process, which begins with this environment
-    context = multiprocessing.get_context("spawn")
-    messages: Messages = context.Queue()
-    with ProcessPoolExecutor(WORKERS, context, _begin, (year.settings, os.getpid(), messages)) as pool:
-        _watch({name: pool.submit(_job, name, job, year) for name, job in JOBS.items()}, messages, console)
+    share_out(year.settings, {name: partial(_job, name, job, year) for name, job in JOBS.items()}, console)
+    return scored(year)
+
+
+def scored(year: Year) -> Scoreboard:
+    """The scoreboard of a year that is lived."""
     played = [Played.load(year.settings.home, name) for name in ORDER]
     return scoreboard.score(year.world, [each for each in played if each], year.settings.retraining.training_dollars)
 
 
-def _watch(futures: dict[str, Future[None]], messages: Messages, console: Console) -> None:
-    """A bar for each job, until all are done; raises what a job raised."""
-    columns = (TextColumn("{task.fields[job]:<10}"), BarColumn(), TextColumn("{task.description}"), TimeElapsedColumn())
-    with Progress(*columns, console=console) as bars:
-        tasks = {name: bars.add_task("waits", total=1.0, job=name) for name in futures}
-        while not all(future.done() for future in futures.values()):
-            if any(future.done() and future.exception() for future in futures.values()):
-                break
-            try:
-                name, message, done = messages.get(timeout=1.0)
-                bars.update(tasks[name], description=message, completed=done)
-            except Empty:
-                continue
-        for name, future in futures.items():
-            if future.done():
-                bars.update(tasks[name], description="done", completed=1.0)
-    for future in futures.values():
-        if not future.done():
-            future.cancel()
-    for future in futures.values():
-        if future.done() and not future.cancelled():
-            future.result()
+def run_faults(
+    year: Year, faults: Sequence[PlantedFault], console: Console, resume: bool = False
+) -> list[FaultFigures]:
+    """Plant each fault in the year, which is lived, and live through them, two at a time."""
+    home = year.settings.home
+    if not (year.checkpoints / str(year.faults_begin)).exists():  # the year was lived by an earlier release
+        share_out(year.settings, {"checkpoint": partial(_checkpoint_job, year)}, console)
+    for fault in faults if not resume else ():
+        (home / f"fault {fault.name}.json").unlink(missing_ok=True)
+        shutil.rmtree(home / f"fault-{fault.name}", ignore_errors=True)
+    share_out(year.settings, {fault.name: partial(_fault_job, fault, year) for fault in faults}, console)
+    return [figures for fault in faults if (figures := FaultFigures.load(home, fault.name))]
 
 
-def _begin(settings: Settings, parent: int, messages: Messages) -> None:
-    """Of each process: its output goes into a file, and it ends when the one that began it is gone."""
-    global _messages
-    _messages = messages
-    log = (settings.home / "year.log").open("a")
-    os.dup2(log.fileno(), sys.stdout.fileno())
-    os.dup2(log.fileno(), sys.stderr.fileno())
-    logging.getLogger("mlflow").setLevel(logging.ERROR)
-    os.environ["MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR"] = "false"
+def _checkpoint_job(year: Year) -> None:
+    """Live with Level 2 alone until the faults begin."""
+    day, own = str(year.faults_begin), year.home("until-faults")
+    eve = str((pd.Timestamp(day) - pd.Timedelta(days=1)).date())
+    pipelines.managed(replace(year.world, last=eve), own, tell_as("checkpoint"))
+    runs.keep_checkpoint(own.home, year.checkpoints / day)
+    shutil.rmtree(own.home)
 
-    def follow() -> None:
-        while os.getppid() == parent:
-            time.sleep(1.0)
-        os._exit(1)
 
-    threading.Thread(target=follow, daemon=True).start()
+def _fault_job(fault: PlantedFault, year: Year) -> None:
+    home, day = year.settings.home, year.faults_begin
+    if FaultFigures.load(home, fault.name) or not day:
+        return
+    clean, own = (year.settings.changed({"home": home / name}) for name in ("level2", f"fault-{fault.name}"))
+    planted, checkpoint = Planted(fault, day), year.checkpoints / day
+    runs.live_through(year.world, clean, own, planted, checkpoint, tell_as(fault.name)).save(home)
 
 
 def _job(name: str, job: Callable[[Year, Tell], list[Played]], year: Year) -> None:
     if all(Played.load(year.settings.home, policy) for policy in MAKES.get(name, (name,))):
         return
-    for played in job(year, lambda message, done: _messages.put((name, message, done))):
+    for played in job(year, tell_as(name)):
         played.save(year.settings.home)
 
 
 def _managed(year: Year, tell: Tell) -> list[Played]:
-    return [pipelines.managed(year.world, year.home("level2"), tell)]
+    own = year.home("level2")
+
+    def keep(day: str) -> None:
+        if day == year.faults_begin:
+            runs.keep_checkpoint(own.home, year.checkpoints / day)
+
+    return [pipelines.managed(year.world, own, tell, keep)]
 
 
 def _level1(year: Year, tell: Tell) -> list[Played]:
@@ -179,12 +187,14 @@ JOBS = {"level 2": _managed, "the others": _calendars, "level 1": _level1}
 MAKES = {"the others": ("never", "level 0", "weekly", "evidently")}  # policies of a job that makes more than its own
 
 
-def tell(board: Scoreboard, year: Year, console: Console) -> str:
-    """Print the table and what one sees, write the page, and return the last line."""
+def tell(board: Scoreboard, year: Year, console: Console, faults: Sequence[FaultFigures] = ()) -> str:
+    """Print the tables and what one sees, write the page, and return the last line."""
     scoreboard_page.show(board, console)
     for line in scoreboard_page.lessons(board):
         console.print(f"  {line}")
-    page = scoreboard_page.write(board, year.settings.home / "scoreboard.html")
+    if faults:
+        report.show(faults, console)
+    page = scoreboard_page.write(board, year.settings.home / "scoreboard.html", faults)
     level1, level2 = board.row("level 1"), board.row("level 2")
     assert level1
     assert level2

@@ -24,7 +24,8 @@ from level1_pipeline.store.days import start_of
 from level2_cicd.cli import FAILED_REQUESTS, main
 from level2_cicd.simulation import replay
 from level2_cicd.simulation import story as summer
-from level2_cicd.simulation.replay import Fault, Traffic
+from level2_cicd.simulation.faults.table import Planted, in_another_unit
+from level2_cicd.simulation.replay import Traffic
 from tests.support import ROOT
 from tests.support.days import Days
 from tests.support.serving import Models, known_outcomes, logged, serve, set_route
@@ -96,7 +97,7 @@ def test_a_fault_spoils_its_days_only_and_stays_within_the_bounds(rows: pd.DataF
     some = rows[
         (rows[problem.EVENT_TIME] >= start_of("2013-05-05")) & (rows[problem.EVENT_TIME] < start_of("2013-05-09"))
     ]
-    spoilt = Fault("temp", start_of("2013-05-06"), start_of("2013-05-08")).spoil(some)
+    spoilt = Planted(in_another_unit("temp", 2), "2013-05-06").spoil(some)
     hit = (some[problem.EVENT_TIME] >= start_of("2013-05-06")) & (some[problem.EVENT_TIME] < start_of("2013-05-08"))
     assert hit.any()
     assert (spoilt["temp"][hit] - (some["temp"][hit] - 32) / 1.8).abs().max() < 1e-9

@@ -23,6 +23,8 @@ from level1_pipeline import problem
 from level1_pipeline.settings import Settings
 from level1_pipeline.store.database import Store
 from level2_cicd.simulation import scoreboard, scoreboard_page, year
+from level2_cicd.simulation.faults import report
+from level2_cicd.simulation.faults.figures import FaultFigures
 from level2_cicd.simulation.policies import Played, calendar, losses
 from level2_cicd.simulation.world import World
 from tests.support import ROOT
@@ -109,6 +111,21 @@ def test_what_was_played_is_read_again_as_it_was(world: Planted, tmp_path: Path)
     assert again is not None
     assert again == played
     np.testing.assert_array_equal(again.scores, played.scores)
+
+
+@classification
+def test_the_page_shows_each_planted_fault_and_where_a_goal_is_missed(world: Planted, tmp_path: Path) -> None:
+    board = scoreboard.score(world, [calendar(world, "never", world.mondays[:1])], 1.0)
+    fault = FaultFigures(
+        "stuck", "it repeats <itself>", "data fault", "2013-06-03", 14, None, "", 3, 129, 0, (), 0, 1.0
+    )
+    without, page = (
+        scoreboard_page.write(board, tmp_path / "scoreboard.html", faults).read_text() for faults in ((), [fault])
+    )
+    assert "Planted faults" not in without
+    assert "stuck: no alarm named it." in page
+    assert "it repeats &lt;itself&gt;" in page
+    assert len(re.findall("<th>", page)) == len(re.findall("<th>", without)) + len(report.COLUMNS)
 
 
 @classification
