@@ -65,11 +65,12 @@ def measure(rows: pd.DataFrame, as_of: pd.Timestamp, fit: Callable[[pd.Timestamp
     """What a week of age costs, as far as it is known at `as_of`; None while the past is too short.
 
     Args:
-        rows: matured rows.
+        rows: with labels; those that were not yet known at `as_of` are not looked at.
         as_of: aware time.
         fit: the model that could have been made at an earlier time, as a function from rows to predictions of shape
             (n,); None where the rows of that time were too few.
     """
+    rows = rows[rows[problem.LABEL_TIME] < as_of]
     models = [(time, predict) for time in _times(rows, as_of) if (predict := fit(time))]
     table = pd.DataFrame(_compared(rows, models), columns=["day", "age", "loss", "dollars"])
     count = table["day"].nunique()

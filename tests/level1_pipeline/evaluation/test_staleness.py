@@ -66,6 +66,18 @@ def test_a_model_is_asked_only_about_days_after_it_was_made(matured: pd.DataFram
     assert all(first >= time for time, first in asked)
 
 
+def test_rows_that_become_known_later_change_nothing(rows: pd.DataFrame) -> None:
+    labelled = rows[rows[problem.TARGET].notna()]
+    early = labelled[labelled[problem.LABEL_TIME] < AS_OF]
+    upside_down = labelled[problem.TARGET].where(labelled[problem.LABEL_TIME] < AS_OF, 1 - labelled[problem.TARGET])
+    measured = [
+        staleness.measure(known_rows, AS_OF, lambda time: partial(knowing, time))
+        for known_rows in (early, labelled, labelled.assign(**{problem.TARGET: upside_down}))
+    ]
+    assert measured[0] is not None
+    assert measured[0] == measured[1] == measured[2]
+
+
 def test_two_trainings_compare_models_of_the_same_mondays(matured: pd.DataFrame) -> None:
     times: list[set[pd.Timestamp]] = []
     for as_of in (AS_OF, AS_OF + pd.Timedelta(days=5)):
