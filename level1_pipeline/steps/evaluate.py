@@ -105,10 +105,11 @@ def _on_trusted_rows(run: Run, champion: str | None, trusted: pd.DataFrame) -> l
     if champion is None or not np.isfinite(p).all():
         return checks
     try:
-        theirs = predict(run.registry.load(champion).pipeline, trusted)
+        opponent, name = _without_offset(run, champion)
+        theirs = predict(opponent.pipeline, trusted)
     except BundleRefused:  # which the comparison with the champion says
         return checks
-    return [*checks, trusted_checks.agrees_as_champion_does(trusted, p, theirs, f"champion {champion}")]
+    return [*checks, trusted_checks.agrees_as_champion_does(trusted, p, theirs, name)]
 
 
 def _against_champion(
@@ -120,12 +121,12 @@ def _against_champion(
         slices = gate.no_slice_harmed(holdout, p, constant, "a constant")
         return [slices, leakage.not_too_good(*rows, p)], None
     try:
-        opponent, name = run.registry.load(version), f"champion {version}"
+        opponent, name = _without_offset(run, version)
         unseen = _unseen(holdout, opponent)
         if len(np.unique(days(holdout[unseen]))) < gate.COMPARISON_MIN_DAYS and (
             earlier := _evaluation_model(run, opponent)
         ):
-            opponent, name = earlier, f"the evaluation model of champion {version} (which has seen these days itself)"
+            opponent, name = earlier, f"the evaluation model of {name} (which has seen these days itself)"
             unseen = _unseen(holdout, opponent)
     except BundleRefused as error:
         return [Check("better than champion", "error", str(error))], None
@@ -134,6 +135,15 @@ def _against_champion(
     checks, comparison = gate.better_than_champion(fresh, theirs, p[unseen.to_numpy()], name)
     past = leakage.Past(name, theirs, unseen.to_numpy()) if comparison else None
     return [*checks, leakage.not_too_good(*rows, p, past)], comparison
+
+
+def _without_offset(run: Run, champion: str) -> tuple[Bundle, str]:
+    """What a candidate is compared with: the champion, and of a recalibrated one the version below it, because an offset
+    is for the days after it, and could be put on the candidate's scores, too. Raises BundleRefused."""
+    bundle, name = run.registry.load(champion), f"champion {champion}"
+    while offset := bundle.manifest.get("recalibration"):
+        bundle, name = run.registry.load(offset["parent"]), f"champion {champion} without its offset"
+    return bundle, name
 
 
 def _evaluation_model(run: Run, served: Bundle) -> Bundle | None:
