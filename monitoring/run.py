@@ -66,6 +66,7 @@ def _result(collected: Collected, measured: Measured, diagnosis: Diagnosis) -> M
         "excess_t": relation.excess_t,
         "bias_over": over.bias,
         "excess_over": over.excess,
+        "past_champion_gain": measured.came_back.gain if measured.came_back else None,
     }
     return MonitoringRun(
         problem=problem.NAME,

@@ -71,6 +71,13 @@ def last_judged_as_of(log: Iterable[Line], now: datetime) -> datetime | None:
     return max((time for time in times if time <= now), default=None)
 
 
+def trained_as_of(log: Iterable[Line], version: str | None) -> datetime | None:
+    """How new the rows are that a version was made of; None if no training in the log made it."""
+    made = (line for line in log if isinstance(line.action, TrainingJudged) and version and line.to_version == version)
+    times = [datetime.fromisoformat(line.action.as_of) if line.action.as_of else line.at for line in made]  # type: ignore[attr-defined]
+    return times[-1] if times else None
+
+
 def newest_staleness(log: Iterable[Line]) -> dict[str, Any] | None:
     """What the newest training that measured it says about the price of age, whether its model passed or not."""
     judged = (line.evidence for line in log if isinstance(line.action, TrainingJudged))

@@ -22,7 +22,7 @@ class NextAction:
     reason: str = ""
     version: str | None = None  # to roll out, or to go back to
     order: Order | None = None  # to train for
-    run: MonitoringRun | None = None  # that asks for a training
+    run: MonitoringRun | None = None  # that asks for a training, or to go back
     evidence: dict[str, Any] = field(default_factory=dict)
 
 
@@ -55,7 +55,7 @@ def _answer(run: MonitoringRun) -> NextAction:
         case "retrain":
             return NextAction("ask", diagnosis.message, run=run, evidence=evidence)
         case "roll back" | "switch back" if diagnosis.version:
-            return NextAction(diagnosis.action, diagnosis.message, diagnosis.version, evidence=evidence)
+            return NextAction(diagnosis.action, diagnosis.message, diagnosis.version, run=run, evidence=evidence)
         case "quarantine" | "note":
             return NextAction(diagnosis.action, diagnosis.message, evidence=evidence)
     return NextAction("nothing")

@@ -32,6 +32,7 @@ from level2_cicd.control_loop import (
 )
 from level2_cicd.control_loop.ageing import ageing
 from level2_cicd.control_loop.next_action import NextAction, next_action
+from level2_cicd.control_loop.switch_or_train import order_instead
 from level2_cicd.control_loop.triggers import MONITORING, STALENESS, due, may_order, order_for
 from level2_cicd.rollout.advance import advance, start
 from monitoring import after_run, history
@@ -159,6 +160,8 @@ class Operator:
                 return f"{decision.kind} {decision.step}: {decision.reason}" if decision else None
             case NextAction("train", order=Order() as order):
                 return self._train(order)
+            case NextAction("switch back", run=MonitoringRun() as run) if instead := order_instead(self.registry, run):
+                return self._ask_the_budget(instead)
             case NextAction("start" | "switch back", reason, str(version)):
                 decision = start(self.settings, version, reason, action.evidence, automatic=True)
                 return f"version {version}: {decision.step}"
