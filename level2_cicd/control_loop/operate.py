@@ -9,18 +9,17 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
 from level1_pipeline import problem
 from level1_pipeline.errors import BundleRefused, LeaseHeld, LeaseLost, PromotionRefused
-from level1_pipeline.orchestration.run import today
 from level1_pipeline.registry import Registry
 from level1_pipeline.settings import Settings
 from level1_pipeline.store import audit, clock, leases
 from level1_pipeline.store.audit import Order
-from level1_pipeline.store.audit_queries import open_order, was_ordered
+from level1_pipeline.store.audit_queries import open_order
 from level1_pipeline.store.database import Store
 from level2_cicd.control_loop import (
     expected_gain,
@@ -30,10 +29,9 @@ from level2_cicd.control_loop import (
     situation,
     training_job,
 )
-from level2_cicd.control_loop.ageing import ageing
 from level2_cicd.control_loop.next_action import NextAction, next_action
 from level2_cicd.control_loop.switch_or_train import order_instead
-from level2_cicd.control_loop.triggers import MONITORING, STALENESS, due, may_order, order_for
+from level2_cicd.control_loop.triggers import MONITORING, due, order_for
 from level2_cicd.rollout.advance import advance, start
 from monitoring import after_run, history
 from monitoring.alerting import tickets
@@ -124,22 +122,8 @@ class Operator:
     def _order(self) -> list[str]:
         """Trainings that are due by the calendar, by new data or by the champion's age."""
         now = situation.read(self.store, clock.now(self.settings))
-        order = due(self.settings, now) or self._due_to_age(now)
+        order = due(self.settings, now) or retraining_budget.due_to_age(self.registry, now)
         return [f"order: {self._ask_the_budget(order)}"] if order else []
-
-    def _due_to_age(self, now: situation.Situation) -> Order | None:
-        """The training for which the champion is old enough. While it is not, nobody is asked and nothing written."""
-        if STALENESS not in self.settings.loop.triggers or not may_order(now):
-            return None
-        at = clock.now(self.settings)
-        age = ageing(self.registry, at)
-        if age is None or was_ordered(now.log, STALENESS, order_time := today(self.settings).isoformat()):
-            return None
-        order = Order(STALENESS, age.message, order_time, {"cause": STALENESS, **asdict(age)})
-        answer = retraining_budget.may_train(
-            now.log, expected_gain.need(self.registry, order), self.settings.retraining, at
-        )
-        return None if answer.refused_by in retraining_budget.NOT_YET else order
 
     def _try_action(self, action: NextAction) -> str | None:
         """An action that is refused is written down once and left to a person, so that the next one can be taken."""

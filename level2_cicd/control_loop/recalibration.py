@@ -1,11 +1,13 @@
 """A new version without a training: the champion with an offset on its scores, fitted on matured outcomes.
 
 It stands between a note and a training: the scores are off, their order is right, and a training would not pay or may
-not start yet. The version has a bundle, a lineage and a rollout like any other.
+not start yet. The offset is judged as a training is: fitted on the older days, and held against the champion on the
+newest ones. The version has a bundle, a lineage and a rollout like any other.
 """
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -18,9 +20,9 @@ from level1_pipeline import problem
 from level1_pipeline.bundle.load import EVALUATION_MODEL, Bundle
 from level1_pipeline.bundle.recalibrated import moved, recalibrate
 from level1_pipeline.bundle.write import seal_bundle, write_bundle
-from level1_pipeline.evaluation import gate, recalibration
+from level1_pipeline.evaluation import gate
 from level1_pipeline.evaluation.gate import Check, Verdict
-from level1_pipeline.evaluation.recalibration import Recalibration
+from level1_pipeline.evaluation.metrics import days
 from level1_pipeline.orchestration.run import today
 from level1_pipeline.registry import Registry
 from level1_pipeline.steps.register import log_model
@@ -33,8 +35,69 @@ from monitoring.detectors import concept_drift, past_champions
 from monitoring.detectors.performance import matured
 from monitoring.thresholds import LAST_WINDOWS, MIN_EXCESS_LOSS, WINDOW_CONFIDENCE, WINDOW_DAYS
 
+PRIOR_ROWS = 2000  # with outcomes as the scores promise, that stand against the offset: few rows move it little
+STEPS = 50  # of Newton's method; it needs about five
 NOT_INHERITED = ("files", "engine", "judged_version")  # of the champion's manifest
 DAYS = LAST_WINDOWS * WINDOW_DAYS  # before now, over which a lasting change was seen
+
+
+def fit_offset(y: np.ndarray, p: np.ndarray, prior_rows: int = PRIOR_ROWS) -> float:
+    """The offset with the smallest log loss (regression: squared error) on the outcomes and on `prior_rows` more, whose
+    outcomes are what the scores promise. 0 without outcomes.
+
+    Args:
+        y: what happened; shape (n,).
+        p: the scores; shape (n,).
+        prior_rows: the shrinkage. With n = `prior_rows` about half of the bias is taken away.
+    """
+    if not len(y):
+        return 0.0
+    if problem.TASK != "classification":
+        return float((y - p).sum() / (len(y) + prior_rows))
+    offset, weight = 0.0, prior_rows / len(y)
+    for _ in range(STEPS):
+        q = moved(p, offset)
+        gradient = (y - q).sum() + weight * (p - q).sum()
+        step = gradient / ((1 + weight) * (q * (1 - q)).sum() + 1e-12)
+        offset += float(np.clip(step, -1, 1))
+        if abs(step) < 1e-10:
+            break
+    return offset
+
+
+@dataclass(frozen=True)
+class Recalibration:
+    """An offset for a version, and what the gate says of it."""
+
+    offset: float  # fitted on all rows: to be served
+    judged_offset: float  # fitted on the older days: what the gate judged
+    judged_from: pd.Timestamp  # the first time that it had not seen
+    rows: int
+    verdict: Verdict
+    metrics: dict[str, float]  # on the days that it had not seen
+
+
+def judge(rows: pd.DataFrame, scores: np.ndarray, who: str) -> Recalibration | None:
+    """Fit an offset, and ask the gate; None where there are too few days for both.
+
+    Args:
+        rows: matured rows (EVENT_TIME, TARGET, SLICES), which the version has not seen.
+        scores: that the version gives them; shape (n,).
+        who: the version, in words.
+    """
+    day = days(rows) if len(rows) else np.empty(0)
+    different = np.unique(day)
+    if len(different) < 2 * gate.COMPARISON_MIN_DAYS:
+        return None
+    newest = day >= different[-gate.COMPARISON_MIN_DAYS]
+    y = rows[problem.TARGET].to_numpy("float64")
+    judged = fit_offset(y[~newest], scores[~newest])
+    unseen, theirs = rows[newest].reset_index(drop=True), scores[newest]
+    ours = moved(theirs, judged)
+    checks, comparison = gate.better_than_champion(unseen, theirs, ours, who)
+    begin = unseen[problem.EVENT_TIME].min()
+    metrics = problem.evaluate(y[newest], ours)
+    return Recalibration(fit_offset(y, scores), judged, begin, len(rows), Verdict(tuple(checks), comparison), metrics)
 
 
 def recalibrate_champion(registry: Registry, reason: str, evidence: dict[str, Any]) -> str:
@@ -50,7 +113,7 @@ def recalibrate_champion(registry: Registry, reason: str, evidence: dict[str, An
         return f"no recalibration: the last one was at {date_of(last)}"
     parent = registry.load(version)
     rows, scores = _unseen_outcomes(registry.store, parent, now)
-    result = recalibration.judge(rows, scores, f"version {version}")
+    result = judge(rows, scores, f"version {version}")
     if result is None:
         return f"no recalibration: version {version} has answered too few days since it was trained"
     verdict = Verdict((*result.verdict.checks, _ranking_intact(rows, scores, result)), result.verdict.comparison)

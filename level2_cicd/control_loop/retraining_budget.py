@@ -7,20 +7,33 @@ and its figures go to the audit log.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from datetime import datetime, timedelta
 from typing import Any
 
 import numpy as np
 
 from level1_pipeline import problem
+from level1_pipeline.orchestration.run import today
 from level1_pipeline.policies import RetrainingPolicy
+from level1_pipeline.registry import Registry
 from level1_pipeline.settings import Settings
 from level1_pipeline.store import clock, leases
 from level1_pipeline.store.audit import BudgetReset, Change, Line, Order, TrainingAllowed, TrainingRefused
-from level1_pipeline.store.audit_queries import allowed_trainings, between, last_training, rejected_in_a_row, trainings
+from level1_pipeline.store.audit_queries import (
+    allowed_trainings,
+    between,
+    last_training,
+    rejected_in_a_row,
+    trainings,
+    was_ordered,
+)
 from level1_pipeline.store.database import Store
+from level2_cicd.control_loop import expected_gain
+from level2_cicd.control_loop.ageing import ageing
 from level2_cicd.control_loop.expected_gain import Need
+from level2_cicd.control_loop.situation import Situation
+from level2_cicd.control_loop.triggers import STALENESS, may_order
 from monitoring.results import FAULTS
 
 GAVE_UP = "rejected in a row"
@@ -100,6 +113,19 @@ def _in_favour(need: Need, figures: dict[str, float | None]) -> str:
     drop = f"; {problem.PRIMARY_METRIC} is {need.drop:+.4f} worse" if need.drop is not None else ""
     worth = f"; a training is worth {need.dollars:,.0f} dollars" if need.dollars is not None else "; a training"
     return f"{need.cause}{drop}{worth} and costs {figures['training_dollars']:,.0f} dollars"
+
+
+def due_to_age(registry: Registry, now: Situation) -> Order | None:
+    """The training for which the champion is old enough. While it is not, nobody is asked and nothing written."""
+    settings, at = registry.settings, clock.now(registry.settings)
+    if STALENESS not in settings.loop.triggers or not may_order(now):
+        return None
+    age, day = ageing(registry, at), today(settings).isoformat()
+    if age is None or was_ordered(now.log, STALENESS, day):
+        return None
+    order = Order(STALENESS, age.message, day, {"cause": STALENESS, **asdict(age)})
+    answer = may_train(now.log, expected_gain.need(registry, order), settings.retraining, at)
+    return None if answer.refused_by in NOT_YET else order
 
 
 def ask(settings: Settings, need: Need, now: datetime | None = None, order: Order | None = None) -> Permission:

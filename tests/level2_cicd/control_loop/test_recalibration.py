@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 from datetime import timedelta
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -16,6 +17,7 @@ from level1_pipeline.bundle.load import bundle_checksum
 from level1_pipeline.bundle.recalibrated import moved
 from level1_pipeline.registry import Registry
 from level1_pipeline.settings import Settings
+from level1_pipeline.steps import evaluate
 from level1_pipeline.store.audit import Recalibrated, TrainingRefused
 from level2_cicd import lineage
 from level2_cicd.control_loop import operate
@@ -136,6 +138,20 @@ def test_its_scores_are_the_parent_s_with_the_offset_and_a_trace_says_so(
     origin = lineage._origin(bundle.manifest)
     assert "on the scores of version 1, from" in origin["recalibration"]
     assert registry.load("1").manifest["trained_until"] in origin["data window"]
+
+
+def test_the_gate_of_a_training_compares_its_candidate_with_the_champion_without_the_offset(
+    answered: Any, operated: Any, models: Models
+) -> None:
+    settings = answered(biased)
+    operated(settings).cycle()
+    registry = Registry(settings)
+    run: Any = SimpleNamespace(registry=registry)
+    made = str(registry.route().challenger)
+    opponent, name = evaluate._without_offset(run, made)
+    assert opponent.predict(models.records).tolist() == registry.load("1").predict(models.records).tolist()
+    assert name == f"champion {made} without its offset"
+    assert evaluate._without_offset(run, "1")[1] == "champion 1"
 
 
 @pytest.mark.parametrize("plant", [as_scores_say, unrelated], ids=["calibrated", "order lost"])

@@ -8,7 +8,7 @@ import pytest
 
 from level1_pipeline import problem
 from level1_pipeline.bundle.recalibrated import moved
-from level1_pipeline.evaluation.recalibration import fit_offset, judge
+from level2_cicd.control_loop.recalibration import fit_offset, judge
 
 DRAWS = np.random.default_rng(0)
 BIAS = 0.8 if problem.TASK == "classification" else 3.0
