@@ -125,11 +125,16 @@ def figures(
         alarm=alarm,
         recovered=_recovered(world, planted, lived, losses(world.labels, old), losses(world.labels, new)),
         other_actions=sum(map(_differs, old[during], new[during])),
-        caused=max(0, len(trainings) - len(clean.trainings(first, world.last))),
+        caused=max(0, _fitted(trainings) - _fitted(clean.trainings(first, world.last))),
         trainings=tuple(f"{date_of(line.at)} {line.evidence.get('trigger')}: {line.text}" for line in trainings),
         bad=sum(promotion.bad for promotion in lived.promotions if promotion.day >= first),
         ratio=_ratio(losses(world.labels, new)[untouched], losses(world.labels, old)[untouched]),
     )
+
+
+def _fitted(trainings: list[Line]) -> int:
+    """How many of them made a model; the others were stopped by the checks of the data."""
+    return sum(not isinstance(line.action, TrainingStopped) for line in trainings)
 
 
 def _ratio(new: np.ndarray, old: np.ndarray) -> float | None:

@@ -314,7 +314,7 @@ def test_figures_are_read_again_as_they_were_and_shown_with_each_missed_goal(
 @pytest.mark.usefixtures("prepared")
 def test_a_planted_fault_is_seen_and_causes_no_training_and_no_bad_promotion(home: Settings, cache: Path) -> None:
     """°C for °F and wrong labels go into quarantine, and a bad release that its own gate passes is stopped after it."""
-    lived = replace(year.of(home, "2013-04-01", "2013-05-05"), faults_week=3)
+    lived = replace(year.of(home, "2013-04-01", "2013-04-30"), faults_week=3)
     lived.settings.home.mkdir(parents=True)
     (lived.settings.home / "cache").symlink_to(cache)
     own = lived.home("level2")
@@ -324,7 +324,7 @@ def test_a_planted_fault_is_seen_and_causes_no_training_and_no_bad_promotion(hom
             runs.keep_checkpoint(own.home, lived.checkpoints / day)
 
     pipelines.managed(lived.world, own, lambda *_: None, keep).save(lived.settings.home)
-    short = [replace(BY_NAME[name], days=min(BY_NAME[name].days, 7), after_days=7) for name in SHORT]
+    short = [replace(BY_NAME[name], days=min(BY_NAME[name].days, 7), after_days=2) for name in SHORT]
     lines = {each.name: each for each in year.run_faults(lived, short, Console(file=io.StringIO()))}
     assert set(lines) == set(SHORT)
     assert all(each.detected is not None for each in lines.values())
