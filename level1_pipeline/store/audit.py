@@ -50,7 +50,6 @@ class Promoted(Action, text="promote to {alias}"):
     alias: str = ""
 
 
-@dataclass(frozen=True)
 class RolledBack(Action, text="roll back"):
     """An earlier champion serves again."""
 
@@ -62,7 +61,6 @@ class ClockSet(Action, text="clock: {kind}"):
     kind: str = ""
 
 
-@dataclass(frozen=True)
 class BundleRepaired(Action, text="repair bundle"):
     """A damaged bundle was brought back from a copy with the same content."""
 
@@ -100,12 +98,10 @@ class TrainingJudged(Training, text="train: gate {status}"):
     run_id: str | None = None
 
 
-@dataclass(frozen=True)
 class TrainingStopped(Training, text="train: stopped"):
     """The data were not good enough to make a model."""
 
 
-@dataclass(frozen=True)
 class TrainingCrashed(Training, text="train: crashed"):
     """The process ended without a verdict."""
 
@@ -132,7 +128,6 @@ class Recalibrated(Action, text="recalibrate: gate {status}"):
     parent: str | None = None  # the version whose scores it moves
 
 
-@dataclass(frozen=True)
 class BudgetReset(Action, text="retraining budget: reset"):
     """A person has looked: trainings and rollouts may start again by themselves."""
 
@@ -158,7 +153,6 @@ class RolloutMoved(Rollout, text="rollout: {step}"):
     step: str = ""
 
 
-@dataclass(frozen=True)
 class RolloutWaits(Rollout, text="rollout: waits for a person"):
     """The next step needs a person."""
 
@@ -170,27 +164,22 @@ class RolloutApproved(Rollout, text="rollout: approved"):
     step: str = ""
 
 
-@dataclass(frozen=True)
 class RolloutStopped(Rollout, text="rollout: stop"):
     """A person keeps it in its step."""
 
 
-@dataclass(frozen=True)
 class RolloutRejected(Rollout, text="rollout: rejected"):
     """A person ends it."""
 
 
-@dataclass(frozen=True)
 class RolloutEndedByHand(Rollout, text="rollout: ended by hand"):
     """A person changed the route, which ends it."""
 
 
-@dataclass(frozen=True)
 class DataQuarantined(Action, text="control loop: quarantine"):
     """The control loop sets apart rows, or labels, with a fault."""
 
 
-@dataclass(frozen=True)
 class FindingNoted(Action, text="control loop: note"):
     """The control loop takes note of a finding that needs nothing else."""
 
@@ -202,7 +191,6 @@ class StepRefused(Action, text="control loop: refused"):
     candidate: str | None = None  # whose rollout could not start
 
 
-@dataclass(frozen=True)
 class QuarantineLifted(Action, text="lift quarantine"):
     """A person found no fault in rows, or labels, that had been set apart."""
 
@@ -214,7 +202,6 @@ class EntityForgotten(Action, text="forget"):
     entity_sha256: str = ""
 
 
-@dataclass(frozen=True)
 class OldRowsDeleted(Action, text="retain"):
     """Predictions and outcomes beyond their retention were deleted."""
 
