@@ -14,6 +14,7 @@ import pandas as pd
 
 from level1_pipeline import problem
 from level1_pipeline.inputs import source
+from level1_pipeline.orchestration import lineage
 from level1_pipeline.store.days import date_of, start_of
 from level2_cicd.simulation.faults import spoiling
 
@@ -149,13 +150,16 @@ class Planted:
 
 @contextmanager
 def bad_release() -> Iterator[None]:
-    """While it is open, trainings are those of a bad release: its code mixes up the inputs, and its gate passes all."""
-    gate = dict(problem.GATE)
+    """While it is open, trainings are those of a bad release: its code mixes up the inputs, and its gate passes all. It
+    is other code, so its model is no refresh."""
+    gate, digest = dict(problem.GATE), lineage.source_digest
     limits = dict.fromkeys(gate["limits"], (None, None))
     with source.changed(lambda rows, until: spoiling.inputs_of_others(rows)):
         problem.GATE.update(NO_LIMITS, limits=limits)
+        lineage.source_digest = lambda: f"{digest()} and a bad release"
         try:
             yield
         finally:
+            lineage.source_digest = digest
             problem.GATE.clear()
             problem.GATE.update(gate)
