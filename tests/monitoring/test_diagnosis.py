@@ -466,9 +466,14 @@ def test_a_regime_that_returns_brings_its_champion_back(world: World) -> None:
     """In December winter comes back, and the model of last winter beats the one of autumn."""
     world.serve("2", "autumn", "2013-11-15")
     world.log(world.between("2013-11-15", "2013-12-27"), "2")
-    storm, few_days, answer = (world.look(day).diagnosis for day in ("2013-12-13", "2013-12-20", "2013-12-27"))
-    assert (storm.cause, few_days.cause) == ("nothing", "nothing")
+    storm, few_days, run = (world.look(day) for day in ("2013-12-13", "2013-12-20", "2013-12-27"))
+    answer = run.diagnosis
+    assert (storm.diagnosis.cause, few_days.diagnosis.cause) == ("nothing", "nothing")
     assert (answer.cause, answer.action, answer.version) == ("recurring concept", "switch back", "1")
+    gain = run.figures["past_champion_gain"]  # which the loop compares with that of a training
+    assert gain is not None
+    assert f"version 1 is better by {gain:.3f} a day" in answer.message
+    assert storm.figures["past_champion_gain"] is None
 
 
 @pytest.mark.slow
