@@ -22,6 +22,7 @@ from monitoring.detectors.measured import Measured
 from monitoring.detectors.past_champions import PastChampion
 from monitoring.diagnosis import TABLE, diagnose
 from monitoring.results import AffectedSlice, Coverage, Drift, Skew, Window
+from tests.support.serving import edit_manifest
 from tests.support.world import World, midnight
 
 pytestmark = pytest.mark.flights
@@ -485,3 +486,13 @@ def test_a_champion_with_few_outcomes_yet_waits(world: World) -> None:
     assert answer.coverage.matured == 0
     assert answer.coverage.never > 0
     assert any("never came" in line for line in answer.diagnosis.missing)
+
+
+@pytest.mark.slow
+def test_an_offset_on_the_scores_is_no_regime_that_returns(world: World) -> None:
+    """The same December, but the version of last winter is a recalibrated one."""
+    edit_manifest(world.settings.home / "bundles" / problem.NAME / "1", recalibration={"parent": "0"})
+    world.serve("2", "autumn", "2013-11-15")
+    world.log(world.between("2013-11-15", "2013-12-27"), "2")
+    answer = world.look("2013-12-27").diagnosis
+    assert (answer.cause, answer.version) == ("concept drift", None)
