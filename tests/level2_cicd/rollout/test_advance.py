@@ -111,6 +111,19 @@ def test_a_refresh_that_was_worse_on_the_copies_of_its_shadow_does_not_become_ch
     assert ("quality of the copies" in last.reason) or end == CHAMPION
 
 
+@pytest.mark.skipif(problem.TASK != "classification", reason="the scores of this test are probabilities")
+@pytest.mark.parametrize(("parent", "end"), [("1", CHAMPION), ("9", ROLLED_BACK)])
+def test_the_mean_score_of_a_recalibration_of_the_champion_is_moved_on_purpose(
+    days: Days, parent: str, end: str
+) -> None:
+    described(days, "1", as_of="2013-01-01T00:00:00-05:00")
+    described(days, "2", as_of="2013-02-01T00:00:00-05:00", recalibration={"parent": parent})
+    days.candidate = lambda y: worse(y) - 0.12
+    days.start()
+    last = days.until(end)[-1]
+    assert ("distribution" in last.reason) == (end == ROLLED_BACK) or "allowed: inf" in last.reason
+
+
 def test_each_line_of_the_audit_holds_the_route_before_and_after_and_the_evidence(days: Days) -> None:
     days.start(evidence={"pass": "2013-01-12"})
     days.until(CHAMPION)
