@@ -45,8 +45,8 @@ def start(
     registry, now = Registry(settings), now or clock.now(settings)
     with registry.promotion() as lease:
         champion = _champion_to_beat(registry, version, automatic)
-        refresh = _is_refresh(registry, version, champion)
-        rollout = Rollout(version, champion, Step(REGISTERED), opened_at=now, since=now, began=now, refresh=refresh)
+        refresh, moved = _is_refresh(registry, version, champion), _is_moved(registry, version, champion)
+        rollout = Rollout(version, champion, Step(REGISTERED), now, now, now, refresh=refresh, moved=moved)
         started = RolloutStarted(version, automatic)
         record.Writer(registry, lease, now).write(rollout, started, reason, evidence, {"challenger": version})
     message = "begun; another process acts on it at this moment: see rollout status, or the history"
@@ -76,6 +76,11 @@ def _is_refresh(registry: Registry, version: str, champion: str) -> bool:
     candidate, current = (registry.published.verify(name) for name in (version, champion))
     complete = all(name in manifest for manifest in (candidate, current) for name in (*RECIPE, "as_of"))
     return complete and candidate["as_of"] > current["as_of"] and all(candidate[n] == current[n] for n in RECIPE)
+
+
+def _is_moved(registry: Registry, version: str, champion: str) -> bool:
+    """Whether a version is a recalibration of the champion."""
+    return bool(registry.published.verify(version).get("recalibration", {}).get("parent") == champion)
 
 
 def advance(settings: Settings, now: datetime | None = None) -> Decision | None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import math
 from dataclasses import replace
 from datetime import datetime
 
@@ -33,21 +32,12 @@ def gather(registry: Registry, rollout: Rollout, policy: RolloutPolicy, now: dat
         if rollout.step.state in (REGISTERED, BLESSED):
             checksum = registry.published.checksum(rollout.version)
             return Evidence(tuple(blessings(registry.bundle_folder(rollout.version), policy, checksum)))
-        policy = _with_known_shift(registry, rollout, policy)
         if rollout.step.state == SHADOW:
             return _shadow(store, policy, Arm(rollout.version, SHADOW, rollout.began), champion, now)
         return _canary(registry, rollout, policy, Arm(rollout.version, CANARY, rollout.began), champion, now)
     except Exception as error:  # a monitor that fails pauses the rollout; it must not end it, nor pass it
         logger.exception("the evidence about version %s cannot be read", rollout.version)
         return Evidence((Check("evidence", "error", f"cannot be read: {type(error).__name__}: {error}"),))
-
-
-def _with_known_shift(registry: Registry, rollout: Rollout, policy: RolloutPolicy) -> RolloutPolicy:
-    """The rules for a recalibration of the champion: its scores are the champion's, moved on purpose and as the gate has
-    seen, so their mean says nothing."""
-    offset = registry.published.verify(rollout.version).get("recalibration")
-    expected = offset is not None and offset["parent"] == rollout.champion
-    return policy.model_copy(update={"max_shift": math.inf}) if expected else policy
 
 
 def _alarms(store: Store, policy: RolloutPolicy, candidate: Arm, champion: Arm) -> tuple[list[Check], int, int]:

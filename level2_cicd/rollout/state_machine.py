@@ -9,6 +9,7 @@ missing, and after a limit the version is rolled back as not proved; only a pass
 
 from __future__ import annotations
 
+import math
 from dataclasses import asdict, dataclass, field
 from datetime import datetime, timedelta
 from typing import Any, Literal
@@ -65,12 +66,15 @@ class Rollout:
     waiting: str | None = None  # the step that needs a person, or STOPPED
     approved: tuple[str, ...] = ()  # the steps that a person has agreed to
     refresh: bool = False  # the champion's recipe on newer rows
+    moved: bool = False  # the champion with an offset on its scores
     decision: Decision | None = field(default=None, compare=False)
 
 
 def rules_for(rollout: Rollout, policy: RolloutPolicy) -> RolloutPolicy:
-    """The rules of this rollout: those of a refresh, or the usual ones."""
-    return policy.of_refresh() if rollout.refresh else policy
+    """The rules of this rollout: those of a refresh, or the usual ones. An offset moves the mean score on purpose, and the
+    gate has seen it, so the mean says nothing then."""
+    rules = policy.of_refresh() if rollout.refresh else policy
+    return rules.model_copy(update={"max_shift": math.inf}) if rollout.moved else rules
 
 
 def next_state(rollout: Rollout, evidence: Evidence, policy: RolloutPolicy, now: datetime) -> Decision:
