@@ -9,6 +9,7 @@ import pandas as pd
 import sqlalchemy as sa
 
 from level1_pipeline import problem
+from level1_pipeline.evaluation.decisions import acted, prices
 from level1_pipeline.registry import Registry
 from level1_pipeline.settings import Settings
 from level1_pipeline.steps.split import maturity_cutoff
@@ -79,10 +80,10 @@ def dollars_lost(y: np.ndarray, p: np.ndarray) -> float | None:
     `problem.COSTS` names first the price of a miss, then that of a needless action. Scores that were right
     on average would cost exactly what they promise, so the excess is what a better model can win back.
     """
-    if problem.TASK != "classification" or not len(y):
+    named = prices()
+    if named is None or not len(y):
         return None
-    miss, needless = list(problem.COSTS.values())[:2]
-    acts = np.array([problem.choose_action(score) != problem.choose_action(0.0) for score in p])
+    (miss, needless), acts = named, acted(p)
     promised = np.where(acts, (1 - p) * needless, p * miss)
     paid = np.where(acts, (1 - y) * needless, y * miss)
     return float((paid - promised).mean())
