@@ -8,13 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from datetime import date, timedelta
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 import numpy as np
 import pandas as pd
 
 from level1_pipeline import problem, schema
-from level1_pipeline.store.days import start_of
+from level1_pipeline.store.days import date_of, start_of
 from level1_pipeline.store.quarantine import Quarantined
 from monitoring import thresholds
 from monitoring.data.aggregates import ALL, SCORE
@@ -36,6 +36,7 @@ class Hit(NamedTuple):
     size: float  # how far beyond the limit, as a ratio
 
 
+Table = TypeVar("Table", pd.DataFrame, pd.Series)
 TextValues = Mapping[str, Collection[str]]  # by text input
 Judged = dict[tuple[str, str], set[str]]  # by kind and column the slices that were checked, with a hit or without
 
@@ -43,21 +44,32 @@ Judged = dict[tuple[str, str], set[str]]  # by kind and column the slices that w
 def check_all(
     reference: Log, current: Log, quarantined: tuple[Quarantined, ...], trained_on: TextValues, judged: Judged
 ) -> list[Hit]:
-    """Every comparison; `judged` is filled."""
-    before, now = reference.sums.by_slice(), current.sums.by_slice()
+    """Every comparison; `judged` is filled.
+
+    A fault that began on the last day before the window could not be found then: it takes FAULT_MIN_DAYS. So the last
+    days are left out of the reference, or the first day of a fault would be what is usual.
+    """
+    end = date_of(reference.window.end) - timedelta(days=thresholds.FAULT_MIN_DAYS - 1)
+    before, now = _until(end, reference.sums.by_slice()), current.sums.by_slice()
+    rows = reference.rows[reference.rows["day"] < end]
     return [
         *_missing(before, now, judged),
         *_empty(before, now),
         *_stuck(before, now, judged),
-        *_lost(reference, current, quarantined),
-        *_new_values(reference.rows, current.rows, quarantined, trained_on),
-        *_unrelated(reference.rows, current.rows, judged),
+        *_lost(_until(end, reference.sums.rows), current.sums.rows, quarantined),
+        *_new_values(rows, current.rows, quarantined, trained_on),
+        *_unrelated(rows, current.rows, judged),
     ]
 
 
 def overlaps(span: Quarantined, day: date) -> bool:
     """Whether a span covers a part of a local day."""
     return bool(span.start < start_of(day + timedelta(days=1)) and span.end > start_of(day))
+
+
+def _until(end: date, table: Table) -> Table:
+    """The part of a table by day that lies before a day."""
+    return table[table.index.get_level_values("day") < end]
 
 
 def _missing(before: pd.DataFrame, now: pd.DataFrame, judged: Judged) -> Iterator[Hit]:
@@ -108,10 +120,8 @@ def _note(judged: Judged, kind: str, sizes: pd.Series) -> None:
         judged.setdefault((kind, column), set()).add(where)
 
 
-def _lost(reference: Log, current: Log, quarantined: tuple[Quarantined, ...]) -> Iterator[Hit]:
-    if reference.sums.rows is None or current.sums.rows is None:
-        return
-    counts, now = (_counts(log.sums.rows, quarantined) for log in (reference, current))
+def _lost(reference: pd.Series, current: pd.Series, quarantined: tuple[Quarantined, ...]) -> Iterator[Hit]:
+    counts, now = (_counts(rows, quarantined) for rows in (reference, current))
     before, total = counts.div(counts[ALL], axis=0), now[ALL]
     steady = [name for name in before if name and counts[name].min() >= thresholds.FAULT_MIN_ROWS]
     for name in steady:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import pandas as pd
 import pytest
 
@@ -99,3 +101,22 @@ def test_slices_that_really_vanish_are_still_found(rows: pd.DataFrame, gone: lis
         current = current[current[name] != value]
     faults = data_faults.find(log_of(rows, BEFORE, FIRST), log_of(current, FIRST, LAST))
     assert {fault.slice for fault in faults if fault.kind == fault_checks.GONE} >= set(gone)
+
+
+FAULTS: dict[str, Callable[[pd.DataFrame], pd.DataFrame]] = {
+    fault_checks.MISSED: lambda rows: rows.assign(temp=float("nan")),
+    fault_checks.STUCK: lambda rows: rows.assign(temp=61.0),
+    fault_checks.GONE: lambda rows: rows[rows["origin"] != "LGA"],
+    fault_checks.NEW_VALUES: lambda rows: rows.assign(carrier=rows["carrier"].replace({"UA": "ZZ", "DL": "ZZ"})),
+    fault_checks.UNRELATED: lambda rows: rows.assign(temp=(rows["temp"] - 32) / 1.8),
+}
+
+
+@pytest.mark.parametrize("kind", FAULTS)
+def test_a_fault_that_began_on_the_last_day_before_the_window_is_found(rows: pd.DataFrame, kind: str) -> None:
+    """One bad day is too few for an alarm; on the next run it is a day of the reference, and must not excuse the others."""
+    last = (pd.Timestamp(FIRST) - pd.Timedelta(days=1)).strftime("%Y-%m-%d")
+    calm = during(rows, BEFORE, LAST)
+    when = calm[problem.EVENT_TIME]
+    spoiled = pd.concat([calm[when < midnight(last)], FAULTS[kind](calm[when >= midnight(last)])], ignore_index=True)
+    assert kind in dict(certain(data_faults.find(log_of(spoiled, BEFORE, FIRST), log_of(spoiled, FIRST, LAST))))
