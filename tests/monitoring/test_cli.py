@@ -30,7 +30,7 @@ from monitoring import cli, history
 from monitoring.alerting import tickets as incidents
 from monitoring.data import retention
 from monitoring.data.prediction_window import last_days
-from monitoring.reporting import dashboards, evidently_snapshot
+from monitoring.reporting import dashboards, evidently_snapshot, plots
 from monitoring.reporting.dashboards import Dashboard
 from monitoring.results import Cause, MonitoringRun, Window
 from monitoring.thresholds import WINDOW_DAYS
@@ -43,6 +43,12 @@ from tests.support.webhook import listener
 from tests.support.world import midnight
 
 PAGES = ROOT / "docs" / "monitoring-operations.md"
+
+
+@pytest.fixture(autouse=True)
+def _without_drawing(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The pictures of a report are looked at where reports are tested; they take most of the time of a run."""
+    monkeypatch.setattr(plots, "picture", lambda _, alt, *__: plots.Picture(alt, "data:,"))
 
 
 @pytest.fixture

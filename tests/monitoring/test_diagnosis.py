@@ -120,6 +120,7 @@ def test_a_known_kind_of_fault_is_found_with_its_column_and_slice(before: Log, w
 
 
 @pytest.mark.integration
+@pytest.mark.slow
 def test_days_that_nobody_was_asked_about_say_nothing_about_when_callers_ask(
     rows: pd.DataFrame, week: pd.DataFrame
 ) -> None:
@@ -222,6 +223,7 @@ def test_a_missing_airport_is_seen_although_days_of_it_are_set_apart(rows: pd.Da
 
 
 @pytest.mark.integration
+@pytest.mark.slow
 def test_an_airport_that_was_missing_on_days_set_apart_is_not_missed_again(rows: pd.DataFrame) -> None:
     left = rows[~(covers(rows, (AT_JFK,)))]
     assert [item.slice for item in seen(left, FIRST, LAST)] == ["origin=JFK"]
@@ -356,6 +358,7 @@ def test_the_last_row_of_the_table_always_holds() -> None:
 # Planted cases from the log to the answer.
 
 
+@pytest.mark.slow
 def test_the_new_timetable_of_june_is_a_covariate_shift(world: World) -> None:
     world.log(world.between("2013-05-13", "2013-06-17"))
     answer = world.look("2013-06-17")

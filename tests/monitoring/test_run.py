@@ -61,6 +61,7 @@ def test_a_run_without_a_time_asks_the_clock(home: Settings) -> None:
     assert run.window.end == NOW
 
 
+@pytest.mark.slow
 def test_an_empty_window_after_full_ones_is_inconclusive(world: World) -> None:
     world.log(world.between("2013-04-29", "2013-05-06"))
     run = world.look("2013-05-27")

@@ -16,7 +16,7 @@ from level1_pipeline.bundle.load import load_bundle
 from level1_pipeline.bundle.write import write_bundle
 from level1_pipeline.settings import Settings
 from level1_pipeline.steps.fit import fit_model
-from tests.support.serving import Models, ServiceProcess, empty_database, serve, set_route
+from tests.support.serving import Models, ServiceProcess, empty_database, serve
 
 POSTGRES = os.environ.get("MLOPS_TEST_POSTGRES", "")  # read now: the fixture `home` clears the environment
 KINDS = 3  # different models
@@ -67,10 +67,7 @@ def start(home: Settings) -> Iterator[Callable[..., ServiceProcess]]:
 @pytest.fixture
 def served(home: Settings, models: Models) -> Settings:
     """A home whose champion is version 1, with versions 2 and 3 published beside it; it reacts fast."""
-    for kind in range(KINDS):
-        models.publish(home.home, str(kind + 1), kind)
-    set_route(home, champion="1")
-    return home.changed({"watch_seconds": 0.1, "flush_seconds": 0.1})
+    return models.publish_all(home)
 
 
 @pytest.fixture

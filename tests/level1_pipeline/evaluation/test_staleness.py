@@ -70,6 +70,7 @@ def test_a_model_is_asked_only_about_days_after_it_was_made(matured: pd.DataFram
     assert all(first >= time for time, first in asked)
 
 
+@pytest.mark.slow
 def test_rows_that_become_known_later_change_nothing(rows: pd.DataFrame) -> None:
     labelled = rows[rows[problem.TARGET].notna()]
     early = labelled[labelled[problem.LABEL_TIME] < AS_OF]

@@ -112,6 +112,7 @@ def test_labels_in_quarantine_are_left_out_and_rows_are_not(store: Store, rows: 
     assert spent(store, quarantined=(span._replace(what=LABELS),)).total.rows == 2
 
 
+@pytest.mark.slow
 def test_a_monitoring_run_keeps_them_for_the_next_one_and_for_the_training(world: World) -> None:
     """End to end, on a fortnight of real rows: the sums of two runs are those of all matured rows."""
     days = world.between("2013-04-15", "2013-05-06")

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from datetime import timedelta
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -166,8 +167,16 @@ FAULTS: dict[str, tuple[Plant, str, bool]] = {
 }
 
 
-@pytest.mark.parametrize("end", [SPRING, pytest.param(AUTUMN, marks=pytest.mark.slow)])
-@pytest.mark.parametrize("kind", FAULTS)
+VARIANTS = ("all are 1", "half since four days", "one carrier's none since four days", "4 % come", "20 % exchanged")
+
+
+def slowly(*values: str) -> list[Any]:
+    """These cases are no part of `make test`."""
+    return [pytest.param(value, marks=pytest.mark.slow) for value in values]
+
+
+@pytest.mark.parametrize("end", [SPRING, *slowly(AUTUMN)])
+@pytest.mark.parametrize("kind", [*(kind for kind in FAULTS if kind not in VARIANTS), *slowly(*VARIANTS)])
 def test_a_planted_fault_of_the_labels_is_seen_in_its_first_week(
     year: pd.DataFrame, rows: pd.DataFrame, kind: str, end: str
 ) -> None:
@@ -181,7 +190,7 @@ def test_a_planted_fault_of_the_labels_is_seen_in_its_first_week(
 MONDAYS = [str(day.date()) for day in pd.date_range("2013-04-29", "2013-12-30", freq="7D")]
 
 
-@pytest.mark.parametrize("end", [MONDAYS[2], "2013-07-01", "2013-09-16", "2013-12-16"])
+@pytest.mark.parametrize("end", [MONDAYS[2], *slowly("2013-07-01", "2013-09-16"), "2013-12-16"])
 def test_an_ordinary_week_has_no_fault(year: pd.DataFrame, rows: pd.DataFrame, end: str) -> None:
     assert look(year, end, rows) == look(year, end, UNREADABLE) == ()
 
@@ -194,7 +203,7 @@ def test_no_week_of_the_year_has_a_fault_whichever_day_it_ends(year: pd.DataFram
     assert {end: faults for end in MONDAYS if (faults := look(year, end, rows))} == {}
 
 
-@pytest.mark.parametrize("end", [SPRING, "2013-12-16"])
+@pytest.mark.parametrize("end", [SPRING, *slowly("2013-12-16")])
 def test_more_or_less_traffic_is_no_fault(year: pd.DataFrame, rows: pd.DataFrame, end: str) -> None:
     """Five times as many rows in the window only, and 2 % of them all the time."""
     new = year[year[TIME] >= midnight(days_before(end, 7))]

@@ -11,7 +11,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
@@ -23,7 +23,7 @@ from level1_pipeline.settings import Settings
 from serving import server
 from serving.api.connections import HEAD_BYTES, HEADERS
 from tests.support import ROOT
-from tests.support.serving import ServiceProcess, eventually
+from tests.support.serving import Models, ServiceProcess, eventually
 
 pytestmark = pytest.mark.integration
 MORE_MB = 60  # memory that an attack may cost; the audit saw 300 to 800
@@ -31,13 +31,21 @@ SLOWEST = 3.0  # seconds for /livez meanwhile, on a busy machine
 HEAD = b"POST /predict HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
 
 
-@pytest.fixture
-def service(start: Callable[..., ServiceProcess], served: Settings) -> ServiceProcess:
-    return start(served)
+@pytest.fixture(scope="module")
+def service(models: Models, tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServiceProcess]:
+    """One service survives all attacks."""
+    running = ServiceProcess(models.publish_all(Settings(home=tmp_path_factory.mktemp("attacked"))))
+    yield running
+    running.kill()
 
 
 def port_of(service: ServiceProcess) -> int:
     return int(service.url.rpartition(":")[2])
+
+
+def forget_peak(process: subprocess.Popen[str]) -> None:
+    """From now on the peak is that of the time after."""
+    Path(f"/proc/{process.pid}/clear_refs").write_text("5")
 
 
 def peak_megabytes(process: subprocess.Popen[str]) -> float:
@@ -53,6 +61,7 @@ def connect(service: ServiceProcess) -> socket.socket:
 def held(service: ServiceProcess) -> Iterator[None]:
     """While the block runs, /livez answers soon on a new connection; at its end, memory has not grown much."""
     httpx2.get(f"{service.url}/livez")
+    forget_peak(service.process)
     before, took, done = peak_megabytes(service.process), [], threading.Event()
 
     def ask() -> None:

@@ -380,11 +380,11 @@ def test_any_order_of_arrival_gives_the_same_end(both: Settings, seed: int) -> N
 def test_the_same_reports_leave_the_same_row_in_every_order(both: Settings) -> None:
     reports = [outcome("o", 1, 1), outcome("o", 0, 2), outcome("o", 1, 3), outcome("o", 0, 3)]
     kept = ("value", "known_at", "confirmed_at", "other_values")
-    ends = []
-    for number, order in enumerate(itertools.permutations(reports)):
-        for report in order:
-            ingest(both, [report._replace(id=f"o{number}")], NOW)
-        ends.append({name: known_outcomes(both)[f"o{number}"][name] for name in kept})
+    orders = list(itertools.permutations(reports))
+    for turn in range(len(reports)):
+        ingest(both, [order[turn]._replace(id=f"o{number}") for number, order in enumerate(orders)], NOW)
+    ends = [{name: line[name] for name in kept} for line in known_outcomes(both).values()]
+    assert len(ends) == len(orders)
     assert all(end == ends[0] for end in ends)
     assert (ends[0]["value"], ends[0]["known_at"].day, ends[0]["confirmed_at"].day) == (1, 1, 3)
 
