@@ -26,7 +26,7 @@ from tests.support import ROOT
 from tests.support.checkout import git, needs_uv
 from tests.support.expressions import NotUnderstood, evaluate, filled, holds
 from tests.support.github import PROGRAM, GitHub
-from tests.support.workflow_runner import JobRun, Runner
+from tests.support.workflow_runner import Runner
 
 WORKFLOWS = sorted((ROOT / ".github/workflows").glob("*.yml"))
 WEEKS = 6
@@ -269,7 +269,3 @@ def test_an_expression_that_is_not_understood_is_no_guess() -> None:
     assert not holds("always() && a.b", {"a": {"b": ""}}, succeeded=False)
     assert holds("always()", {}, succeeded=False)
     assert not holds("a.b", {"a": {"b": "x"}}, succeeded=False)
-
-
-def test_a_job_run_says_nothing_that_it_did_not_do() -> None:
-    assert JobRun("a", "skipped").ran == []

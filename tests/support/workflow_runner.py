@@ -64,7 +64,7 @@ class Runner:
         return done
 
     def _contexts(self, data: Any, job: Any, matrix: Mapping[str, str], done: Mapping[str, JobRun]) -> dict[str, Any]:
-        needs = {name: {"result": done[name].result, "outputs": done[name].outputs} for name in _needs(job)}
+        needs = {name: _together([run for run in done.values() if run.name == name]) for name in _needs(job)}
         github = {
             "token": "a token",
             "ref": "refs/heads/main",
@@ -121,6 +121,13 @@ class Runner:
 def _needs(job: Any) -> list[str]:
     needs = job.get("needs") or []
     return [needs] if isinstance(needs, str) else needs
+
+
+def _together(runs: list[JobRun]) -> dict[str, Any]:
+    """The runs of a job with a matrix as one, as other jobs see it."""
+    results = [run.result for run in runs if run.result != "success"]
+    outputs = {name: value for run in runs for name, value in run.outputs.items()}
+    return {"result": results[0] if results else "success", "outputs": outputs}
 
 
 def _matrix(job: Any) -> Iterator[dict[str, str]]:
