@@ -16,6 +16,7 @@ RELEASE ?=
 CRON ?=
 SIMULATION ?= --trained 2013-04-01 --from 2013-05-18 --until 2013-08-09 --fault temp --fault-from 2013-05-28 --fault-days 3
 REASON ?= by hand
+REPLAY ?=
 RESUME ?=
 FAULTS ?=
 
@@ -38,7 +39,7 @@ unexport PYTHONHOME PYTHONPATH PYTHONOPTIMIZE PYTHONSTARTUP PYTHONWARNINGS
 export PYTHONUTF8 := 1
 # What a person types is data: make must not expand its dollars, and no shell may read it. So each of these reaches its
 # command through the environment, as it was typed.
-TYPED := RESUME FAULTS AS_OF CRON SIMULATION REASON SHOW WORKERS INPUT OUTPUT PREDICTION VERSION STEP BACKUP CHECKS ENV BASE RELEASE
+TYPED := RESUME FAULTS AS_OF CRON SIMULATION REASON SHOW WORKERS INPUT OUTPUT PREDICTION VERSION STEP BACKUP CHECKS ENV BASE RELEASE REPLAY
 $(foreach name,$(TYPED),$(eval override $(name) := $$(value $(name))))
 export $(TYPED)
 
@@ -46,7 +47,7 @@ export $(TYPED)
 export OMP_WAIT_POLICY ?= PASSIVE
 export OPENBLAS_NUM_THREADS ?= 1
 
-.PHONY: help setup demo level0 level1 level2 year serve schedule watch history score monitor ui operate rollout approve reject rollback repair trace test test-fast test-slow test-pythons check format bench bench-gate bench-serving bench-monitor bench-drift bench-staleness release deploy approve-release rollback-pipeline compare-releases up down test-containers lock doctor clean
+.PHONY: help setup demo level0 level1 level2 year restore-home replay-week issues keep-home serve schedule watch history score monitor ui operate rollout approve reject rollback repair trace test test-fast test-slow test-pythons test-newest check check-workflows secrets audit components pr-report format bench bench-gate bench-serving bench-monitor bench-drift bench-staleness release deploy approve-release rollback-pipeline compare-releases up down test-containers lock doctor clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z0-9-]+):.*## /\1\t/' | while IFS=$$'\t' read -r name meaning; do printf '  make %-14s %s\n' "$$name" "$$meaning"; done
@@ -83,6 +84,18 @@ watch: setup  ## Level 1: train whenever a new month of labelled rows has arrive
 
 history: setup  ## the audit log: who changed what is served, when, why, from which version to which (SHOW=id: the evidence)
 	@$(PY) -m level1_pipeline history $${SHOW:+--show="$$SHOW"}
+
+restore-home: setup  ## in a workflow: bring back the home of the loop that the last run kept in a GitHub release
+	@$(PY) -m level2_cicd.workflows restore-home
+
+replay-week: setup  ## Level 2: the next week of real flights for a home that is kept: traffic, outcomes, the control loop
+	@$(PY) -m level2_cicd.workflows replay-week $$REPLAY
+
+issues: setup  ## in a workflow: open, update and close one GitHub issue for each ticket of that home
+	@$(PY) -m level2_cicd.workflows issues
+
+keep-home: setup  ## in a workflow: keep that home, with checksums, until the next run
+	@$(PY) -m level2_cicd.workflows keep-home
 
 serve: setup  ## the prediction service on 127.0.0.1:8000, with its page at /docs (WORKERS=1)
 	@$(PY) -m serving run --workers="$${WORKERS:-1}"
@@ -132,10 +145,34 @@ test-slow: setup  ## the long proofs
 test-pythons: setup  ## parity on each other supported Python (3.11 to 3.14) that is here or that uv brings, the fast tests on the newest
 	@UV="$(UV)" INSTALL="$(INSTALL)" .ci/other-pythons
 
+test-newest: setup  ## the tests on the newest packages that pyproject.toml allows: what will break next?
+	@UV="$(UV)" INSTALL="$(INSTALL)" .ci/newest
+
 check: setup  ## lint, format and types
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
 	@$(BIN)/mypy
+
+check-workflows: setup  ## schema and security of the GitHub workflows
+	@$(BIN)/check-jsonschema --builtin-schema vendor.github-workflows .github/workflows/*.yml
+	@$(BIN)/zizmor --offline --no-progress --quiet --persona pedantic .github/workflows
+	@echo "check-workflows | nothing found in $$(ls .github/workflows | wc -l) workflows"
+
+# Digests, and the passwords of people and places that exist in tests only.
+HARMLESS := ^([0-9a-f]{64}|s3cret|p%40ss|secret|person-4711)$$
+
+secrets: $(VENV)-security/.installed  ## does a password or key stand in the tree?
+	@git ls-files -z | xargs -0 $(VENV)-security/bin/detect-secrets-hook --exclude-files '(\.lock|/old_home/rows\.sql)$$' --exclude-secrets '$(HARMLESS)'
+	@echo "secrets | none in $$(git ls-files | wc -l) files"
+
+audit: $(VENV)-security/.installed  ## known vulnerabilities of the locked packages (asks a database on the network)
+	@$(VENV)-security/bin/pip-audit --progress-spinner off --disable-pip --require-hashes -r requirements.lock
+
+components: setup  ## the list of components (SBOM) of the checked-out commit: OUTPUT=file
+	@$(PY) -m level2_cicd delivery components --output="$$OUTPUT"
+
+pr-report: setup  ## train as the commit BASE does and as this one does: metrics and the verdict of the gate
+	@UV="$(UV)" $(PY) -m level2_cicd.workflows pr-report --base="$$BASE"
 
 format: setup  ## let ruff correct what it can
 	@$(BIN)/ruff check --fix .
@@ -162,6 +199,11 @@ bench-staleness: setup  ## the picture of what age costs, from the versions of `
 $(VENV)-bench/.installed: requirements-bench.lock | $(OWN_UV)
 	@test -x $(VENV)-bench/bin/python || $(UV) venv --quiet --python $(PY) $(VENV)-bench
 	@$(UV) pip sync --quiet --python $(VENV)-bench/bin/python --require-hashes --only-binary :all: requirements-bench.lock
+	@touch $@
+
+$(VENV)-security/.installed: requirements-security.lock | setup $(OWN_UV)
+	@test -x $(VENV)-security/bin/python || $(UV) venv --quiet --python $(PY) $(VENV)-security
+	@$(UV) pip sync --quiet --python $(VENV)-security/bin/python --require-hashes --only-binary :all: requirements-security.lock
 	@touch $@
 
 release: setup  ## a release of the checked-out commit: checks, wheel, locks, components, provenance (CHECKS="check test")
@@ -193,6 +235,7 @@ lock: | $(OWN_UV)  ## resolve the dependencies again (after a change of pyprojec
 	@$(UV) pip compile --quiet --group serving --universal --generate-hashes --no-header --python-version 3.11 -c requirements.lock -o requirements-serving.lock
 	@$(UV) pip compile --quiet --group monitoring --universal --generate-hashes --no-header --python-version 3.11 -c requirements.lock -o requirements-pipeline.lock
 	@$(UV) pip compile --quiet --group bench --universal --generate-hashes --no-header --python-version 3.11 -o requirements-bench.lock
+	@$(UV) pip compile --quiet --group security --universal --generate-hashes --no-header --python-version 3.11 -o requirements-security.lock
 	@echo "uv==$(UV_VERSION)" | $(UV) pip compile - --quiet --universal --generate-hashes --no-header --no-annotate --python-version 3.11 -o requirements-setup.lock
 	@echo "setuptools==$(SETUPTOOLS_VERSION)" | $(UV) pip compile - --quiet --universal --generate-hashes --no-header --no-annotate --python-version 3.11 -o build-constraints.txt
 	@echo "lock | $$(grep -c == requirements.lock) packages in requirements.lock, $$(grep -c == requirements-serving.lock) in requirements-serving.lock"

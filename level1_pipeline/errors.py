@@ -14,6 +14,7 @@
     │   ├── BatchRefused          a folder to write scores into
     │   ├── TrustedSetRefused     confirmed labels that were changed, are gone, or differ from the source's
     │   ├── OutcomeFileRefused    a file of outcomes
+    │   ├── HomeRefused           a kept home that was damaged, or whose audit log does not go on from the one before
     │   ├── ReleaseRefused        no release can be made, or the folder is not what was made
     │   └── DeletionRefused       so many old rows that the clock is more likely to be wrong
     ├── TrainingStopped         a training ends before a model is made
@@ -91,6 +92,10 @@ class OutcomeFileRefused(Refused, ValueError):
 
 class ReleaseRefused(Refused):
     """No release can be made of this checkout, or this folder is not the release that was made."""
+
+
+class HomeRefused(Refused):
+    """A kept home is not what was kept, or another one must not be kept after it."""
 
 
 class DeletionRefused(Refused):

@@ -57,13 +57,21 @@ def end(process: subprocess.Popen[str], seconds: float = SECONDS_TO_END) -> None
     """Close its input, send what Ctrl-C sends, and kill the rest of its group when it ended or after some seconds."""
     if process.stdin:
         process.stdin.close()
+    if hasattr(os, "killpg"):
+        _end_group(process, seconds)
+    else:  # Windows has no groups of processes, and no gentle signal for a process without a console
+        process.kill()
+        process.wait()
+    if process.stdout:
+        process.stdout.close()
+
+
+def _end_group(process: subprocess.Popen[str], seconds: float) -> None:
     for number, patience in ((signal.SIGINT, seconds), (signal.SIGKILL, None)):
         with suppress(ProcessLookupError):
             os.killpg(process.pid, number)
         with suppress(subprocess.TimeoutExpired):
             process.wait(patience)
-    if process.stdout:
-        process.stdout.close()
 
 
 def wait_until_answers(url: str, seconds: float, log: Path, process: subprocess.Popen[str] | None = None) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import subprocess
 import sys
@@ -13,12 +14,37 @@ from tests.support import ROOT
 
 WORKFLOWS = sorted((ROOT / ".github/workflows").glob("*.yml"))
 BIN = Path(sys.executable).parent
+WITHOUT_MAKE = "python .ci/without_make.py"  # on Windows
+OTHER_FILES = {  # of GitHub, with the schema of each
+    ".github/dependabot.yml": "dependabot",
+    ".github/ISSUE_TEMPLATE/fault.yml": "github-issue-forms",
+    ".github/ISSUE_TEMPLATE/model.yml": "github-issue-forms",
+    ".github/ISSUE_TEMPLATE/config.yml": "github-issue-config",
+}
 
 
 def test_the_workflows_follow_their_schema() -> None:
     command = [str(BIN / "check-jsonschema"), "--builtin-schema", "vendor.github-workflows", *map(str, WORKFLOWS)]
     checked = subprocess.run(command, capture_output=True, text=True)
     assert checked.returncode == 0, checked.stdout + checked.stderr
+
+
+@pytest.mark.parametrize("file", OTHER_FILES)
+def test_the_other_files_of_github_follow_their_schema(file: str) -> None:
+    command = [str(BIN / "check-jsonschema"), "--builtin-schema", f"vendor.{OTHER_FILES[file]}", str(ROOT / file)]
+    checked = subprocess.run(command, capture_output=True, text=True)
+    assert checked.returncode == 0, checked.stdout + checked.stderr
+
+
+def test_the_hooks_of_pre_commit_and_the_container_of_developers_call_targets_that_there_are() -> None:
+    targets = set(re.findall(r"^([a-z0-9-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
+    hooks = re.findall(r"entry: (.+)", (ROOT / ".pre-commit-config.yaml").read_text())
+    container = json.loads((ROOT / ".devcontainer/devcontainer.json").read_text())
+    called = [*hooks, container["postCreateCommand"]]
+    assert len(called) > 3
+    assert {command.removeprefix("make ") for command in called} <= targets
+    official = re.findall(r"^PYTHON_IMAGE=(.+)", (ROOT / "containers/images.env").read_text(), re.MULTILINE)
+    assert f"ARG PYTHON_IMAGE={official[0]}" in (ROOT / ".devcontainer/Dockerfile").read_text()
 
 
 def test_zizmor_finds_nothing_in_the_workflows() -> None:
@@ -39,7 +65,11 @@ def test_zizmor_finds_an_action_that_is_not_pinned(tmp_path: Path) -> None:
 def test_every_step_of_a_workflow_is_a_make_target(workflow: Path) -> None:
     text = workflow.read_text()
     targets = set(re.findall(r"^([a-z0-9-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
-    assert {run.removeprefix("make ") for run in re.findall(r"run: (.+)", text)} <= targets
+    for script in set(re.findall(r"run: (.+)", text)) - {WITHOUT_MAKE}:
+        program, target, *typed = script.split()
+        assert program == "make"
+        assert target in targets
+        assert all(re.fullmatch(r"[A-Z]+=[\w./-]+", word) for word in typed)
     assert "permissions: {}" in text
     assert text.count("persist-credentials: false") == text.count("actions/checkout")
 

@@ -60,14 +60,14 @@ def build(repository: Path, releases: Path, checks: Sequence[str], uv: str) -> t
     with tempfile.TemporaryDirectory(dir=releases, prefix=".making-") as work:
         source, folder = Path(work) / "source", Path(work) / "release"
         _export(repository, commit, source)
-        committed_at = int(_git(repository, "show", "-s", "--format=%ct", commit))
-        _build_wheel(source, folder, uv, committed_at)
+        committed_at = _committed_at(repository, commit)
+        _build_wheel(source, folder, uv, int(committed_at.timestamp()))
         for name in (PIPELINE_LOCK, SERVING_LOCK, BUILD_CONSTRAINTS):
             shutil.copyfile(source / name, folder / name)
         _write(folder / CONTRACT, _contract(source))
         _write(folder / PYTHON, f"{sys.version_info.major}.{sys.version_info.minor}")
         lock = (folder / PIPELINE_LOCK).read_text(encoding="utf-8")
-        _write(folder / COMPONENTS, components.as_json(lock, commit, datetime.fromtimestamp(committed_at, UTC)))
+        _write(folder / COMPONENTS, components.as_json(lock, commit, committed_at))
         release = write_index(folder, commit)
         _write(folder / PROVENANCE, provenance.statement(release, results, started))
         target = releases / release.id
@@ -76,6 +76,20 @@ def build(repository: Path, releases: Path, checks: Sequence[str], uv: str) -> t
         elif results:  # the same commit gives the same release, which may have been made without checks
             os.replace(folder / PROVENANCE, target / PROVENANCE)
     return Release(target, commit, release.files), results
+
+
+def head(repository: Path) -> tuple[str, datetime]:
+    """The commit that is checked out, whatever files differ from it, and when it was made.
+
+    Raises:
+        ReleaseRefused: this is no git checkout.
+    """
+    commit = _git(repository, "rev-parse", "HEAD")
+    return commit, _committed_at(repository, commit)
+
+
+def _committed_at(repository: Path, commit: str) -> datetime:
+    return datetime.fromtimestamp(int(_git(repository, "show", "-s", "--format=%ct", commit)), UTC)
 
 
 def clean_commit(repository: Path) -> str:

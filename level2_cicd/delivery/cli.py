@@ -15,9 +15,9 @@ from level1_pipeline import problem
 from level1_pipeline.command_line import Reason, console, new_app, open_settings, print_result
 from level1_pipeline.errors import NotFound
 from level1_pipeline.settings import Settings
-from level2_cicd.delivery import build, comparison, deployment, images, stack
+from level2_cicd.delivery import build, comparison, components, deployment, images, stack
 from level2_cicd.delivery.environments import APPROVED, STAGING, Environment
-from level2_cicd.delivery.release import Release, open_release
+from level2_cicd.delivery.release import PIPELINE_LOCK, Release, open_release
 
 CHECKS = ("check", "test")
 DIFFERENT = 3  # exit code: two releases make different models
@@ -101,6 +101,19 @@ def _compare(
     differ = f"{result.beyond} of {result.records} predictions differ by more than {comparison.TOLERANCE:g}"
     print_result("compare", f"{len(result.packages)} packages changed | {differ}, the largest by {result.largest:.3g}")
     return 0 if result.alike else DIFFERENT
+
+
+@commands.command("components")
+def _components(
+    output: Annotated[Path, typer.Option(metavar="FILE", help="Where to.")] = Path("components.cdx.json"),
+    repository: Annotated[Path, typer.Option(help="The checkout.")] = Path(),
+) -> int:
+    """Write the list of components (SBOM, CycloneDX 1.6) of the checked-out commit; a release holds the same list."""
+    lock = (repository / PIPELINE_LOCK).read_text()
+    commit, at = build.head(repository)
+    output.write_text(components.as_json(lock, commit, at))
+    print_result("components", f"{len(components.packages(lock))} packages | {output}")
+    return 0
 
 
 @commands.command("up")

@@ -26,7 +26,7 @@ from level1_pipeline.store.database import Store
 from level1_pipeline.store.days import date_of, start_of
 from level1_pipeline.store.routes import SHADOW
 from level1_pipeline.store.tables import leases, predictions, tickets
-from level2_cicd.control_loop.operate import Operator
+from level2_cicd.control_loop.operate import Operator, Publisher
 from level2_cicd.control_loop.triggers import RELEASE
 from level2_cicd.rollout.states import ROLLED_BACK
 from level2_cicd.simulation import replay
@@ -98,7 +98,14 @@ def managed(world: World, settings: Settings, tell: Tell, keep: Keep = lambda da
     return played(world, settings, watch)
 
 
-def live(world: World, settings: Settings, tell: Tell, fault: Planted | None, keep: Keep = lambda day: None) -> None:
+def live(
+    world: World,
+    settings: Settings,
+    tell: Tell,
+    fault: Planted | None,
+    keep: Keep = lambda day: None,
+    publish: Publisher = lambda *_: None,  # nobody reads the 39 reports of a year
+) -> None:
     """Live through the days of a world, or go on where the clock of this home stands.
 
     Args:
@@ -107,10 +114,11 @@ def live(world: World, settings: Settings, tell: Tell, fault: Planted | None, ke
         tell: is told about each day.
         fault: what goes wrong.
         keep: is called at each midnight with the day that begins.
+        publish: writes the report of a monitoring run.
     """
     store = Store(settings.operations)
     with service(settings) as traffic:
-        operator = Operator(settings, train_order, publish=lambda *_: None)  # nobody reads 39 reports
+        operator = Operator(settings, train_order, publish)
         first = str(date_of(store.replay_time()))
         if first > world.first:  # it was killed: what was begun at this midnight is finished first
             _night(operator, traffic)

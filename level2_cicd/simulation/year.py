@@ -21,6 +21,7 @@ from level1_pipeline.inputs import source
 from level1_pipeline.settings import Settings
 from level1_pipeline.store.days import start_of
 from level2_cicd.simulation import pipelines, scoreboard, scoreboard_page
+from level2_cicd.simulation.checkpoint import keep_checkpoint
 from level2_cicd.simulation.faults import report, runs
 from level2_cicd.simulation.faults.figures import FaultFigures
 from level2_cicd.simulation.faults.table import START_WEEK, Planted, PlantedFault
@@ -119,7 +120,7 @@ def _checkpoint_job(year: Year) -> None:
     day, own = str(year.faults_begin), year.home("until-faults")
     eve = str((pd.Timestamp(day) - pd.Timedelta(days=1)).date())
     pipelines.managed(replace(year.world, last=eve), own, tell_as("checkpoint"))
-    runs.keep_checkpoint(own.home, year.checkpoints / day)
+    keep_checkpoint(own.home, year.checkpoints / day)
     shutil.rmtree(own.home)
 
 
@@ -144,7 +145,7 @@ def _managed(year: Year, tell: Tell) -> list[Played]:
 
     def keep(day: str) -> None:
         if day == year.faults_begin:
-            runs.keep_checkpoint(own.home, year.checkpoints / day)
+            keep_checkpoint(own.home, year.checkpoints / day)
 
     return [pipelines.managed(year.world, own, tell, keep)]
 

@@ -105,6 +105,13 @@ def open_tickets(store: Store) -> list[dict[str, Any]]:
         return [dict(row._mapping) for row in connection.execute(sa.select(tickets).where(MINE).order_by(T.number))]
 
 
+def all_tickets(store: Store) -> list[dict[str, Any]]:
+    """The tickets of the problem, open and closed ones, oldest first."""
+    with store.engine.connect().execution_options(reads_only=True) as connection:
+        own = sa.select(tickets).where(T.problem == problem.NAME).order_by(T.number)
+        return [dict(row._mapping) for row in connection.execute(own)]
+
+
 def ticket(store: Store, number: int) -> dict[str, Any]:
     """One ticket, open or closed. Raises NotFound for a number that there is not."""
     with store.engine.connect().execution_options(reads_only=True) as connection:

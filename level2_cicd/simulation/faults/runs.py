@@ -4,9 +4,7 @@ some weeks after its end."""
 from __future__ import annotations
 
 import shutil
-import sqlite3
 import time
-from contextlib import closing
 from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
@@ -18,27 +16,12 @@ from level1_pipeline.store.database import Store
 from level1_pipeline.store.days import date_of
 from level2_cicd.control_loop import retraining_budget, triggers
 from level2_cicd.simulation import pipelines
+from level2_cicd.simulation.checkpoint import keep_checkpoint
 from level2_cicd.simulation.faults.figures import FaultFigures, Log, figures
 from level2_cicd.simulation.faults.table import Planted
 from level2_cicd.simulation.policies import Played
 from level2_cicd.simulation.processes import Tell
 from level2_cicd.simulation.world import World
-
-DATABASES = ("operations.db", "mlflow.db")
-
-
-def keep_checkpoint(home: Path, folder: Path) -> None:
-    """Copy the home of Level 2 while nothing happens in it, whole or not at all."""
-    if folder.exists():
-        return
-    partial = folder.with_name(f"{folder.name}.partial")
-    shutil.rmtree(partial, ignore_errors=True)
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    shutil.copytree(home, partial, symlinks=True, ignore=shutil.ignore_patterns("*.db", "*.db-*"))
-    for name in DATABASES:  # a log of SQLite that is not merged yet belongs to the database
-        with closing(sqlite3.connect(home / name)) as source, closing(sqlite3.connect(partial / name)) as target:
-            source.backup(target)
-    partial.replace(folder)
 
 
 def live_through(

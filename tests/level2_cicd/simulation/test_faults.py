@@ -23,8 +23,8 @@ from level1_pipeline.settings import Settings
 from level1_pipeline.store import audit
 from level1_pipeline.store.days import start_of
 from level2_cicd.cli import main
-from level2_cicd.simulation import pipelines, replay, year
-from level2_cicd.simulation.faults import report, runs, spoiling, table
+from level2_cicd.simulation import checkpoint, pipelines, replay, year
+from level2_cicd.simulation.faults import report, spoiling, table
 from level2_cicd.simulation.faults.figures import FaultFigures, Log, figures
 from level2_cicd.simulation.faults.table import Planted, named
 from level2_cicd.simulation.policies import Played
@@ -218,7 +218,7 @@ def test_a_checkpoint_has_all_rows_of_an_open_database_and_is_made_once(tmp_path
     home, folder = tmp_path / "home", tmp_path / "checkpoints" / FIRST
     (home / "bundles").mkdir(parents=True)
     (home / "bundles" / "model").write_text("1")
-    for name in runs.DATABASES:
+    for name in checkpoint.DATABASES:
         with closing(sqlite3.connect(home / name)) as made:
             made.execute("CREATE TABLE t (x)")
             made.commit()
@@ -226,10 +226,10 @@ def test_a_checkpoint_has_all_rows_of_an_open_database_and_is_made_once(tmp_path
         written.execute("PRAGMA journal_mode=WAL")
         written.execute("INSERT INTO t VALUES (1)")
         written.commit()
-        runs.keep_checkpoint(home, folder)
+        checkpoint.keep_checkpoint(home, folder)
         written.execute("INSERT INTO t VALUES (2)")
         written.commit()
-        runs.keep_checkpoint(home, folder)
+        checkpoint.keep_checkpoint(home, folder)
     with closing(sqlite3.connect(folder / "operations.db")) as copy:
         assert copy.execute("SELECT x FROM t").fetchall() == [(1,)]
     assert (folder / "bundles" / "model").read_text() == "1"
@@ -323,7 +323,7 @@ def test_faults_in_spring_lead_to_no_bad_promotion_and_degrees_celsius_go_into_q
 
     def keep(day: str) -> None:
         if day == lived.faults_begin:
-            runs.keep_checkpoint(own.home, lived.checkpoints / day)
+            checkpoint.keep_checkpoint(own.home, lived.checkpoints / day)
 
     pipelines.managed(lived.world, own, lambda *_: None, keep).save(lived.settings.home)
     short = [replace(BY_NAME[name], days=min(BY_NAME[name].days, 7), after_days=2) for name in SHORT]

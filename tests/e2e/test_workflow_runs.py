@@ -1,0 +1,271 @@
+"""The workflows, run here as GitHub would run them: in a clean clone, with a small `gh` that keeps what it is told."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import subprocess
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from level1_pipeline import problem
+from level1_pipeline.store.audit import RolloutApproved, RolloutMoved, RolloutWaits
+from level1_pipeline.store.audit_queries import releases
+from level1_pipeline.store.database import Store
+from level2_cicd.rollout.states import CHAMPION
+from level2_cicd.workflows.audit_chain import chain, refuse_broken
+from level2_cicd.workflows.kept_home import Kept
+from level2_cicd.workflows.release_assets import KEPT, RELEASE
+from tests.support import ROOT
+from tests.support.checkout import git, needs_uv
+from tests.support.expressions import NotUnderstood, evaluate, filled, holds
+from tests.support.github import PROGRAM, GitHub
+from tests.support.workflow_runner import Runner
+
+WORKFLOWS = sorted((ROOT / ".github/workflows").glob("*.yml"))
+WEEKS = 6
+# What callers send in °C for three days of the fourth week; everything else is as it was in 2013.
+PLANTED = "--fault temp --fault-from 2013-04-25 --fault-days 3"
+# With dearer trainings there is one in these weeks, which keeps the test short; a person lets each champion in.
+VARIABLES = {"REPLAY": PLANTED, "MLOPS_APPROVALS": CHAMPION, "MLOPS_TRAINING_DOLLARS": "3000"}
+
+# Scripts of steps that are not run here, each with the reason.
+EXCEPTED = {
+    "make check": "it is a step of .ci/run",
+    "make test": "it is a step of .ci/run",
+    "make test-slow": "it is a step of .ci/run; this test is a part of it",
+    "make test-containers": "it is a step of .ci/run",
+    "make demo": "tests of each level run its parts, and it takes minutes",
+    "make level0": "tests/test_notebooks.py runs the notebooks",
+    "make release": "tests/e2e/test_environments.py makes releases; its checks are the whole test suite",
+    "make deploy ENV=staging": "tests/e2e/test_environments.py deploys",
+    "make approve-release": "tests/e2e/test_environments.py approves",
+    "make deploy ENV=production": "tests/e2e/test_environments.py deploys",
+    "make up": "tests/containers starts the images",
+    "make down": "tests/containers stops them",
+    "make audit": "it asks a database of vulnerabilities on the network",
+    "make test-newest": "it asks the package registry what is new, and takes minutes",
+    "python .ci/without_make.py": "it is for Windows",
+}
+
+
+@dataclass(frozen=True)
+class Repository:
+    """A clone with its environment, and what GitHub keeps for it."""
+
+    clone: Path
+    github: GitHub
+    scratch: Path
+
+    def runner(self, **options: Any) -> Runner:
+        given = {"PATH": f"{PROGRAM}:{os.environ['PATH']}", "OMP_NUM_THREADS": "1", **self.github.variables}
+        del given["GH_TOKEN"]  # the workflow says which steps get it
+        excepted: Callable[[str, str], bool] = lambda job, script: script in EXCEPTED  # noqa: E731
+        begin = lambda: shutil.rmtree(self.clone / ".mlops", ignore_errors=True)  # noqa: E731
+        return Runner(self.clone, self.scratch, environment=given, excepted=excepted, begin_job=begin, **options)
+
+    def newest(self) -> Kept:
+        return Kept.load(sorted((self.github.folder / RELEASE).glob("*.json"))[-1])
+
+
+@pytest.fixture(scope="module")
+def repository(tmp_path_factory: pytest.TempPathFactory) -> Repository:
+    """A clean clone of the working files, with an environment of its own."""
+    clone, github, scratch = (tmp_path_factory.mktemp(name) for name in ("clone", "github", "runner"))
+    listed = ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"]
+    names = subprocess.run(listed, cwd=ROOT, capture_output=True, text=True, check=True).stdout.split("\0")
+    for name in filter(lambda name: name and (ROOT / name).is_file(), names):
+        (clone / name).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy2(ROOT / name, clone / name)
+    git(clone, "init", "--quiet", "--initial-branch=main")
+    git(clone, "add", "--all")
+    git(clone, "commit", "--quiet", "--message", "all")
+    environment = {name: value for name, value in os.environ.items() if not name.startswith(("MAKE", "MFLAGS"))}
+    subprocess.run(["make", "setup"], cwd=clone, env=environment, check=True, capture_output=True)
+    return Repository(clone, GitHub(github), scratch)
+
+
+@pytest.mark.slow
+@pytest.mark.integration
+@pytest.mark.flights
+@pytest.mark.timeout(1800)
+@needs_uv
+def test_six_weeks_of_the_loop_end_with_a_new_champion_a_ticket_opened_and_closed_and_an_unbroken_audit_log(
+    repository: Repository,
+) -> None:
+    workflow = ROOT / ".github/workflows/ct.yml"
+    runner = repository.runner(variables=VARIABLES)
+    weeks = []
+    for _ in range(WEEKS):
+        jobs = runner.run(workflow)
+        assert all(job.result != "failure" for job in jobs.values()), "\n".join(job.printed for job in jobs.values())
+        weeks.append(jobs)
+    kept = repository.newest()
+    log = _unpacked(repository, kept)
+    # A new champion, after a person agreed in the other job.
+    assert [line.to_version for line in releases(log)][:2] == ["1", "2"]
+    assert [action for action in _actions(log) if isinstance(action, RolloutWaits)]
+    approved = [week["approve"].result for week in weeks]
+    assert approved.count("success") == len([action for action in _actions(log) if isinstance(action, RolloutApproved)])
+    assert "success" in approved
+    assert "skipped" in approved
+    assert RolloutMoved(candidate="2", step=CHAMPION) in _actions(log)
+    # One issue for the planted fault, opened and closed.
+    faults = [issue for issue in repository.github.issues if "data fault" in issue["title"]]
+    assert [(issue["state"], issue["events"][0], issue["events"][-1]) for issue in faults] == [
+        ("CLOSED", "created", "closed")
+    ]
+    # The audit log goes on from run to run, and the newest homes are kept.
+    refuse_broken(log, kept.audit)
+    assert chain(log) == kept.audit
+    numbers = [
+        int(file.stem.removeprefix("home-")) for file in sorted((repository.github.folder / RELEASE).glob("*.json"))
+    ]
+    runs = WEEKS + approved.count("success")
+    assert numbers == list(range(runs - KEPT + 1, runs + 1))
+    assert kept.day == "2013-05-13"
+    # Each job says what happened.
+    summaries = [week["loop"].summary for week in weeks]
+    assert all("Champion: version" in summary for summary in summaries)
+    assert sum("quarantine" in summary for summary in summaries) == 1
+    assert sum("**A person is needed**" in summary for summary in summaries) == approved.count("success")
+
+
+def _actions(log: list[Any]) -> list[Any]:
+    return [line.action for line in log]
+
+
+def _unpacked(repository: Repository, kept: Kept) -> list[Any]:
+    folder = repository.scratch / "newest"
+    shutil.unpack_archive(repository.github.folder / RELEASE / kept.archive, folder, filter="data")
+    store = Store(f"sqlite:///{folder / 'operations.db'}")
+    log = store.audit_log(problem.NAME)
+    store.close()
+    return log
+
+
+@pytest.mark.slow
+@pytest.mark.integration
+@needs_uv
+@pytest.mark.parametrize("workflow", [file for file in WORKFLOWS if file.stem != "ct"], ids=lambda file: file.stem)
+def test_each_step_of_a_workflow_works_in_a_clean_clone_or_is_excepted_by_name(
+    repository: Repository, workflow: Path
+) -> None:
+    event = {"event_name": "push", "ref": "refs/tags/v1"}
+    jobs = repository.runner(event=event).run(workflow)
+    assert [job.printed for job in jobs.values() if job.result not in ("success", "skipped")] == []
+    if workflow.stem == "security":
+        assert [job.ran for job in jobs.values()] == [
+            ["make secrets", "make check-workflows"],
+            ["make components OUTPUT=components.cdx.json"],
+        ]
+        components = json.loads((repository.clone / "components.cdx.json").read_text())["components"]
+        assert len(components) > 100
+
+
+@pytest.mark.slow
+@pytest.mark.integration
+@pytest.mark.flights
+@needs_uv
+def test_a_pull_request_shows_the_verdict_about_the_model_of_its_change(repository: Repository) -> None:
+    base = subprocess.run(
+        ["git", "rev-parse", "HEAD"], cwd=repository.clone, capture_output=True, text=True, check=True
+    )
+    record = repository.clone / "level1_pipeline" / "problem.py"
+    code = record.read_text()
+    worse = re.sub(r"max_iter=\d+", "max_iter=2", code)
+    assert worse != code
+    record.write_text(worse)
+    try:
+        event = {"event_name": "pull_request", "event": {"pull_request": {"base": {"sha": base.stdout.strip()}}}}
+        verdict = repository.runner(event=event).run(ROOT / ".github/workflows/ci.yml")["verdict"]
+    finally:
+        record.write_text(code)
+    assert verdict.result == "success", verdict.printed
+    assert verdict.summary.startswith("## The gate says: fail"), verdict.summary[:500]
+    assert f"| {problem.PRIMARY_METRIC} | 0." in verdict.summary
+    assert "Model card of the candidate" in verdict.summary
+
+
+def test_every_exception_is_a_step_of_a_workflow_and_has_a_reason() -> None:
+    text = "\n".join(file.read_text() for file in WORKFLOWS)
+    scripts = set(re.findall(r"run: (.+)", text))
+    assert set(EXCEPTED) <= scripts
+    assert all(EXCEPTED.values())
+
+
+# ---- the emulated runner itself
+
+PLANTED_WORKFLOW = """
+name: planted
+on: push
+env: {WHERE: all}
+jobs:
+  second:
+    needs: first
+    if: needs.first.outputs.word != ''
+    runs-on: ubuntu-24.04
+    steps:
+      - run: test "$WORD" = "a b" && test "$WHERE" = job
+        env: {WORD: "${{ needs.first.outputs.word }}"}
+      - run: exit 3
+      - run: touch never
+      - run: touch always
+        if: always()
+    env: {WHERE: job}
+  third: {needs: second, runs-on: ubuntu-24.04, steps: [{run: touch never}]}
+  first:
+    runs-on: ubuntu-24.04
+    strategy: {matrix: {python: ["3.11"]}}
+    outputs: {word: "${{ steps.say.outputs.word }}"}
+    steps:
+      - uses: actions/checkout@v5
+      - id: say
+        run: |
+          echo "word=a b" >> "$GITHUB_OUTPUT"
+          echo "LATER<<END" >> "$GITHUB_ENV"; printf 'x\\ny\\nEND\\n' >> "$GITHUB_ENV"
+          echo "# ${{ matrix.python }}" >> "$GITHUB_STEP_SUMMARY"
+      - run: test "$LATER" = "$(printf 'x\\ny')" && test "$WHERE" = all
+      - run: make nothing
+"""
+
+
+def test_the_runner_hands_on_outputs_and_variables_and_stops_a_job_at_its_first_failure(tmp_path: Path) -> None:
+    workflow, clone, scratch = tmp_path / "planted.yml", tmp_path / "clone", tmp_path / "scratch"
+    clone.mkdir()
+    scratch.mkdir()
+    workflow.write_text(PLANTED_WORKFLOW)
+    jobs = Runner(clone, scratch, excepted=lambda job, script: script == "make nothing").run(workflow)
+    first, second, third = (jobs[name] for name in ("first 3.11", "second", "third"))
+    assert (first.result, first.summary, first.left_out) == ("success", "# 3.11\n", ["make nothing"])
+    assert (second.result, third.result) == ("failure", "skipped")
+    assert [file.name for file in clone.iterdir()] == ["always"]
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [
+        ("a.b == 'x' && !a.c", True),
+        ("a.c || 'other'", "other"),
+        ("(a.b == 'y' || a.b == 'X') && 'it''s'", "it's"),
+        ("a.b != 'x'", False),
+    ],
+)
+def test_an_expression_has_its_value(text: str, value: object) -> None:
+    assert evaluate(text, {"a": {"b": "x"}}) == value
+
+
+def test_an_expression_that_is_not_understood_is_no_guess() -> None:
+    for text in ("fromJSON('1')", "a.b == ", "b.c", "a.b 'x'", "(a.b"):
+        with pytest.raises((NotUnderstood, KeyError)):
+            evaluate(text, {"a": {"b": "x"}})
+    assert filled("v${{ a.b }}-${{ a.none }}", {"a": {"b": 1}}) == "v1-"
+    assert not holds("always() && a.b", {"a": {"b": ""}}, succeeded=False)
+    assert holds("always()", {}, succeeded=False)
+    assert not holds("a.b", {"a": {"b": "x"}}, succeeded=False)
