@@ -54,7 +54,7 @@ def child_process(
 
 
 def end(process: subprocess.Popen[str], seconds: float = SECONDS_TO_END) -> None:
-    """Close its input, send what Ctrl-C sends, and kill the rest of its group when it ended or after some seconds."""
+    """Close its input, ask its group to end, and kill what is left of it when it ended or after some seconds."""
     if process.stdin:
         process.stdin.close()
     if hasattr(os, "killpg"):
@@ -67,7 +67,10 @@ def end(process: subprocess.Popen[str], seconds: float = SECONDS_TO_END) -> None
 
 
 def _end_group(process: subprocess.Popen[str], seconds: float) -> None:
-    for number, patience in ((signal.SIGINT, seconds), (signal.SIGKILL, None)):
+    """With what Ctrl-C sends. But what a shell starts in the background ignores that, and its children inherit it."""
+    is_ignored = signal.getsignal(signal.SIGINT) is signal.SIG_IGN
+    gentle = signal.SIGTERM if is_ignored else signal.SIGINT
+    for number, patience in ((gentle, seconds), (signal.SIGKILL, None)):
         with suppress(ProcessLookupError):
             os.killpg(process.pid, number)
         with suppress(subprocess.TimeoutExpired):

@@ -37,6 +37,16 @@ def test_a_child_that_does_not_listen_is_killed_with_what_it_started(tmp_path: P
         time.sleep(0.01)
 
 
+def test_a_child_that_cannot_hear_ctrl_c_because_we_run_in_the_background_is_asked_to_end(tmp_path: Path) -> None:
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        with child_process([sys.executable, "-c", "import time; time.sleep(600)"], tmp_path / "log") as child:
+            end(child, seconds=300)
+    finally:
+        signal.signal(signal.SIGINT, before)
+    assert child.returncode == -signal.SIGTERM
+
+
 def test_a_child_ends_with_the_block_and_its_output_is_in_the_log(tmp_path: Path) -> None:
     log = tmp_path / "logs" / "child.log"
     code = "import sys; print('begun', flush=True); sys.stdin.read()"
