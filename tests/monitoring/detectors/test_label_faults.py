@@ -166,6 +166,7 @@ FAULTS: dict[str, tuple[Plant, str, bool]] = {
 }
 
 
+@pytest.mark.evidence("the source itself has wrong labels")
 @pytest.mark.parametrize("end", [SPRING, pytest.param(AUTUMN, marks=pytest.mark.slow)])
 @pytest.mark.parametrize("kind", FAULTS)
 def test_a_planted_fault_of_the_labels_is_seen_in_its_first_week(
@@ -181,6 +182,7 @@ def test_a_planted_fault_of_the_labels_is_seen_in_its_first_week(
 MONDAYS = [str(day.date()) for day in pd.date_range("2013-04-29", "2013-12-30", freq="7D")]
 
 
+@pytest.mark.evidence("the source itself has wrong labels")
 @pytest.mark.parametrize("end", [MONDAYS[2], "2013-07-01", "2013-09-16", "2013-12-16"])
 def test_an_ordinary_week_has_no_fault(year: pd.DataFrame, rows: pd.DataFrame, end: str) -> None:
     assert look(year, end, rows) == look(year, end, UNREADABLE) == ()
