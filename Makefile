@@ -19,6 +19,7 @@ REASON ?= by hand
 REPLAY ?=
 RESUME ?=
 FAULTS ?=
+CHECK ?=
 
 VENV := .venv
 BIN := $(VENV)/bin
@@ -39,7 +40,7 @@ unexport PYTHONHOME PYTHONPATH PYTHONOPTIMIZE PYTHONSTARTUP PYTHONWARNINGS
 export PYTHONUTF8 := 1
 # What a person types is data: make must not expand its dollars, and no shell may read it. So each of these reaches its
 # command through the environment, as it was typed.
-TYPED := RESUME FAULTS AS_OF CRON SIMULATION REASON SHOW WORKERS INPUT OUTPUT PREDICTION VERSION STEP BACKUP CHECKS ENV BASE RELEASE REPLAY
+TYPED := RESUME FAULTS AS_OF CRON SIMULATION REASON SHOW WORKERS INPUT OUTPUT PREDICTION VERSION STEP BACKUP CHECKS ENV BASE RELEASE REPLAY CHECK
 $(foreach name,$(TYPED),$(eval override $(name) := $$(value $(name))))
 export $(TYPED)
 
@@ -47,7 +48,7 @@ export $(TYPED)
 export OMP_WAIT_POLICY ?= PASSIVE
 export OPENBLAS_NUM_THREADS ?= 1
 
-.PHONY: help setup demo level0 level1 level2 year restore-home replay-week issues keep-home serve schedule watch history score monitor ui operate rollout approve reject rollback repair trace test test-fast test-slow test-pythons test-newest check check-workflows secrets audit components pr-report format bench bench-gate bench-serving bench-monitor bench-drift bench-staleness release deploy approve-release rollback-pipeline compare-releases up down test-containers lock doctor clean
+.PHONY: help setup demo level0 level1 level2 year restore-home replay-week issues keep-home serve schedule watch history score monitor ui operate rollout approve reject rollback repair trace test test-fast test-slow test-pythons test-newest check check-workflows secrets audit components pr-report format bench bench-gate bench-serving bench-monitor bench-drift bench-staleness bench-inputs release deploy approve-release rollback-pipeline compare-releases up down test-containers scorecard assess lock doctor clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z0-9-]+):.*## /\1\t/' | while IFS=$$'\t' read -r name meaning; do printf '  make %-14s %s\n' "$$name" "$$meaning"; done
@@ -196,6 +197,9 @@ bench-drift: setup  ## false alarms of the drift test without a shift, and its d
 bench-staleness: setup  ## the picture of what age costs, from the versions of `make year`
 	@$(PY) -m tests.benchmarks.staleness_curve --plot docs/staleness.svg
 
+bench-inputs: setup  ## what each input is worth: the loss that its absence adds on newer days
+	@$(PY) -m tests.benchmarks.inputs
+
 $(VENV)-bench/.installed: requirements-bench.lock | $(OWN_UV)
 	@test -x $(VENV)-bench/bin/python || $(UV) venv --quiet --python $(PY) $(VENV)-bench
 	@$(UV) pip sync --quiet --python $(VENV)-bench/bin/python --require-hashes --only-binary :all: requirements-bench.lock
@@ -230,6 +234,12 @@ down: setup  ## stop and remove the containers; their volumes, which hold all st
 test-containers: setup  ## build the images and run them all: train, score, kill, take the database away, a fortnight
 	@UV="$(UV)" $(PY) -m pytest -m containers tests/containers
 
+scorecard: setup  ## write docs/scorecard.md from the tests that passed; CHECK=1 compares only, and fails if a score fell
+	@$(PY) -m tests.evidence scorecard $${CHECK:+--check}
+
+assess: setup  ## which level (0, 1, 2) this clone still holds, claim by claim, from the tests that passed
+	@$(PY) -m tests.evidence assess
+
 lock: | $(OWN_UV)  ## resolve the dependencies again (after a change of pyproject.toml)
 	@$(UV) pip compile --quiet --group dev --universal --generate-hashes --no-header --python-version 3.11 -o requirements.lock
 	@$(UV) pip compile --quiet --group serving --universal --generate-hashes --no-header --python-version 3.11 -c requirements.lock -o requirements-serving.lock
@@ -244,6 +254,6 @@ doctor:  ## what is missing on this machine, and how to get it
 	@$(HAS_PYTHON) && "$(PYTHON)" .ci/doctor.py
 
 clean:  ## remove .venv, .tools, caches and the state in .mlops (never another MLOPS_HOME)
-	@rm -rf $(VENV) .venv-* $(TOOLS) .mlops .pytest_cache .ruff_cache .mypy_cache .hypothesis
+	@rm -rf $(VENV) .venv-* $(TOOLS) .mlops .evidence.json .pytest_cache .ruff_cache .mypy_cache .hypothesis
 	@find . -name __pycache__ -type d -prune -exec rm -rf {} +
 	@echo "clean | environment, caches and .mlops are gone"

@@ -19,6 +19,7 @@ import pytest
 from level1_pipeline import problem
 from level1_pipeline.settings import Settings
 from level1_pipeline.store.database import Store
+from tests.evidence.results import ABOUT_FLIGHTS, Recorder
 
 END_OF_TIME = pd.Timestamp("2100-01-01", tz="UTC")  # by then every outcome of any problem is known
 
@@ -27,12 +28,17 @@ END_OF_TIME = pd.Timestamp("2100-01-01", tz="UTC")  # by then every outcome of a
 INTEGRATION = {"home", "store", "client", "served", "serve", "models", "trained", "prefect", "migrated", "level0"}
 
 
+def pytest_configure(config: pytest.Config) -> None:
+    if not hasattr(config, "workerinput"):  # a worker of xdist tells this process how its tests ended
+        config.pluginmanager.register(Recorder())
+
+
 def pytest_collection_modifyitems(items: list[pytest.Function]) -> None:
     for item in items:
         if INTEGRATION & set(item.fixturenames):
             item.add_marker(pytest.mark.integration)
         if problem.NAME != "flight_delay" and item.get_closest_marker("flights"):
-            item.add_marker(pytest.mark.skip(reason=f"about flights, and this repository's problem is {problem.NAME}"))
+            item.add_marker(pytest.mark.skip(reason=f"{ABOUT_FLIGHTS}{problem.NAME}"))
 
 
 @pytest.fixture

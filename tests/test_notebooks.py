@@ -117,6 +117,7 @@ def test_a_notebook_imports_nothing_of_ours(path: Path) -> None:
         assert not OURS & {name.split(".")[0] for name in names}
 
 
+@pytest.mark.evidence("Checklist 1", "Level 0: the notebooks run")
 @pytest.mark.slow
 def test_the_runner_ends_with_the_scores_the_handover_and_the_counted_manual_steps(all_four: tuple[Path, str]) -> None:
     out, last = all_four
@@ -143,6 +144,7 @@ def test_every_page_shows_plots_and_fetches_nothing_from_the_network(all_four: t
     check_pages(all_four[0] / "home", [path.stem for path in NOTEBOOKS])
 
 
+@pytest.mark.evidence("Checklist 1", "Level 0: a model is handed over")
 @with_outputs
 def test_the_handover_holds_the_model_a_list_a_card_and_a_reproducible_example(level0: Path) -> None:
     out = level0
@@ -177,6 +179,7 @@ def test_both_levels_have_the_same_rows(level0: Path, level1: pd.DataFrame) -> N
     compare(rows0, level1)
 
 
+@pytest.mark.evidence("Level 0: the same model")
 @with_outputs
 def test_both_levels_make_the_same_models_and_scores(level0: Path, level1: pd.DataFrame) -> None:
     out = level0

@@ -29,6 +29,7 @@ def call(clone: Path, *message: str, package: str = "level1_pipeline") -> subpro
     return subprocess.run(command, cwd=clone, env=environment, capture_output=True, text=True, timeout=600)
 
 
+@pytest.mark.evidence("Infra 3", "Checklist 13")
 @pytest.mark.slow
 def test_a_regression_trains_passes_the_gate_is_registered_and_served(clone: Path) -> None:
     trained = call(clone, "train", "--as-of", "2024-03-01")

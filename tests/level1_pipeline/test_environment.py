@@ -33,6 +33,7 @@ def take(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Take]:
     os.environ.update(before)
 
 
+@pytest.mark.evidence("the machine is unusual")
 @pytest.mark.parametrize(
     "name",
     [
@@ -85,6 +86,7 @@ def test_the_keys_of_a_server_that_the_settings_name_are_kept(take: Take) -> Non
 # ---- proxies
 
 
+@pytest.mark.evidence("the machine is unusual")
 @pytest.mark.parametrize("name", ["http_proxy", "HTTP_PROXY", "https_proxy", "HTTPS_PROXY", "all_proxy", "ALL_PROXY"])
 def test_a_proxy_stays_for_others_and_is_never_used_for_this_machine(take: Take, name: str) -> None:
     left = take({name: "http://proxy.example:3128"})
@@ -123,6 +125,7 @@ def test_a_proxy_in_any_usual_form_is_kept(take: Take, address: str) -> None:
 # ---- users and passwords
 
 
+@pytest.mark.evidence("the machine is unusual")
 @pytest.mark.parametrize("error", [KeyError("getpwuid(): uid not found: 1234"), OSError("No username set")])
 def test_a_user_without_a_name_is_a_number(monkeypatch: pytest.MonkeyPatch, take: Take, error: Exception) -> None:
     def nameless() -> str:

@@ -164,6 +164,7 @@ def with_another_future(raw: flights.Raw, time: pd.Timestamp, rng: np.random.Gen
     return flights.Raw(table, weather, raw.airports)
 
 
+@pytest.mark.evidence("Data 4", "Data 7", "an input knows the future")
 @pytest.mark.parametrize("seed", range(8))
 def test_no_feature_changes_when_everything_after_the_decision_time_is_altered(
     raw: flights.Raw, scheduled: pd.DataFrame, seed: int
@@ -192,6 +193,7 @@ def auc(late: pd.Series, feature: pd.Series) -> float:
     return max(value, 1 - value)
 
 
+@pytest.mark.evidence("an input knows the future")
 def test_no_single_feature_gives_the_outcome_away_as_the_actual_departure_delay_does(
     rows: pd.DataFrame, raw: flights.Raw, scheduled: pd.DataFrame
 ) -> None:
@@ -205,6 +207,7 @@ def test_no_single_feature_gives_the_outcome_away_as_the_actual_departure_delay_
 # ---- weather counts from when it is known
 
 
+@pytest.mark.evidence("Data 7")
 @pytest.mark.parametrize("origin", ["EWR", "JFK", "LGA"])
 @pytest.mark.parametrize("stamp", ["2013-01-15 12:00", "2013-06-10 14:00", "2013-11-20 20:00"])
 def test_a_reading_is_used_from_one_hour_after_its_stamp_and_not_before(
@@ -262,6 +265,7 @@ def recent(departures: list[tuple[str, str, float]], time: str) -> tuple[float, 
     return record["recent_delay"], record["recent_departures"]
 
 
+@pytest.mark.evidence("Data 7")
 def test_recent_delay_is_the_mean_over_the_flights_that_left_this_origin_in_the_last_two_hours() -> None:
     departures = [
         ("JFK", "2013-05-01 10:00", 100.0),  # exactly two hours ago: no longer
@@ -308,6 +312,7 @@ def test_one_flight_with_the_events_known_so_far_gives_the_record_of_the_batch(
     assert_frame_equal(one.reset_index(drop=True), row[schema.names()].reset_index(drop=True), check_exact=True)
 
 
+@pytest.mark.evidence("Monitor 3")
 @pytest.mark.parametrize(
     ("start", "end"),
     [
@@ -356,6 +361,7 @@ def test_the_scheduled_departure_is_the_timetables_local_time_on_every_day(sched
     assert local.dt.dayofweek.astype("float64").equals(scheduled["weekday"].rename("scheduled_departure"))
 
 
+@pytest.mark.evidence("clocks change, or a stamp is wrong")
 @pytest.mark.parametrize(("day", "count", "offset"), [("2013-03-10", 908, -4), ("2013-11-03", 902, -5)])
 def test_daylight_saving_days_are_like_all_others(
     scheduled: pd.DataFrame, raw: flights.Raw, day: str, count: int, offset: int
@@ -372,6 +378,7 @@ def test_daylight_saving_days_are_like_all_others(
     assert (flown >= pd.to_timedelta(raw.flights.loc[outcomes.index, "air_time"].fillna(0), unit="min")).all()
 
 
+@pytest.mark.evidence("clocks change, or a stamp is wrong")
 @pytest.mark.parametrize("day", ["2013-03-09", "2013-11-02"])
 def test_flights_through_the_night_of_a_switch_have_their_real_length(scheduled: pd.DataFrame, day: str) -> None:
     evening = on_local_day(scheduled, day)
@@ -567,6 +574,7 @@ def test_the_second_load_reads_the_cache_and_equals_the_first(small_source: Path
     assert len(problem.load(end, small_source, kept)) == 7
 
 
+@pytest.mark.evidence("Monitor 1")
 @pytest.mark.parametrize("name", flights.SOURCE_FILES)
 def test_a_changed_raw_file_has_another_fingerprint_and_is_prepared_anew(
     small_source: Path, tmp_path: Path, name: str
@@ -622,6 +630,7 @@ def empty(file: Path) -> None:
     file.write_bytes(b"")
 
 
+@pytest.mark.evidence("the data are broken")
 @pytest.mark.parametrize(
     ("damage", "name"),
     [

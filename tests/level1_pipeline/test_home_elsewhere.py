@@ -44,6 +44,7 @@ def at(made: Models, home: Path) -> Models:
     return Models(made.registry.settings.changed({"home": home}), made.rows)
 
 
+@pytest.mark.evidence("the machine is unusual")
 @pytest.mark.parametrize("name", ["moved", "with a space & ü"])
 @pytest.mark.slow
 def test_a_moved_home_goes_on_where_it_lies_now(made: Models, tmp_path: Path, name: str) -> None:
@@ -87,6 +88,7 @@ def read_only(made: Models, monkeypatch: pytest.MonkeyPatch) -> Settings:
     return made.registry.settings
 
 
+@pytest.mark.evidence("the machine is unusual")
 def test_what_only_reads_works_in_a_home_that_cannot_be_written(
     read_only: Settings, level1: Callable[..., Done]
 ) -> None:
@@ -113,6 +115,7 @@ def test_a_reader_that_cannot_write_sees_what_others_write_meanwhile(
         assert reader.route(problem.NAME).champion == version
 
 
+@pytest.mark.evidence("the machine is unusual")
 def test_what_writes_ends_there_in_one_sentence(read_only: Settings, level1: Callable[..., Done]) -> None:
     done = level1(read_only.home, "promote", "1", "--reason", "no")
     assert done.returncode == 1

@@ -80,6 +80,7 @@ WAYS = (
 )
 
 
+@pytest.mark.evidence("the database of MLflow is lost")
 @pytest.mark.parametrize("lose", [*WAYS, None], ids=lambda lose: lose.__name__ if lose else "database_removed")
 def test_a_lost_mlflow_changes_nothing_that_is_served_and_the_next_version_gets_a_new_number(
     made: Models,
@@ -253,6 +254,7 @@ def spoil(registry: Registry, version: str) -> None:
     verify_bundle(folder, bundle_checksum(folder))
 
 
+@pytest.mark.evidence("the previous version does not load")
 def test_a_rollback_to_what_cannot_be_loaded_changes_nothing(made: Models) -> None:
     registry = made.registry
     registry.promote("1", CHAMPION, "back and")
@@ -268,6 +270,7 @@ def test_a_rollback_to_what_cannot_be_loaded_changes_nothing(made: Models) -> No
     assert registry.route() == before
 
 
+@pytest.mark.evidence("the previous version does not load")
 def test_a_previous_champion_that_cannot_serve_is_passed_over_in_words(made: Models) -> None:
     registry = made.registry
     registry.promote("1", CHAMPION, "for a day")

@@ -132,6 +132,7 @@ def test_one_line_of_the_history_is_shown_whole_with_its_evidence(home: Settings
     assert f"the history of {problem.NAME} has no line {line.id - 1}" in done.stderr
 
 
+@pytest.mark.evidence("Infra 4", "Level 1: the gate decides")
 @pytest.mark.parametrize("verdict", ["fail", "inconclusive", "error", None])
 def test_a_version_without_the_gates_blessing_is_refused(models: Callable[[], Models], verdict: str | None) -> None:
     made = models()
@@ -245,6 +246,7 @@ class Payload:
         return Path.touch, (self.file,)
 
 
+@pytest.mark.evidence("a model file is an attack")
 def test_a_pickle_in_the_place_of_the_model_is_refused_and_never_runs(
     models: Callable[[], Models], tmp_path: Path
 ) -> None:
@@ -296,6 +298,7 @@ def Pipeline_with(first: Any, made: Models) -> Any:
 # ---- MLflow away, crashes, races
 
 
+@pytest.mark.evidence("the registry cannot be reached", "Level 1: a way back")
 def test_a_rollback_needs_no_mlflow_and_the_aliases_are_reconciled_afterwards(
     three: tuple[Models, list[str]], caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -318,6 +321,7 @@ def test_a_rollback_needs_no_mlflow_and_the_aliases_are_reconciled_afterwards(
     assert aliases(back) == {"champion": earliest}
 
 
+@pytest.mark.evidence("a process is killed during a promotion")
 @pytest.mark.slow
 def test_a_crash_between_the_route_and_the_aliases_is_repaired(three: tuple[Models, list[str]]) -> None:
     """The process ends between the two writes, as a kill would end it."""
@@ -344,6 +348,7 @@ def test_a_crash_between_the_route_and_the_aliases_is_repaired(three: tuple[Mode
     assert aliases(registry) == {"champion": two, "previous": earliest}
 
 
+@pytest.mark.evidence("two processes write the alias")
 def test_a_late_writer_of_the_aliases_sees_the_newer_route_and_writes_again(
     three: tuple[Models, list[str]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -406,6 +411,7 @@ def test_aliases_are_written_after_the_lease_is_given_back(
     assert free == [earliest]
 
 
+@pytest.mark.evidence("two processes write the alias")
 @pytest.mark.slow
 def test_two_promotions_at_once_leave_one_winner_and_a_true_log(three: tuple[Models, list[str]]) -> None:
     """Both start at the same moment; the one that meets the lease is refused, or comes second in good order."""

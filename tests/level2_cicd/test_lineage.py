@@ -34,6 +34,7 @@ def logged_home(home: Settings, models: Models) -> Settings:
     return settings
 
 
+@pytest.mark.evidence("Infra 5", "Checklist 16", "Level 2: traced back")
 def test_a_served_prediction_leads_to_request_model_rollout_run_code_and_data(
     logged_home: Settings, models: Models
 ) -> None:
@@ -53,6 +54,7 @@ def test_a_served_prediction_leads_to_request_model_rollout_run_code_and_data(
     assert dict(copy.lines)["rollout step"].startswith("shadow, share 0%")
 
 
+@pytest.mark.evidence("Infra 5", "Level 2: traced back")
 def test_the_number_is_reproduced_bit_for_bit(logged_home: Settings, models: Models) -> None:
     served, copy = trace(logged_home, "case-1")
     assert served.reproduced

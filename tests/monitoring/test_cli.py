@@ -90,6 +90,7 @@ def test_every_cause_has_an_exit_code_and_the_page_lists_each() -> None:
     assert [code for code in {0, 1, 2, *cli.CODES.values()} if f"| {code} |" not in text] == []
 
 
+@pytest.mark.evidence("nothing is there yet")
 def test_the_first_run_of_an_empty_home_says_what_is_missing_and_is_not_a_success(
     home: Settings, command: Callable[..., Done]
 ) -> None:

@@ -102,6 +102,7 @@ def test_an_ordinary_week_has_no_fault(before: Log, week: pd.DataFrame) -> None:
     assert data_faults.find(before, log_of(week, FIRST, LAST)) == []
 
 
+@pytest.mark.evidence("Monitor 2", "the data are broken")
 @pytest.mark.integration
 @pytest.mark.parametrize("kind", KNOWN)
 @pytest.mark.slow

@@ -91,6 +91,7 @@ def test_without_any_outcome_it_waits_and_estimates(world: World) -> None:
     assert "concept drift" in run.performances[0].estimate.message
 
 
+@pytest.mark.evidence("Checklist 19")
 @pytest.mark.slow
 def test_a_run_holds_everything_and_comes_back_from_the_store_as_it_was(world: World) -> None:
     world.log(world.between("2013-04-22", "2013-05-27"))

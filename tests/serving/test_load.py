@@ -97,6 +97,7 @@ def both_workers_on(url: str, version: str) -> bool:
     return workers_on(url, version) == 2
 
 
+@pytest.mark.evidence("Checklist 15", "Checklist 17")
 @pytest.mark.slow
 def test_twenty_swaps_under_load_with_two_workers(start: Any, home: Settings, models: Models) -> None:
     versions = [str(number) for number in range(1, 22)]

@@ -81,6 +81,7 @@ def rewrite_manifest(folder: Path, **changes: Any) -> None:
 # ---- round trip
 
 
+@pytest.mark.evidence("Infra 2")
 def test_a_loaded_bundle_predicts_what_the_trained_pipeline_says_one_by_one_and_together(
     written: Path, pipeline: Pipeline, rows: pd.DataFrame
 ) -> None:
@@ -216,6 +217,7 @@ def test_a_frame_of_one_record_has_the_types_of_training_even_if_all_is_missing(
 # ---- what is refused
 
 
+@pytest.mark.evidence("an artifact is damaged", "Level 1: safe to load")
 @examples(max_examples=60, deadline=None)
 @given(place=st.floats(0, 1, exclude_max=True), bit=st.integers(0, 7), name=st.sampled_from(FILES))
 def test_a_flipped_bit_anywhere_is_refused(written: Path, place: float, bit: int, name: str) -> None:
@@ -326,6 +328,7 @@ def test_a_pickle_in_place_of_the_model_never_runs_even_with_a_fitting_manifest(
     assert proof.exists()
 
 
+@pytest.mark.evidence("a model file is an attack", "Level 1: safe to load")
 def test_a_pickle_hidden_in_an_array_of_the_model_never_runs(copy: Path, tmp_path: Path) -> None:
     proof = tmp_path / "it ran"
     hidden = io.BytesIO()
@@ -396,6 +399,7 @@ def record(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[dict[str, Any]
     schema.columns.cache_clear()
 
 
+@pytest.mark.evidence("Checklist 7")
 @pytest.mark.parametrize("name", [schema.names()[0], schema.names()[-1]])
 def test_a_model_that_was_trained_for_other_inputs_is_refused_and_they_are_named(
     written: Path, record: Callable[[dict[str, Any]], None], name: str

@@ -93,6 +93,7 @@ def test_good_rows_pass_and_every_bound_of_the_record_was_checked(sample: pd.Dat
     assert checked >= 2 * (bounds + 3)
 
 
+@pytest.mark.evidence("Data 1", "Level 1: bad data stop")
 @pytest.mark.parametrize(("kind", "column"), CASES, ids=[f"{kind}: {column.name}" for kind, column in CASES])
 def test_a_damaged_value_is_found_with_its_column_rule_count_and_three_examples(
     kind: str, column: schema.Column, findings: Callable[[str], dict[str, Finding]]
@@ -171,6 +172,7 @@ def test_an_outcome_that_is_no_outcome_is_found_and_an_open_one_is_not(sample: p
     assert data_checks.findings(sample.assign(**{problem.TARGET: np.nan}))[0] == []
 
 
+@pytest.mark.evidence("the data are broken", "Level 1: bad data stop")
 def test_no_rows_at_all_stop_the_run(sample: pd.DataFrame) -> None:
     broken, _ = data_checks.check(sample.head(0), sample.head(0))
     assert "there must be rows" in message(broken)
@@ -299,6 +301,7 @@ def test_a_category_that_disappears_has_moved(month: tuple[pd.DataFrame, pd.Data
     assert next(iter(skew.columns)).endswith(f"|{name}")
 
 
+@pytest.mark.evidence("Checklist 4", "Checklist 5")
 def test_schema_skew_and_value_skew_are_two_distinct_outcomes(month: tuple[pd.DataFrame, pd.DataFrame]) -> None:
     """A shift within the bounds is told and stops nothing; a fault beyond them stops, whatever the values."""
     reference, current = (part.iloc[::20] for part in month)

@@ -265,6 +265,7 @@ def refused(outcome: Outcome, champion: str | None) -> None:
 # ---- the first model: nothing to compare with, so the absolute thresholds decide
 
 
+@pytest.mark.evidence("Model 5", "Checklist 6")
 @pytest.mark.slow
 def test_a_first_model_is_judged_by_absolute_thresholds_and_is_promoted(tmp_path: Path, cache: Path) -> None:
     home = Settings(home=tmp_path / "first", actor="tester").prepare()
@@ -287,6 +288,7 @@ def test_a_first_model_is_judged_by_absolute_thresholds_and_is_promoted(tmp_path
     assert served.manifest["trained_until"] > judged.manifest["trained_until"]
 
 
+@pytest.mark.evidence("nothing is there yet")
 @pytest.mark.slow
 def test_a_first_model_that_misses_an_absolute_threshold_is_refused(
     tmp_path: Path, prepared: tuple[Path, dict[str, Any]], monkeypatch: pytest.MonkeyPatch
@@ -301,6 +303,7 @@ def test_a_first_model_that_misses_an_absolute_threshold_is_refused(
     assert "allowed 0.9 to 0.95" in outcome.message("limit on roc_auc")
 
 
+@pytest.mark.evidence("nothing is there yet")
 @pytest.mark.parametrize("limits", [None, {}], ids=["left out", "empty"])
 def test_the_absolute_thresholds_are_mandatory(limits: dict[str, Any] | None, monkeypatch: pytest.MonkeyPatch) -> None:
     without = {name: value for name, value in problem.GATE.items() if name != "limits"}
@@ -312,6 +315,7 @@ def test_the_absolute_thresholds_are_mandatory(limits: dict[str, Any] | None, mo
 # ---- better, equal, worse
 
 
+@pytest.mark.evidence("Checklist 6")
 def test_a_clearly_better_model_is_promoted(train: Callable[..., Outcome], weak: str, serve: Any) -> None:
     serve(weak)
     outcome = train()
@@ -375,6 +379,7 @@ def to_train_on(rows: pd.DataFrame) -> pd.Series:
     return (rows[problem.EVENT_TIME] <= holdout) & rows[problem.TARGET].notna()
 
 
+@pytest.mark.evidence("Model 5", "a candidate is worse")
 @pytest.mark.slow
 def test_a_model_of_shuffled_labels_is_refused(
     settings: Settings, strong: str, serve: Any, monkeypatch: pytest.MonkeyPatch
@@ -410,6 +415,7 @@ def test_a_model_that_sees_the_future_sets_off_the_leakage_alarm(
     assert outcome.checks["better than champion"] == "pass"  # looking only at the score would have promoted it
 
 
+@pytest.mark.evidence("Model 6", "Checklist 6")
 @pytest.mark.slow
 def test_a_model_that_is_better_on_average_but_bad_for_one_airport_is_refused(
     settings: Settings, weak: str, serve: Any, monkeypatch: pytest.MonkeyPatch
@@ -438,6 +444,7 @@ def test_a_model_that_is_better_on_average_but_bad_for_one_airport_is_refused(
 # ---- not fit for service
 
 
+@pytest.mark.evidence("Monitor 5")
 @pytest.mark.slow
 def test_a_model_that_returns_nan_is_refused(
     train: Callable[..., Outcome], strong: str, serve: Any, monkeypatch: pytest.MonkeyPatch
@@ -464,6 +471,7 @@ def test_a_slow_model_is_refused(
     assert "for 1,000 rows (allowed: 2.0 s)" in outcome.message("speed")
 
 
+@pytest.mark.evidence("Checklist 7")
 @pytest.mark.slow
 def test_a_model_that_crashes_on_a_single_record_is_refused(
     train: Callable[..., Outcome], weak: str, serve: Any, monkeypatch: pytest.MonkeyPatch

@@ -109,6 +109,7 @@ LEAKS = {
 }
 
 
+@pytest.mark.evidence("an input knows the future", "Level 1: no leakage")
 @pytest.mark.flights
 @pytest.mark.parametrize("leak", LEAKS, ids=lambda leak: leak.__name__)
 @pytest.mark.slow
@@ -180,6 +181,7 @@ def test_honest_inputs_of_a_regression_pass(regression: pd.DataFrame) -> None:
     assert leakage.not_too_good(train, holdout, y + np.random.default_rng(0).normal(0, 1.1, len(y))).status == "pass"
 
 
+@pytest.mark.evidence("Level 1: no leakage")
 @pytest.mark.parametrize(
     ("leak", "named"),
     [

@@ -126,6 +126,7 @@ def test_flips_count_decisions_that_change_and_say_where() -> None:
 # ---- slices and groups
 
 
+@pytest.mark.evidence("Model 6")
 def test_slices_that_are_too_small_are_not_judged_and_the_others_are_by_their_own_rows() -> None:
     name = problem.SLICES[0]
     draw = np.random.default_rng(0)
@@ -143,6 +144,7 @@ def test_no_slice_is_large_enough() -> None:
     assert metrics.by_slice(table([0, 1], [0, 1]), np.array([0.2, 0.6]), 400).empty
 
 
+@pytest.mark.evidence("Model 7")
 @pytest.mark.flights
 def test_gaps_between_groups_are_those_worked_out_by_hand() -> None:
     """JFK: four late flights, one of them without a warning; LGA: four late, three without. Miss rates 1/4 and
@@ -156,6 +158,7 @@ def test_gaps_between_groups_are_those_worked_out_by_hand() -> None:
     assert miss["low"] <= miss["gap"] <= miss["high"]
 
 
+@pytest.mark.evidence("Model 7")
 @pytest.mark.flights
 def test_an_interval_of_a_gap_covers_zero_when_the_groups_are_alike_and_not_when_one_is_harmed() -> None:
     draw = np.random.default_rng(1)

@@ -39,6 +39,7 @@ def matured(rows: pd.DataFrame) -> pd.DataFrame:
     return rows[rows[problem.TARGET].notna() & (rows[problem.EVENT_TIME] <= maturity_cutoff(AS_OF))]
 
 
+@pytest.mark.evidence("Model 4")
 def test_the_price_of_a_week_is_what_was_planted_whatever_else_makes_days_hard(matured: pd.DataFrame) -> None:
     found = staleness.measure(matured, AS_OF, lambda time: partial(knowing, time))
     assert found is not None
@@ -55,6 +56,7 @@ def test_models_that_do_not_age_cost_nothing_by_their_age(matured: pd.DataFrame)
     assert (found.loss.value, found.dollars.value) == (0.0, 0.0)
 
 
+@pytest.mark.evidence("Model 4")
 def test_a_model_is_asked_only_about_days_after_it_was_made(matured: pd.DataFrame) -> None:
     asked: list[tuple[pd.Timestamp, pd.Timestamp]] = []
 

@@ -84,6 +84,7 @@ def test_a_replacement_character_that_stands_in_the_file_is_no_damage(path: Path
     assert ([row["id"] for row in rows], fault.row) == (["\ufffd"], 2)
 
 
+@pytest.mark.evidence("a file is half written")
 def test_two_stray_quotes_do_not_swallow_the_rows_between_them(path: Path) -> None:
     lines = [b"%d,1" % number for number in range(1000)]
     lines[10], lines[900] = b'"10,1', b'900",1'

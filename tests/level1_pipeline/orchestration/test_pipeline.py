@@ -107,6 +107,7 @@ def unchanged(trained: Trained) -> Iterator[None]:
 # ---- the first training
 
 
+@pytest.mark.evidence("Checklist 3")
 def test_a_training_ends_with_exit_code_0_and_one_line_that_says_it_all(trained: Trained) -> None:
     assert trained.code == 0, trained.errors
     assert LINE.match(trained.last_line), trained.last_line
@@ -129,6 +130,7 @@ def test_the_route_the_aliases_and_the_audit_log_say_the_same(trained: Trained) 
     assert gate.evidence["as_of"] == start_of(AS_OF).isoformat()
 
 
+@pytest.mark.evidence("Checklist 8")
 def test_the_mlflow_run_holds_everything_that_is_needed_to_repeat_it(trained: Trained) -> None:
     run = trained.runs[-1]
     version = trained.registry.client.get_model_version(problem.NAME, "1")
@@ -292,6 +294,7 @@ def ask(trained: Trained, **changes: Any) -> Result:
     return run_training(trained.settings, Request(start_of(AS_OF), **changes))
 
 
+@pytest.mark.evidence("Checklist 20")
 @pytest.mark.slow
 def test_until_stops_after_that_step_and_leaves_its_files_to_look_at(trained: Trained, unchanged: None) -> None:
     runs = len(trained.runs)
@@ -424,6 +427,7 @@ FAULTS: dict[str, tuple[Callable[[Path], None], str]] = {
 }
 
 
+@pytest.mark.evidence("Checklist 4", "the data are broken")
 @pytest.mark.parametrize("fault", FAULTS)
 @pytest.mark.slow
 def test_bad_data_stop_the_run_before_anything_is_trained(

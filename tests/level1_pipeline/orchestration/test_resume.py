@@ -85,6 +85,7 @@ def seeded(tmp_path: Path, rows: pd.DataFrame, cache: Path) -> Path:
     return home
 
 
+@pytest.mark.evidence("Checklist 9")
 @pytest.mark.slow
 def test_a_run_that_was_killed_while_training_repeats_exactly_that_step(
     seeded: Path, tmp_path: Path, prefect: dict[str, str]

@@ -15,6 +15,7 @@ from level1_pipeline.store.database import Store
 REQUEST = run.Request(pd.Timestamp("2013-04-01", tz="UTC"))
 
 
+@pytest.mark.evidence("two trainings start at once")
 def test_a_second_training_is_skipped_and_says_who_holds_the_lease(home: Settings) -> None:
     with leases.hold(Store(home.operations), f"train {problem.NAME}", 60):
         result = run.run_training(home, REQUEST)

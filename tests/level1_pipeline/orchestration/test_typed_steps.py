@@ -48,6 +48,7 @@ def test_a_metric_that_is_no_number_survives_json() -> None:
     assert math.isnan(again.metrics["roc_auc"])
 
 
+@pytest.mark.evidence("Checklist 3")
 def test_there_is_one_file_for_each_step_and_each_has_its_own_kind_of_result() -> None:
     names = step_names()
     modules = (extract, validate, split, train, evaluate, refit, register, publish)
@@ -72,6 +73,7 @@ def read(run: Run, written: Written) -> StepResult:
     return StepResult(files=run.digests("a.txt"))
 
 
+@pytest.mark.evidence("Checklist 13")
 @pytest.mark.parametrize("content", ["changed", None])
 def test_a_step_refuses_a_file_that_is_not_what_the_step_before_wrote(content: str | None, tmp_path: Path) -> None:
     run = Run("key", str(tmp_path / "run"), "2013-03-01T05:00:00+00:00")

@@ -43,6 +43,7 @@ def known_rows(as_of: pd.Timestamp, cache: Path) -> pd.DataFrame:
 # ---- split
 
 
+@pytest.mark.evidence("Level 1: split by time")
 def test_every_row_to_judge_with_is_later_than_every_row_to_train_on(
     known_rows: pd.DataFrame, as_of: pd.Timestamp
 ) -> None:
@@ -75,6 +76,7 @@ def test_flights_are_used_only_when_scheduled_36_hours_before_and_landed_before(
     assert (pool[problem.LABEL_TIME] < as_of).all()
 
 
+@pytest.mark.evidence("labels come late", "Level 1: split by time")
 def test_open_labels_leave_no_hole_so_the_rate_is_that_of_the_final_truth(
     known_rows: pd.DataFrame, as_of: pd.Timestamp, rows: pd.DataFrame
 ) -> None:
@@ -86,6 +88,7 @@ def test_open_labels_leave_no_hole_so_the_rate_is_that_of_the_final_truth(
     assert pool[problem.TARGET].mean() == pytest.approx(truth[problem.TARGET].mean())
 
 
+@pytest.mark.evidence("labels come late")
 @pytest.mark.flights
 def test_without_the_maturity_cutoff_late_flights_would_be_missing(rows: pd.DataFrame) -> None:
     """The test above can fail: at midnight many labels of the day are open, and mostly those of late flights."""
@@ -152,6 +155,7 @@ def parts(rows: pd.DataFrame, cache: Path) -> SplitRows:
     return SplitRows(train.iloc[::3], holdout)
 
 
+@pytest.mark.evidence("Infra 1", "Level 1: reproducible")
 @pytest.mark.integration
 @pytest.mark.slow
 def test_processes_with_one_and_two_threads_predict_the_same_bits_from_one_snapshot(
@@ -204,6 +208,7 @@ def search(monkeypatch: pytest.MonkeyPatch) -> dict[str, list[Any]]:
     return space
 
 
+@pytest.mark.evidence("Model 3")
 @pytest.mark.flights
 @pytest.mark.integration
 @pytest.mark.slow
@@ -220,6 +225,7 @@ def test_tune_takes_the_setting_that_is_best_on_the_newest_days(parts: SplitRows
     assert best == tried.loc[tried[problem.PRIMARY_METRIC].idxmin(), "parameters"]
 
 
+@pytest.mark.evidence("Model 3")
 @pytest.mark.flights
 def test_tune_validates_in_time_order_so_a_world_that_turned_changes_its_choice(
     parts: SplitRows, search: dict[str, Any], monkeypatch: pytest.MonkeyPatch

@@ -47,6 +47,7 @@ def rows(store: Store) -> tuple[int, ...]:
         return tuple(connection.scalar(sa.select(count).select_from(table)) or 0 for table in (predictions, outcomes))
 
 
+@pytest.mark.evidence("a command lives by another clock")
 @pytest.mark.parametrize(("lives_by", "given"), list(itertools.permutations(KINDS, 2)))
 def test_another_clock_than_that_of_the_home_is_refused_and_says_what_to_set(
     home: Settings, store: Store, lives_by: str, given: str
@@ -150,6 +151,7 @@ def test_reading_commands_need_no_clock_and_the_clock_is_shown_and_changed(
     assert "the home lives by: wall" in capsys.readouterr().out
 
 
+@pytest.mark.evidence("a command lives by another clock")
 def test_a_monitoring_run_whose_window_ends_in_the_future_is_ignored_until_then(home: Settings, store: Store) -> None:
     """A clock that was wrong for one run must not keep the loop from its work until that date."""
     real, future = a_run(CHANGE), a_run(CHANGE, weeks=30)

@@ -57,6 +57,7 @@ def test_a_change_of_the_route_writes_one_audit_line(store: Store, home: Setting
     assert first.recorded_at > NOW  # wall time, not the clock of decisions
 
 
+@pytest.mark.evidence("Level 1: an audit log")
 def test_when_the_audit_line_cannot_be_written_the_route_does_not_change(store: Store) -> None:
     with leases.hold(store, "flights", 60) as lease:
         store.change_route("flights", lease, change(), champion="1")
@@ -92,6 +93,7 @@ def test_a_column_that_does_not_exist_is_refused(store: Store) -> None:
     assert store.audit_log("a") == []
 
 
+@pytest.mark.evidence("Level 1: an audit log")
 @pytest.mark.parametrize(
     "statement",
     [
@@ -120,6 +122,7 @@ def test_the_audit_log_is_indexed_by_problem(store: Store) -> None:
     assert [index["column_names"] for index in sa.inspect(store.engine).get_indexes("audit")] == [["problem"]]
 
 
+@pytest.mark.evidence("clocks change, or a stamp is wrong")
 def test_naive_times_are_refused_everywhere(store: Store) -> None:
     naive = datetime(2013, 4, 1)
     with pytest.raises(sa.exc.StatementError, match="no UTC offset"):
@@ -217,6 +220,7 @@ def test_eight_parallel_first_opens_make_the_tables_once(tmp_path: Path) -> None
         ]
 
 
+@pytest.mark.evidence("the database is locked")
 @pytest.mark.integration
 @pytest.mark.slow
 def test_eight_processes_that_open_a_new_store_together_all_succeed(home: Settings) -> None:

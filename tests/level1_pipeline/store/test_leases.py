@@ -94,6 +94,7 @@ def test_the_heartbeat_keeps_a_lease_beyond_its_time(store: Store) -> None:
         assert lease.token == 1
 
 
+@pytest.mark.evidence("two trainings start at once")
 def test_an_old_holder_can_neither_renew_nor_release_the_lease_of_the_next(store: Store) -> None:
     old = leases.acquire(store, "flights", 0)
     new = leases.acquire(store, "flights", 60)
@@ -144,6 +145,7 @@ with leases.hold(Store(sys.argv[1]), "flights", 1.5):
 """
 
 
+@pytest.mark.evidence("two trainings start at once")
 def test_the_lease_of_a_killed_process_is_free_after_its_time_and_not_before(store: Store, home: Settings) -> None:
     holder = child(HOLDER, home.operations)
     try:

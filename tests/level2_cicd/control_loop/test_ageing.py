@@ -45,6 +45,7 @@ def ordered(operator: Operator) -> Any:
     return open_order(operator.store.audit_log(problem.NAME))
 
 
+@pytest.mark.evidence("Monitor 4")
 def test_a_week_of_age_costs_more_the_older_the_champion_is(days: Days) -> None:
     found = ageing(aged(days, weeks=3).registry, days.now)
     assert found is not None
@@ -53,6 +54,7 @@ def test_a_week_of_age_costs_more_the_older_the_champion_is(days: Days) -> None:
     assert "3.0 weeks since the last training" in found.message
 
 
+@pytest.mark.evidence("Monitor 4")
 @pytest.mark.parametrize(("share", "due"), [(0.9, False), (1.1, True)])
 def test_a_training_is_ordered_when_age_has_cost_as_much_as_one(days: Days, share: float, due: bool) -> None:
     operator = aged(days, share * weeks_until_it_pays())

@@ -66,6 +66,7 @@ def situation(run: MonitoringRun | None = None, *actions: Action, rolling: bool 
 # ---- the decision
 
 
+@pytest.mark.evidence("Level 2: a diagnosis before a training")
 @pytest.mark.parametrize(
     ("diagnosis", "kind"),
     [
@@ -102,6 +103,7 @@ def test_a_bad_release_comes_before_everything_that_was_begun() -> None:
     assert (step.kind, step.version) == ("roll back", RELEASE.version)
 
 
+@pytest.mark.evidence("the source itself has wrong labels")
 def test_while_the_data_are_broken_only_a_person_s_order_is_trained_for() -> None:
     by_hand = TrainingAllowed(replace(ORDER, trigger="on demand"))
     for fault in (FAULT, replace(FAULT, cause="label fault")):
@@ -123,6 +125,7 @@ def test_a_run_is_answered_once_and_one_about_an_earlier_champion_never() -> Non
     assert next_action(situation(None)).kind == "nothing"
 
 
+@pytest.mark.evidence("Checklist 5", "Checklist 10")
 def test_a_loss_above_its_expectation_is_a_performance_drop_and_else_the_distribution_changed(home: Settings) -> None:
     settings = home.changed({"clock": monitoring_runs.END.isoformat()})
     worse, moved = (replace(monitoring_runs.a_run(CHANGE), figures={"excess_over": excess}) for excess in (0.05, -0.01))
@@ -190,6 +193,7 @@ def actions(days: Days) -> list[str]:
     return [line.text for line in days.store.audit_log(problem.NAME)]
 
 
+@pytest.mark.evidence("Checklist 18")
 @pytest.mark.slow
 def test_a_concept_drift_is_trained_for_and_its_candidate_is_rolled_out(days: Days, operated: Any) -> None:
     trainer = Trainer()
@@ -215,6 +219,7 @@ def test_a_concept_drift_is_trained_for_and_its_candidate_is_rolled_out(days: Da
     assert len(trainer.orders) == 1
 
 
+@pytest.mark.evidence("Checklist 18", "the data are broken", "Level 2: a diagnosis before a training")
 @pytest.mark.parametrize("diagnosis", [FAULT, NOTHING, SHIFT, UNSURE], ids=lambda answer: answer.cause)
 def test_whatever_is_no_concept_drift_is_never_trained_for(days: Days, operated: Any, diagnosis: Diagnosis) -> None:
     trainer = Trainer()
@@ -242,6 +247,7 @@ def test_a_change_that_lasts_costs_at_most_the_budget_and_then_a_person_is_asked
     assert days.route.champion == "1"
 
 
+@pytest.mark.evidence("a candidate is worse")
 def test_after_too_many_rejected_candidates_one_ticket_asks_for_a_person_who_closes_it(
     days: Days, operated: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -268,6 +274,7 @@ def test_a_training_that_crashes_is_said_once_and_not_tried_for_ever(days: Days,
     assert "train: crashed" in actions(days)
 
 
+@pytest.mark.evidence("Checklist 12", "Level 2: rolled back by itself")
 def test_a_bad_release_is_rolled_back_and_a_recurring_concept_goes_through_a_rollout(days: Days, operated: Any) -> None:
     operator = operated(replace(RELEASE, version="3"))
     operator.cycle()
@@ -399,6 +406,7 @@ def test_a_rollout_that_waits_for_a_person_does_not_keep_a_bad_release_serving(d
     assert days.store.rollout(problem.NAME) is None
 
 
+@pytest.mark.evidence("the previous version does not load", "Level 2: rolled back by itself")
 def test_where_the_version_before_is_damaged_an_earlier_champion_serves(days: Days, operated: Any) -> None:
     for version in ("3", "2", "1"):
         Registry(days.settings).promote(version, "champion", "a test")
@@ -468,6 +476,7 @@ def test_the_ticket_of_a_run_that_was_killed_before_it_is_opened_by_the_next_cyc
 # ---- the other triggers
 
 
+@pytest.mark.evidence("Checklist 10")
 def test_the_calendar_asks_when_it_is_told_to_and_once_a_day(days: Days, operated: Any) -> None:
     trainer = Trainer("fail", 3)
     days.store.record(problem.NAME, Change("t", TrainingJudged(status="pass"), "", days.now - timedelta(days=40)))
@@ -479,6 +488,7 @@ def test_the_calendar_asks_when_it_is_told_to_and_once_a_day(days: Days, operate
     assert [order.trigger for order in trainer.orders] == ["schedule"]
 
 
+@pytest.mark.evidence("Checklist 10")
 @pytest.mark.flights
 @pytest.mark.usefixtures("prepared")
 def test_a_month_of_new_outcomes_asks_when_it_is_told_to(days: Days, operated: Any) -> None:
@@ -491,6 +501,7 @@ def test_a_month_of_new_outcomes_asks_when_it_is_told_to(days: Days, operated: A
     assert trainer.orders[0].evidence["month"] == "2013-04"
 
 
+@pytest.mark.evidence("Checklist 10")
 @pytest.mark.parametrize("trigger", triggers.BY_HAND)
 def test_what_a_person_orders_is_trained_whatever_the_budget_says(days: Days, operated: Any, trigger: str) -> None:
     trainer = Trainer()

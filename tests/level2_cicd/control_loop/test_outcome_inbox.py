@@ -31,6 +31,7 @@ def write(path: Path, text: str, seconds_ago: float = 3600) -> Path:
     return path
 
 
+@pytest.mark.evidence("a file is half written")
 def test_a_file_that_is_still_being_written_is_left_alone_until_it_has_rested(
     home: Settings, store: Store, inbox: Path
 ) -> None:

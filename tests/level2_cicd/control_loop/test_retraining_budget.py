@@ -73,6 +73,7 @@ def test_a_concept_drift_with_enough_new_outcomes_may_train_and_the_answer_says_
     assert answer.figures["training_dollars"] == pytest.approx(800 + 60 / 3600 * 3)
 
 
+@pytest.mark.evidence("Checklist 18", "drift asks for one training after the other")
 @pytest.mark.parametrize(
     ("history", "need", "message"),
     [
@@ -114,6 +115,7 @@ def test_what_is_unknown_forbids_nothing_and_a_regression_has_no_dollars() -> No
     assert may_train([], replace(NEED, drop=None, dollars=None), POLICY, NOW).allowed
 
 
+@pytest.mark.evidence("drift asks for one training after the other", "Level 2: a budget for trainings")
 @pytest.mark.parametrize("ending", ["fail", "stopped", "pass", "killed"])
 def test_a_drift_that_lasts_a_year_costs_at_most_the_budget_of_each_period(ending: str) -> None:
     """Whatever becomes of the trainings: rejected, stopped by bad data, accepted and useless, or killed."""
@@ -139,6 +141,7 @@ def test_a_cooldown_longer_than_the_period_of_the_budgets_holds() -> None:
     assert may_train([line("pass", 60)], NEED, patient, NOW).allowed
 
 
+@pytest.mark.evidence("Level 2: a budget for trainings")
 def test_each_answer_stands_in_the_audit_log_with_its_figures(home: Settings) -> None:
     assert retraining_budget.ask(home, NEED, NOW).allowed
     for dollars in (5.0, 6.0):

@@ -79,6 +79,7 @@ def done(operator: Operator) -> str | Order:
     return orders[0] if orders and orders[0] else str(operator.registry.route().challenger)
 
 
+@pytest.mark.evidence("Checklist 12")
 def test_a_young_champion_gives_way_to_the_past_one(loop: Loop) -> None:
     assert done(loop(weeks=5, gain=0.0101)) == PAST
 

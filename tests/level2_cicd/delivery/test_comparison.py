@@ -58,6 +58,7 @@ ALIKE, LAST_DIGIT, OTHER = (
 )
 
 
+@pytest.mark.evidence("Monitor 1", "Checklist 14")
 @pytest.mark.integration
 @pytest.mark.parametrize(("scores", "beyond"), [(ALIKE, 0), (LAST_DIGIT, 0), (OTHER, 1)])
 def test_models_of_the_same_window_are_compared_record_by_record(
@@ -75,6 +76,7 @@ def test_models_of_the_same_window_are_compared_record_by_record(
     assert (result.beyond, result.records, result.alike) == (beyond, 2, not beyond)
 
 
+@pytest.mark.evidence("Checklist 14")
 @pytest.mark.integration
 def test_a_release_that_makes_no_model_is_no_answer(tmp_path: Path, uv: str) -> None:
     base, new = release(tmp_path, "", ALIKE), release(tmp_path, "", ALIKE, fails="yes")
@@ -82,6 +84,7 @@ def test_a_release_that_makes_no_model_is_no_answer(tmp_path: Path, uv: str) -> 
         comparison.compare(base, new, tmp_path, uv, date(2013, 4, 1), lambda _: None)
 
 
+@pytest.mark.evidence("Monitor 1")
 @pytest.mark.integration
 def test_the_command_says_how_many_predictions_differ(
     tmp_path: Path, uv: str, capsys: pytest.CaptureFixture[str]

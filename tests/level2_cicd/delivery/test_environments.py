@@ -91,6 +91,7 @@ def test_a_home_that_was_moved_still_runs_its_release(production: Environment, f
     assert current(Environment("production", moved)) == first.id
 
 
+@pytest.mark.evidence("Checklist 11", "Checklist 15", "Level 2: releases")
 def test_production_takes_only_what_staging_accepted_byte_for_byte(
     production: Environment, first: Release, second: Release, tmp_path: Path
 ) -> None:
@@ -106,6 +107,7 @@ def test_production_takes_only_what_staging_accepted_byte_for_byte(
     assert current(production) == first.id
 
 
+@pytest.mark.evidence("Checklist 15", "Level 2: releases")
 def test_production_takes_only_what_a_person_approved_unless_the_policy_says_otherwise(
     production: Environment, first: Release, tmp_path: Path
 ) -> None:

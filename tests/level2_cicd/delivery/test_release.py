@@ -74,6 +74,7 @@ def test_it_holds_our_code_all_packages_the_contract_and_where_it_comes_from(rel
     }
 
 
+@pytest.mark.evidence("Model 1")
 def test_a_changed_or_new_file_in_the_checkout_is_refused(checkout: Path, tmp_path: Path) -> None:
     (checkout / "new.py").write_text("")
     with pytest.raises(ReleaseRefused, match=r"1 files differ from the commit \(new.py\)"):

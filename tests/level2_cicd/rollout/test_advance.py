@@ -39,6 +39,7 @@ def row(days: Days) -> dict[str, object]:
         return dict(connection.execute(sa.select(rollouts).where(rollouts.c.version == "2")).one()._mapping)
 
 
+@pytest.mark.evidence("Level 2: rolled out step by step")
 def test_a_good_candidate_becomes_champion_and_the_old_one_stays_in_reach(days: Days) -> None:
     assert days.start().step == Step(SHADOW)
     assert days.route == Route("1", "2", "shadow", 0.0)
@@ -124,6 +125,7 @@ def test_the_mean_score_of_a_recalibration_of_the_champion_is_moved_on_purpose(
     assert ("allowed: inf" if end == CHAMPION else "(allowed: 1)") in last.reason
 
 
+@pytest.mark.evidence("Checklist 16")
 def test_each_line_of_the_audit_holds_the_route_before_and_after_and_the_evidence(days: Days) -> None:
     days.start(evidence={"pass": "2013-01-12"})
     days.until(CHAMPION)
@@ -145,6 +147,7 @@ def test_each_line_of_the_audit_holds_the_route_before_and_after_and_the_evidenc
     assert "mean daily gain" in quality[0]["message"]
 
 
+@pytest.mark.evidence("a candidate is worse", "Level 2: rolled out step by step")
 def test_a_worse_candidate_never_leaves_the_shadow(days: Days) -> None:
     days.candidate = lambda y: 0.35 - 0.05 * y if problem.TASK == "classification" else y + 3.0
     days.start()
@@ -162,6 +165,7 @@ def test_identical_predictions_are_no_gain(days: Days) -> None:
     assert "identical" in days.until(ROLLED_BACK)[-1].reason
 
 
+@pytest.mark.evidence("Infra 6", "Level 2: rolled out step by step")
 def test_a_candidate_that_fails_in_the_canary_is_rolled_back_at_the_next_look(days: Days) -> None:
     days.start()
     days.until(CANARY)
@@ -172,6 +176,7 @@ def test_a_candidate_that_fails_in_the_canary_is_rolled_back_at_the_next_look(da
     assert days.route == Route("1")
 
 
+@pytest.mark.evidence("Infra 6", "a model hangs, is slow or takes memory")
 def test_a_candidate_that_is_slow_in_the_canary_is_rolled_back(days: Days) -> None:
     days.start()
     days.until(CANARY)
@@ -198,6 +203,7 @@ def test_without_traffic_it_waits_and_is_rolled_back_as_not_proved(days: Days) -
     assert "not proved within 14 days in shadow" in message[-1]
 
 
+@pytest.mark.evidence("Checklist 20", "Level 2: stops for a person")
 def test_a_person_is_waited_for_at_every_step_when_asked_for(days: Days) -> None:
     days.settings = days.settings.changed({"approvals": "all"})
     assert days.start().kind == "wait"
@@ -227,6 +233,7 @@ def test_a_rejected_rollout_is_over_and_the_reason_is_kept(days: Days) -> None:
     assert advance.advance(days.settings, days.now) is None
 
 
+@pytest.mark.evidence("Checklist 20")
 def test_a_stopped_rollout_stays_until_a_person_lets_it_go_on(days: Days) -> None:
     days.start()
     by_hand.stop(days.settings, "a look first", days.now)
@@ -277,6 +284,7 @@ def test_what_cannot_be_rolled_out_is_refused_with_the_reason(days: Days) -> Non
         days.start()
 
 
+@pytest.mark.evidence("Infra 4")
 def test_a_version_without_its_blessings_never_gets_a_copy(days: Days) -> None:
     folder = days.settings.home / "bundles" / problem.NAME / "2"
     edit_manifest(folder, verdict="fail")
@@ -527,6 +535,7 @@ def is_whole(seen: dict[str, Any]) -> bool:
     )
 
 
+@pytest.mark.evidence("a process is killed during a promotion", "Level 2: survives a kill")
 @pytest.mark.slow
 def test_killed_before_any_write_from_registered_to_champion_and_back_it_leaves_all_or_nothing(days: Days) -> None:
     result: list[dict[str, Any]] = []

@@ -53,6 +53,7 @@ def test_a_sound_version_gets_both_and_the_message_has_the_figures(bundle: Calla
     assert statuses(blessings.blessings(bundle("none", "fail"))) == {QUALITY: "fail", INFRASTRUCTURE: "pass"}
 
 
+@pytest.mark.evidence("Monitor 6", "a model hangs, is slow or takes memory")
 @pytest.mark.slow
 @pytest.mark.parametrize(("fault", "figure"), [("memory", "MB (allowed: 500)"), ("leak", "more calls")])
 def test_a_version_that_takes_too_much_memory_is_not_blessed(

@@ -194,6 +194,7 @@ def calls(ms: float, size: int, count: int) -> pd.DataFrame:
     return pd.DataFrame({"ms": np.full(count, ms), "rows": np.full(count, size)})
 
 
+@pytest.mark.evidence("Monitor 6")
 @pytest.mark.parametrize(
     ("own", "theirs", "outcome"),
     [
@@ -210,6 +211,7 @@ def test_latency_is_compared_for_calls_of_like_size(own: pd.DataFrame, theirs: p
     assert alarms.latency(own, theirs, POLICY).status == outcome
 
 
+@pytest.mark.evidence("Checklist 19")
 def test_one_slow_call_is_no_slow_model() -> None:
     mixed = pd.concat([calls(25, 1, 199), calls(9000, 1, 1)], ignore_index=True)
     assert alarms.latency(mixed, calls(25, 1, 200), POLICY).status == "pass"
@@ -222,6 +224,7 @@ def spread(count: int, slow: float = 0.0, heavy: float = 0.7, seed: int = 0) -> 
     return pd.DataFrame({"ms": ms, "rows": np.ones(count, int)})
 
 
+@pytest.mark.evidence("Monitor 6")
 @pytest.mark.parametrize(
     ("slow", "count"), [(0.001, 20_000), (0.01, 3000), (0.1, 500), (0.1, 200), (0.49, 200), (0.49, 100)]
 )
@@ -261,6 +264,7 @@ def test_a_call_that_was_given_up_counts_as_a_slow_one(store: Store) -> None:
     assert alarms.latency(given_up, calls(25, 1, 300), POLICY).status == "fail"
 
 
+@pytest.mark.evidence("Checklist 17")
 @pytest.mark.usefixtures("regression")
 def test_the_effect_per_arm_has_an_interval_or_is_called_underpowered() -> None:
     rows = table(4, [0.5, 0.52, 0.49, 0.5])

@@ -36,6 +36,7 @@ def served(home: Settings, models: Models, monkeypatch: pytest.MonkeyPatch) -> S
     return home.changed({"watch_seconds": 0.1, "flush_seconds": 0.1})
 
 
+@pytest.mark.evidence("Infra 7")
 def test_a_rollback_without_the_registry_brings_the_old_predictions_back_bit_for_bit(
     served: Settings, models: Models, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -95,6 +95,7 @@ def test_an_earlier_tenure_of_the_same_version_is_not_added(store: Store) -> Non
     assert spent(store, earlier_run=a_run(champion="2", dollars=earlier)).total == Decisions(1, 1, 1, 0)
 
 
+@pytest.mark.evidence("a label comes twice or is corrected", "Level 2: labels late, twice, corrected")
 def test_an_outcome_that_comes_late_or_is_corrected_counts_in_the_next_run(store: Store) -> None:
     answer(store, START + DAY, 0.1, None)
     first = spent(store)

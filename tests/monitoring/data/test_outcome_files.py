@@ -55,6 +55,7 @@ def test_a_later_known_value_corrects_and_an_earlier_one_does_not(both: Settings
     assert known_outcomes(both)["a"]["value"] == 0
 
 
+@pytest.mark.evidence("a label comes twice or is corrected", "Level 2: labels late, twice, corrected")
 @pytest.mark.parametrize("seed", range(3))
 @pytest.mark.slow
 def test_a_file_in_any_order_with_repeats_gives_the_same_end(home: Settings, tmp_path: Path, seed: int) -> None:
@@ -140,6 +141,7 @@ def test_other_names_of_the_same_formats_are_read(home: Settings, tmp_path: Path
     assert take(home, path).new == 2
 
 
+@pytest.mark.evidence("a file is half written")
 def test_of_a_file_that_is_cut_nothing_is_kept(home: Settings, tmp_path: Path) -> None:
     path = tmp_path / "late.csv.gz"
     pd.DataFrame({"id": range(50_000), "value": 1}).to_csv(path, index=False)
@@ -149,6 +151,7 @@ def test_of_a_file_that_is_cut_nothing_is_kept(home: Settings, tmp_path: Path) -
     assert known_outcomes(home) == {}
 
 
+@pytest.mark.evidence("a file is half written")
 def test_of_a_file_that_grows_meanwhile_nothing_is_kept(
     home: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

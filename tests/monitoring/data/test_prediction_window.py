@@ -43,7 +43,8 @@ def test_the_days_of_a_profile_can_be_compared_with_those_of_the_log(logged: Wor
     assert drift_test(profile, result).verdict in ("moved", "steady")
 
 
-def test_an_outcome_counts_only_when_all_of_its_age_are_ripe(logged: World) -> None:
+@pytest.mark.evidence("labels come late")
+def test_an_outcome_counts_only_when_all_of_its_age_have_matured(logged: World) -> None:
     result = prediction_window.read(logged.store, SPAN, NOW)
     rows, ripe = result.rows, NOW - timedelta(hours=problem.GATE["maturity_hours"])
     assert (rows["value"].notna() & rows[problem.TARGET].isna()).any()  # early outcomes are known, and not used

@@ -90,6 +90,7 @@ def everything(settings: Settings, store: Store) -> None:
         (settings.home / name).write_text(f"the row of {SECRET} it is")
 
 
+@pytest.mark.evidence("Data 5")
 @pytest.mark.slow
 def test_a_forgotten_entity_is_in_no_file_any_more_and_the_others_are_complete(home: Settings, store: Store) -> None:
     log(store, {SECRET: 40, "person-47110": 60, "someone": 60})
@@ -204,6 +205,7 @@ def test_retention_takes_a_large_log_in_pieces(home: Settings, store: Store, mon
     assert retention.retain(home, store, NOW, confirmed=True) == (51, 50)
 
 
+@pytest.mark.evidence("a command lives by another clock")
 @pytest.mark.parametrize("years", [1, 3, 30, -30])
 def test_a_wrong_clock_alone_deletes_nothing(home: Settings, store: Store, years: int) -> None:
     """Nothing in the log is older than a week; the machine's clock is wrong by years."""
@@ -214,6 +216,7 @@ def test_a_wrong_clock_alone_deletes_nothing(home: Settings, store: Store, years
     assert store.audit_log(problem.NAME) == []
 
 
+@pytest.mark.evidence("a command lives by another clock")
 def test_a_wrong_clock_by_which_something_was_kept_deletes_nothing_either(home: Settings, store: Store) -> None:
     log(store, {"someone": 40})
     wrong = NOW + timedelta(days=3000)
@@ -248,6 +251,7 @@ def test_what_is_deleted_has_its_line_first(home: Settings, store: Store, monkey
     assert counts(store) == (45, 43)
 
 
+@pytest.mark.evidence("Data 5")
 @pytest.mark.slow
 def test_a_snapshot_of_few_rows_holds_no_id_and_no_row(home: Settings, store: Store, rows: pd.DataFrame) -> None:
     """Evidently plots samples: for few rows they must not give a row away."""

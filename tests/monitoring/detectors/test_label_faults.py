@@ -175,6 +175,7 @@ def slowly(*values: str) -> list[Any]:
     return [pytest.param(value, marks=pytest.mark.slow) for value in values]
 
 
+@pytest.mark.evidence("the source itself has wrong labels")
 @pytest.mark.parametrize("end", [SPRING, *slowly(AUTUMN)])
 @pytest.mark.parametrize("kind", [*(kind for kind in FAULTS if kind not in VARIANTS), *slowly(*VARIANTS)])
 def test_a_planted_fault_of_the_labels_is_seen_in_its_first_week(
@@ -190,6 +191,7 @@ def test_a_planted_fault_of_the_labels_is_seen_in_its_first_week(
 MONDAYS = [str(day.date()) for day in pd.date_range("2013-04-29", "2013-12-30", freq="7D")]
 
 
+@pytest.mark.evidence("the source itself has wrong labels")
 @pytest.mark.parametrize("end", [MONDAYS[2], *slowly("2013-07-01", "2013-09-16"), "2013-12-16"])
 def test_an_ordinary_week_has_no_fault(year: pd.DataFrame, rows: pd.DataFrame, end: str) -> None:
     assert look(year, end, rows) == look(year, end, UNREADABLE) == ()

@@ -83,6 +83,7 @@ def test_no_rows_one_row_and_one_class_have_no_intervals_and_no_nan() -> None:
         assert all(value.value is None or np.isfinite(value.value) for value in result.values())
 
 
+@pytest.mark.evidence("Monitor 7")
 @pytest.mark.slow
 @pytest.mark.integration  # draws many windows
 def test_the_estimate_covers_at_least_at_the_nominal_rate_when_nothing_moved_and_is_not_useless() -> None:
@@ -160,6 +161,7 @@ def test_days_with_luck_are_no_change_more_often_than_stated() -> None:
     assert signals <= 31  # 22 of 300 are expected at most; more than 31 happen once in 40 such tests
 
 
+@pytest.mark.evidence("Monitor 7")
 def test_a_higher_and_a_lower_rate_and_a_lost_relation_are_changes() -> None:
     rows = with_slices(simulated(1, 7, swing=0.1))
     draw = np.random.default_rng(0)

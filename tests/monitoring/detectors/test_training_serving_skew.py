@@ -31,6 +31,7 @@ def test_equal_rows_are_equal_missing_values_too(logged: pd.DataFrame, made: pd.
     assert (result.verdict, result.checked, result.mismatched) == ("equal", len(made), 0)
 
 
+@pytest.mark.evidence("Monitor 3", "the service computes an input differently", "Level 2: no training-serving skew")
 def test_one_input_scaled_in_serving_is_caught_and_named(logged: pd.DataFrame, made: pd.DataFrame) -> None:
     name = a_number()
     result = training_serving_skew.compare(logged.assign(**{name: logged[name] * 1.0001}), made)
@@ -40,6 +41,7 @@ def test_one_input_scaled_in_serving_is_caught_and_named(logged: pd.DataFrame, m
     assert name in result.examples[0]
 
 
+@pytest.mark.evidence("Monitor 3", "the service computes an input differently")
 def test_a_difference_in_the_last_bit_and_a_lost_value_are_caught(logged: pd.DataFrame, made: pd.DataFrame) -> None:
     name = a_number()
     changed = logged[name].copy()

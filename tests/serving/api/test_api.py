@@ -137,6 +137,7 @@ NUMBERS: list[tuple[Any, str, str | None]] = [
 ]
 
 
+@pytest.mark.evidence("Monitor 5", "a request is wrong or hostile")
 @pytest.mark.parametrize(("value", "rule", "shown"), NUMBERS, ids=lambda value: str(value)[:20])
 def test_a_bad_number_is_refused_by_field_rule_and_value(
     shared: httpx2.Client, models: Models, value: Any, rule: str, shown: str | None
@@ -160,6 +161,7 @@ def test_a_missing_and_an_unknown_field_are_both_named(shared: httpx2.Client, mo
     }
 
 
+@pytest.mark.evidence("a request is wrong or hostile")
 def test_in_a_list_the_bad_row_is_named_and_none_is_predicted(shared: httpx2.Client, models: Models) -> None:
     good = {"id": "not-logged", "record": models.records[0]}
     details = refused(shared.post("/predict", json=[good, good, spoilt(models.records[0], x=1)]), 422)["details"]
@@ -272,6 +274,7 @@ def test_any_valid_record_gets_a_probability(shared: httpx2.Client, record: dict
     assert answer.json()["decision"] == problem.choose_action(score)
 
 
+@pytest.mark.evidence("Data 1", "Monitor 2")
 @FEW
 @given(spoilt=invalid())
 def test_any_invalid_record_is_refused_and_the_field_is_named(
@@ -282,6 +285,7 @@ def test_any_invalid_record_is_refused_and_the_field_is_named(
     assert {detail["field"].removeprefix("record.").split(".")[0] for detail in details} == {name}
 
 
+@pytest.mark.evidence("Data 1")
 @pytest.mark.slow
 def test_what_the_api_refuses_the_data_checks_refuse_too(shared: httpx2.Client, rows: pd.DataFrame) -> None:
     table = rows.head(300).copy()
@@ -298,6 +302,7 @@ def test_what_the_api_refuses_the_data_checks_refuse_too(shared: httpx2.Client, 
 # ---- explain
 
 
+@pytest.mark.evidence("Infra 5", "Checklist 19")
 def test_contributions_are_what_replacing_an_input_by_its_typical_value_changes(
     shared: httpx2.Client, models: Models
 ) -> None:
@@ -315,6 +320,7 @@ def test_contributions_are_what_replacing_an_input_by_its_typical_value_changes(
         assert (contribution["score_if_typical"], contribution["contribution"]) == (other, answer["score"] - other)
 
 
+@pytest.mark.evidence("Checklist 19")
 def test_what_if_answers_with_the_changed_record_side_by_side(shared: httpx2.Client, models: Models) -> None:
     record, changes = models.records[0], {NUMBER.name: NUMBER.high}
     answer = shared.post("/explain", json={"record": record, "changes": changes}).json()
@@ -416,6 +422,7 @@ def test_an_outcome_may_be_written_as_a_whole_number_or_with_a_point(shared: htt
     assert (seen_before["w-1"]["value"], seen_before["w-2"]["value"]) == (1.0, 1.0)
 
 
+@pytest.mark.evidence("clocks change, or a stamp is wrong")
 @pytest.mark.parametrize(
     "when", [(NOW + timedelta(seconds=1)).isoformat(), "9999-12-31T23:59:59-12:00", "0001-01-01T00:00:00+12:00"]
 )
@@ -509,6 +516,7 @@ def test_the_page_of_the_api_works_in_a_browser_and_asks_nobody_else(shared: htt
     assert {httpx2.URL(url).netloc for url in requests} == {shared.base_url.netloc}
 
 
+@pytest.mark.evidence("a request is wrong or hostile")
 @pytest.mark.slow
 def test_schemathesis_finds_no_request_that_breaks_the_contract(served: Settings) -> None:
     key, fingerprint = security.new_key()

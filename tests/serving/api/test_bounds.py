@@ -188,6 +188,7 @@ def test_large_bodies_that_never_end_are_few(service: ServiceProcess) -> None:
             caller.sendall(HEAD + b"Content-Length: 1000000\r\n\r\n" + b" " * 900_000)
 
 
+@pytest.mark.evidence("a request is wrong or hostile")
 @pytest.mark.parametrize("path", ["/predict", "/explain", "/outcomes"])
 def test_a_body_full_of_unknown_fields_is_refused_before_each_is_named(service: ServiceProcess, path: str) -> None:
     all_fields = [",".join(f'"a{number}":{value}' for number in range(80_000)) for value in ("1", "{}", "[]")]

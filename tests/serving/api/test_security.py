@@ -134,6 +134,7 @@ def test_with_a_key_the_server_binds_where_it_is_told(served: Settings) -> None:
     assert server._config(served.changed({"serving_host": "0.0.0.0"}), "app").host == "127.0.0.1"
 
 
+@pytest.mark.evidence("a request is wrong or hostile")
 def test_too_large_a_body_is_refused_whether_or_not_its_length_is_declared(
     served: Settings, records: list[dict[str, Any]]
 ) -> None:
@@ -268,6 +269,7 @@ def test_answers_may_not_be_cached_or_sniffed(client: httpx2.Client) -> None:
         assert "server" not in headers or headers["server"] == "uvicorn"  # `server._config` turns it off
 
 
+@pytest.mark.evidence("Data 5")
 @pytest.mark.slow
 def test_logs_are_json_lines_with_the_request_id_and_without_keys(
     start: Any, keys: tuple[Settings, dict[str, str]], records: list[dict[str, Any]]
@@ -331,6 +333,7 @@ print(said["score"])
     assert float(done.stdout) == models.scores[0][0]
 
 
+@pytest.mark.evidence("nothing is there yet")
 def test_a_problem_without_a_champion_gets_503_with_the_command_to_run(home: Settings, models: Models) -> None:
     with serve(home) as client:
         answer = client.post("/predict", json={"record": models.records[0]})

@@ -652,6 +652,7 @@ def test_a_column_that_is_missing_throughout_is_scored_as_missing(some: pd.DataF
         assert len(scores(tmp_path / f"out {name}")) == 200
 
 
+@pytest.mark.evidence("the disk is full")
 def test_a_disk_that_is_full_stops_the_run_which_goes_on_later(
     at_home: Settings, some: pd.DataFrame, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, small: None
 ) -> None:

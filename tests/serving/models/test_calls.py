@@ -93,6 +93,7 @@ def test_many_callers_at_once_hold_few_threads(hanging: Hanging) -> None:
     assert hanging.calls <= CALLS_AT_ONCE
 
 
+@pytest.mark.evidence("a model hangs, is slow or takes memory")
 def test_where_the_canary_hangs_the_champion_answers_and_the_failure_is_kept(hanging: Hanging) -> None:
     serving = Serving(canary(1.0), model(0.25, "1"), as_model(hanging))
     failed, answered = routing.answer(serving, cases := asked(), SECONDS)
@@ -156,6 +157,7 @@ def test_an_explanation_has_a_time_limit_too(served: Settings, records: list[dic
         assert (answer.status_code, "no answer within" in answer.json()["error"]) == (503, True)
 
 
+@pytest.mark.evidence("a model hangs, is slow or takes memory")
 def test_a_hanging_shadow_slows_no_answer_and_no_stop(
     served: Settings, records: list[dict[str, Any]], hanging: Hanging
 ) -> None:

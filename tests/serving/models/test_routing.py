@@ -64,6 +64,7 @@ def unwatched(served: Settings) -> Iterator[httpx2.Client]:
 # ---- canary
 
 
+@pytest.mark.evidence("Checklist 17")
 @pytest.mark.parametrize("share", [0.0, 0.05, 0.25, 0.5, 1.0])
 def test_the_canary_gets_its_share_of_the_entities(share: float) -> None:
     result = sum(in_canary(canary(share), entity) for entity in ENTITIES) / len(ENTITIES)
@@ -107,6 +108,7 @@ def test_in_a_canary_each_entity_is_answered_by_its_arm_and_says_so(
     ]
 
 
+@pytest.mark.evidence("Infra 6", "Monitor 5")
 @pytest.mark.parametrize("says", [RuntimeError("broken"), float("nan"), float("inf")], ids=str)
 def test_where_the_canary_fails_the_champion_answers_and_the_failure_is_kept(says: Any) -> None:
     serving = Serving(canary(1.0), model(0.25, "1"), model(says))

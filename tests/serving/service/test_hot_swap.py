@@ -141,6 +141,7 @@ NAMES = [
 ]
 
 
+@pytest.mark.evidence("an artifact is damaged")
 @pytest.mark.parametrize("spoil", SPOILT, ids=NAMES)
 def test_a_bundle_that_fails_a_check_is_never_served_and_is_reported(
     client: httpx2.Client, served: Settings, models: Models, spoil: Any
@@ -312,6 +313,7 @@ def test_with_an_unreadable_store_the_last_model_answers_and_it_recovers(served:
     assert (observer.serving.champion.version, observer.trouble) == ("2", {})
 
 
+@pytest.mark.evidence("the registry cannot be reached")
 def test_a_restart_with_an_unreadable_store_serves_the_last_known_route(served: Settings, models: Models) -> None:
     set_route(served, champion="2", challenger="3", mode="shadow")
     first = watcher(served)
@@ -325,6 +327,7 @@ def test_a_restart_with_an_unreadable_store_serves_the_last_known_route(served: 
         assert client.post("/outcomes", json={"id": "x", "value": 1}).status_code == 503
 
 
+@pytest.mark.evidence("the registry cannot be reached")
 @pytest.mark.slow
 def test_nothing_of_mlflow_is_needed(start: Any, served: Settings, models: Models) -> None:
     service = start(served, tracking_uri="http://127.0.0.1:9")  # nobody answers there
@@ -332,6 +335,7 @@ def test_nothing_of_mlflow_is_needed(start: Any, served: Settings, models: Model
     assert answer.json()["score"] == models.scores[0][0]
 
 
+@pytest.mark.evidence("a process is killed during a promotion", "Level 2: survives a kill")
 def test_a_restart_lands_on_exactly_the_version_of_the_route(served: Settings, models: Models) -> None:
     for champion in ("3", "2"):
         set_route(served, champion=champion)

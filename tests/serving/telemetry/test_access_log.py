@@ -54,6 +54,7 @@ def test_many_scores_at_once_are_counted_as_one_by_one() -> None:
     assert len(samples(single)) == 6
 
 
+@pytest.mark.evidence("Monitor 5")
 def test_notes_are_counted_once_and_rows_without_a_score_as_errors() -> None:
     notes = AccessLog(Metrics())
     notes.scored(scored("a", "none", "b"))

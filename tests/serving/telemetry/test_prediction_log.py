@@ -194,6 +194,7 @@ def test_a_stop_while_the_store_fails_counts_what_is_lost(broken: tuple[Predicti
     assert log.lost == 7
 
 
+@pytest.mark.evidence("the database is locked")
 def test_while_the_database_is_locked_answers_go_on_and_the_log_catches_up(
     client: httpx2.Client, served: Settings, records: list[dict[str, Any]]
 ) -> None:
@@ -246,6 +247,7 @@ def test_serving_goes_on_while_the_log_cannot_be_written_and_says_so(
     assert "the prediction log cannot be written" in health["reasons"][0]
 
 
+@pytest.mark.evidence("the disk is full")
 def test_a_full_disk_stops_the_log_but_not_the_service(served: Settings, records: list[dict[str, Any]]) -> None:
     """SQLite's own limit of pages gives the error of a full disk, without filling one."""
     with serve(served) as client:

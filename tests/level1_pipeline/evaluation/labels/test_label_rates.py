@@ -22,6 +22,7 @@ def parts(rows: pd.DataFrame, day: str) -> SplitRows:
     return split_rows(rows[rows[problem.EVENT_TIME] < as_of], as_of)
 
 
+@pytest.mark.evidence("labels are poisoned")
 @pytest.mark.flights
 @pytest.mark.parametrize("day", ["2013-04-01", "2013-05-06", "2013-06-21", "2013-08-02", "2013-09-13", "2013-12-20"])
 def test_the_real_year_gives_no_alarm(rows: pd.DataFrame, day: str) -> None:
@@ -31,6 +32,7 @@ def test_the_real_year_gives_no_alarm(rows: pd.DataFrame, day: str) -> None:
     assert "worst of" in check.message
 
 
+@pytest.mark.evidence("labels are poisoned")
 @pytest.mark.flights
 @pytest.mark.parametrize(
     ("slices", "day"),

@@ -61,6 +61,7 @@ def champion(quarter: pd.DataFrame, trusted: pd.DataFrame) -> np.ndarray:
 # ---- the checks
 
 
+@pytest.mark.evidence("the source itself has wrong labels")
 @pytest.mark.parametrize("fault", SIBLINGS)
 @pytest.mark.slow
 def test_confirmed_labels_that_the_source_holds_otherwise_are_found(
@@ -92,6 +93,7 @@ def test_an_ordinary_model_agrees_with_the_trusted_labels(
     assert [check.status for check in checks] == ["pass"] * 3, checks
 
 
+@pytest.mark.evidence("labels are poisoned")
 @pytest.mark.parametrize("fault", [name for name in SIBLINGS if name != "a small carrier"])
 @pytest.mark.slow
 def test_a_model_of_labels_that_are_wrong_since_the_trusted_days_is_found(
