@@ -93,8 +93,8 @@ score: setup  ## score a file or folder: INPUT=… OUTPUT=… (Parquet or CSV; g
 monitor: setup  ## one monitoring run over the last week: diagnosis, report, tickets, figures (the exit code says what is due)
 	@$(PY) -m monitoring run
 
-ui: setup  ## the dashboards of Evidently, MLflow and Prefect, until Ctrl-C
-	@$(PY) -m monitoring ui
+ui: setup  ## the dashboards of Evidently, MLflow and Prefect, and a page that leads to all (SHOW=summer or own)
+	@$(PY) -m monitoring ui $${SHOW:+--show="$$SHOW"}
 
 operate: setup  ## Level 2: the control loop, until Ctrl-C: it monitors, diagnoses, retrains, rolls out and rolls back
 	@$(PY) -m level2_cicd operate
