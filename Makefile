@@ -46,7 +46,7 @@ export $(TYPED)
 export OMP_WAIT_POLICY ?= PASSIVE
 export OPENBLAS_NUM_THREADS ?= 1
 
-.PHONY: help setup demo level0 level1 level2 year serve schedule watch history score monitor ui operate rollout approve reject rollback repair trace test test-fast test-slow test-pythons check format bench bench-gate bench-serving bench-monitor bench-drift bench-staleness release deploy approve-release rollback-pipeline compare-releases up down test-containers lock doctor clean
+.PHONY: help setup demo level0 level1 level2 year serve schedule watch history score monitor ui operate rollout approve reject rollback repair trace test test-fast test-slow test-pythons check format bench bench-gate bench-serving bench-monitor bench-drift bench-staleness pictures release deploy approve-release rollback-pipeline compare-releases up down test-containers lock doctor clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z0-9-]+):.*## /\1\t/' | while IFS=$$'\t' read -r name meaning; do printf '  make %-14s %s\n' "$$name" "$$meaning"; done
@@ -158,6 +158,9 @@ bench-drift: setup  ## false alarms of the drift test without a shift, and its d
 
 bench-staleness: setup  ## the picture of what age costs, from the versions of `make year`
 	@$(PY) -m tests.benchmarks.staleness_curve --plot docs/staleness.svg
+
+pictures: setup  ## the pictures in the README, from the newest summer (needs make level2 and chromium)
+	@$(PY) -m tests.benchmarks.pictures
 
 $(VENV)-bench/.installed: requirements-bench.lock | $(OWN_UV)
 	@test -x $(VENV)-bench/bin/python || $(UV) venv --quiet --python $(PY) $(VENV)-bench
