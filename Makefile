@@ -48,7 +48,7 @@ export $(TYPED)
 export OMP_WAIT_POLICY ?= PASSIVE
 export OPENBLAS_NUM_THREADS ?= 1
 
-.PHONY: help setup demo level0 level1 level2 year restore-home replay-week issues keep-home serve schedule watch history score monitor ui operate rollout approve reject rollback repair trace test test-fast test-slow test-pythons test-newest check check-workflows secrets audit components pr-report format bench bench-gate bench-serving bench-monitor bench-drift bench-staleness bench-inputs release deploy approve-release rollback-pipeline compare-releases up down test-containers scorecard assess lock doctor clean
+.PHONY: help setup demo level0 level1 level2 year restore-home replay-week issues keep-home serve schedule watch history score monitor ui operate rollout approve reject rollback repair trace test test-fast test-slow test-pythons test-newest check check-workflows secrets audit components pr-report format bench bench-gate bench-serving bench-monitor bench-drift bench-staleness bench-inputs pictures release deploy approve-release rollback-pipeline compare-releases up down test-containers scorecard assess lock doctor clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z0-9-]+):.*## /\1\t/' | while IFS=$$'\t' read -r name meaning; do printf '  make %-14s %s\n' "$$name" "$$meaning"; done
@@ -107,8 +107,8 @@ score: setup  ## score a file or folder: INPUT=… OUTPUT=… (Parquet or CSV; g
 monitor: setup  ## one monitoring run over the last week: diagnosis, report, tickets, figures (the exit code says what is due)
 	@$(PY) -m monitoring run
 
-ui: setup  ## the dashboards of Evidently, MLflow and Prefect, until Ctrl-C
-	@$(PY) -m monitoring ui
+ui: setup  ## the dashboards of Evidently, MLflow and Prefect, and a page that leads to all (SHOW=summer or own)
+	@$(PY) -m monitoring ui $${SHOW:+--show="$$SHOW"}
 
 operate: setup  ## Level 2: the control loop, until Ctrl-C: it monitors, diagnoses, retrains, rolls out and rolls back
 	@$(PY) -m level2_cicd operate
@@ -199,6 +199,9 @@ bench-staleness: setup  ## the picture of what age costs, from the versions of `
 
 bench-inputs: setup  ## what each input is worth: the loss that its absence adds on newer days
 	@$(PY) -m tests.benchmarks.inputs
+
+pictures: setup  ## the pictures in the README, from the newest summer (needs make level2 and chromium)
+	@$(PY) -m tests.benchmarks.pictures
 
 $(VENV)-bench/.installed: requirements-bench.lock | $(OWN_UV)
 	@test -x $(VENV)-bench/bin/python || $(UV) venv --quiet --python $(PY) $(VENV)-bench

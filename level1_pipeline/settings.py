@@ -207,6 +207,11 @@ class Settings(BaseSettings):
         return self.home / "bundles" / problem.NAME
 
     @property
+    def summer(self) -> Path:
+        """Home of the simulated summer, apart from this one."""
+        return self.home / "level2"
+
+    @property
     def who(self) -> str:
         """The name that the audit log records."""
         return environment.as_text(self.actor) or environment.user_name()

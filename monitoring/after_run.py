@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from pathlib import Path
 
 from level1_pipeline.errors import DeletionRefused
@@ -11,8 +12,10 @@ from monitoring import history
 from monitoring.alerting import tickets, webhook
 from monitoring.alerting.tickets import Event
 from monitoring.data import retention
-from monitoring.reporting import html_report, prometheus
+from monitoring.reporting import evidently_snapshot, html_report, prometheus
 from monitoring.results import MonitoringRun
+
+logger = logging.getLogger(__name__)
 
 
 def tell(settings: Settings, store: Store, run: MonitoringRun) -> list[Event]:
@@ -20,6 +23,27 @@ def tell(settings: Settings, store: Store, run: MonitoringRun) -> list[Event]:
     events = tickets.follow(store, run) if history.counts(run.window) else []
     webhook.send(settings.webhook, events)
     return events
+
+
+def snapshot(
+    settings: Settings, store: Store, run: MonitoringRun, rows: int = evidently_snapshot.SAMPLE_ROWS
+) -> dict[str, tuple[float, str]]:
+    """Evidently's view of the columns, for `publish`; nothing for a window of another length. It decides nothing, so
+    its failure is logged and must not hide the diagnosis."""
+    if not history.counts(run.window):
+        return {}
+    try:
+        written = evidently_snapshot.write(settings, store, run, rows)
+    except Exception:
+        logger.exception("the snapshot failed; the monitoring run itself is complete")
+        return {}
+    return written.columns if written else {}
+
+
+def publish_with_snapshot(settings: Settings, store: Store, run: MonitoringRun, rows: int) -> Path:
+    """`publish` with Evidently's view of at most so many rows, for a loop that has the seconds: they pass before its
+    next action."""
+    return publish(settings, store, run, snapshot(settings, store, run, rows))
 
 
 def publish(

@@ -5,11 +5,10 @@ Exit codes: 0 fine, 1 refused, 2 not understood, 3 something is to be done, 4 da
 
 from __future__ import annotations
 
-import logging
 import os
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 from pydantic_core import to_json
@@ -18,14 +17,13 @@ from rich.table import Table
 from level1_pipeline import problem
 from level1_pipeline.command_line import Reason, console, new_app, open_settings, print_result
 from level1_pipeline.command_line import run as run_command
-from level1_pipeline.settings import Settings
 from level1_pipeline.store import clock
 from level1_pipeline.store import quarantine as quarantined_spans
 from level1_pipeline.store.database import Store
-from monitoring import after_run, history
+from monitoring import after_run
 from monitoring.alerting import tickets as incidents
 from monitoring.data import outcome_files, retention
-from monitoring.reporting import dashboards, evidently_snapshot, prometheus, text
+from monitoring.reporting import dashboards, prometheus, text
 from monitoring.results import Cause, MonitoringRun
 from monitoring.run import run_monitoring
 from monitoring.thresholds import WINDOW_DAYS
@@ -46,7 +44,6 @@ app = new_app(
     "What is going on with the served model, how sure are we, and what should be done?\n\n"
     "Begin with: python -m monitoring run"
 )
-logger = logging.getLogger(__name__)
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON, for a script.")]
 
@@ -76,8 +73,8 @@ def run(
         with console.status("looking at the window"):
             result = run_monitoring(settings, days=days)
         events = after_run.tell(settings, store, result)
-        with_snapshot = not no_snapshot and history.counts(result.window)
-        columns = _snapshot(settings, store, result) if with_snapshot else {}
+        with console.status("drawing the columns with Evidently"):
+            columns = {} if no_snapshot else after_run.snapshot(settings, store, result)
         page = after_run.publish(settings, store, result, columns)
     finally:
         store.close()
@@ -88,17 +85,6 @@ def run(
         window = f"window {text.day(result.window.start)} to {text.day(result.window.end)}"
         print_result("monitor", f"{window} | verdict {text.summary(result)} | report {os.path.relpath(page)}")
     return CODES[result.diagnosis.cause]
-
-
-def _snapshot(settings: Settings, store: Store, result: MonitoringRun) -> dict[str, tuple[float, str]]:
-    """Evidently's view. It decides nothing, so its failure must not hide the diagnosis."""
-    try:
-        with console.status("drawing the columns with Evidently"):
-            written = evidently_snapshot.write(settings, store, result)
-    except Exception:
-        logger.exception("the snapshot failed; the monitoring run itself is complete")
-        return {}
-    return written.columns if written else {}
 
 
 def _show(result: MonitoringRun, events: list[incidents.Event]) -> None:
@@ -229,12 +215,17 @@ def retain(
 
 
 @app.command()
-def ui() -> int:
-    """Open the dashboards of Evidently, MLflow and Prefect on 127.0.0.1, until Ctrl-C.
+def ui(
+    show: Annotated[
+        Literal["own", "summer"] | None,
+        typer.Option(help="Whose; default: the summer of `make level2`, until a monitoring run of your own."),
+    ] = None,
+) -> int:
+    """Open the dashboards of Evidently, MLflow and Prefect on 127.0.0.1, and a page that leads to all, until Ctrl-C.
 
-    Example: python -m monitoring ui
+    Example: python -m monitoring ui --show summer
     """
-    return dashboards.run(open_settings(), console.print)
+    return dashboards.run(open_settings(), console.print, show=show or "")
 
 
 @app.command()

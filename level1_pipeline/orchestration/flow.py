@@ -50,9 +50,9 @@ class _StopAsRequested(Exception):
 
 
 def _name_of_training() -> str:
-    """'2013-04-01 schedule': Prefect's own names say nothing."""
+    """'train as of 2013-04-01: schedule', since Prefect's own names say nothing."""
     run = Run(**flow_run.parameters["run"])
-    return f"{run.day} {run.trigger}"
+    return f"train as of {run.day}: {run.trigger}"
 
 
 @flow(name=FLOW, flow_run_name=_name_of_training, validate_parameters=False, log_prints=False)
@@ -90,6 +90,7 @@ def _as_task(step: Callable[..., Result], run: Run) -> Callable[..., Result]:
     kept = task(
         as_json,
         name=step.__name__,
+        task_run_name=step.__name__,
         persist_result=True,
         result_serializer="json",
         cache_key_fn=lambda context, parameters: f"{run.key}-{step.__name__}",
@@ -135,11 +136,11 @@ def _alert(flow: Any, flow_run: Any, state: Any) -> None:
 
 
 def _name_by_trigger() -> str:
-    return f"{date_of(clock.now(Settings()))} {flow_run.parameters['trigger']}"
+    return f"retrain on {date_of(clock.now(Settings()))}: {flow_run.parameters['trigger']}"
 
 
 def _name_by_day() -> str:
-    return f"{date_of(clock.now(Settings()))} folder"
+    return f"score files on {date_of(clock.now(Settings()))}"
 
 
 @flow(name=f"retrain {problem.NAME}", flow_run_name=_name_by_trigger, on_failure=[_alert], on_crashed=[_alert])

@@ -17,6 +17,7 @@ from level1_pipeline import problem
 from level1_pipeline.bundle.load import Bundle, bundle_checksum
 from level1_pipeline.errors import PromotionRefused
 from level1_pipeline.registry import tracking
+from level1_pipeline.registry.mlflow_pages import experiment_tags
 from level1_pipeline.registry.publication import Publication, find_copy
 from level1_pipeline.registry.tracking import CHALLENGER, CHAMPION, PREVIOUS
 from level1_pipeline.settings import Settings
@@ -60,17 +61,16 @@ class Registry:
 
     def experiment(self, name: str) -> str:
         """The id of an MLflow experiment, made when it is missing."""
-        experiment = self.client.get_experiment_by_name(name)
+        if experiment := self.client.get_experiment_by_name(name):
+            return experiment.experiment_id
         artifacts = tracking.artifact_location(self.settings.home, name)
-        return (
-            experiment.experiment_id if experiment else self.client.create_experiment(name, artifact_location=artifacts)
-        )
+        return self.client.create_experiment(name, artifacts, experiment_tags())
 
-    def register(self, run_id: str, model_uri: str, folder: Path, tags: dict[str, str]) -> str:
-        """Make a version of a logged model, with the bundle in `folder` as its artifact. Returns the version.
+    def register(self, run_id: str, model_uri: str, folder: Path, tags: dict[str, str], about: str = "") -> str:
+        """Make a version of a logged model, described by `about`, with the bundle in `folder` as its artifact. Returns the version.
 
-        MLflow counts from 1 again when its database is lost, or is another one. So numbers that were given before are
-        skipped, and the store, which records what the version is, decides between two that register at once.
+        Numbers that were given before are skipped, since MLflow counts from 1 again when its database is another one;
+        the store, which records what the version is, decides between two that register at once.
         """
         artifact, checksum = f"bundles/{folder.name}", bundle_checksum(folder)
         self.client.log_artifacts(run_id, str(folder), artifact)
@@ -80,7 +80,7 @@ class Registry:
         def is_new(version: str) -> bool:
             return int(version) > highest and self.store.record_checksum(problem.NAME, version, checksum) == checksum
 
-        return tracking.create_version(self.client, model_uri, run_id, tags, is_new)
+        return tracking.create_version(self.client, model_uri, run_id, tags, is_new, about)
 
     def bundle_folder(self, version: str) -> Path:
         """Where a published version lies."""

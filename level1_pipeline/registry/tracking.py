@@ -77,9 +77,14 @@ def _follow_the_home(connection: sqlite3.Connection, home: Path) -> None:
 
 
 def create_version(
-    client: MlflowClient, model_uri: str, run_id: str, tags: dict[str, str], is_new: Callable[[str], bool]
+    client: MlflowClient,
+    model_uri: str,
+    run_id: str,
+    tags: dict[str, str],
+    is_new: Callable[[str], bool],
+    about: str = "",
 ) -> str:
-    """Make a version of a logged model, under a number that was never given before.
+    """Make a version of a logged model, described by `about`, under a number that was never given before.
 
     MLflow counts from 1 again when its database is lost, or is another one: such numbers are skipped, and deleted.
 
@@ -91,7 +96,9 @@ def create_version(
     given: list[str] = []
     # A server wants it beside the address: without it, it refuses an address of a logged model.
     model_id = model_uri.removeprefix("models:/") if model_uri.startswith("models:/m-") else None
-    make = partial(client.create_model_version, problem.NAME, model_uri, run_id, tags=tags, model_id=model_id)
+    make = partial(
+        client.create_model_version, problem.NAME, model_uri, run_id, tags, description=about, model_id=model_id
+    )
     try:
         while not given or not is_new(given[-1]):
             if len(given) > MOST_SKIPPED:

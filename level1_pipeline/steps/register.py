@@ -15,7 +15,8 @@ from level1_pipeline.bundle.predict import predict
 from level1_pipeline.bundle.write import seal_bundle
 from level1_pipeline.errors import BundleRefused
 from level1_pipeline.evaluation.gate import Status, Verdict
-from level1_pipeline.registry import Registry
+from level1_pipeline.registry import Registry, mlflow_pages
+from level1_pipeline.registry.mlflow_pages import CARD
 from level1_pipeline.steps import model_card
 from level1_pipeline.steps.evaluate import Evaluated
 from level1_pipeline.steps.extract import Extracted
@@ -27,7 +28,6 @@ from level1_pipeline.steps.validate import PAGE, Validated
 
 # What a program needs to load the model; the service has a complete lock of its own.
 REQUIREMENTS_OF_THE_MODEL = ("scikit-learn", "skops", "numpy", "pandas")
-CARD = "model_card.md"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -79,14 +79,17 @@ def register(
     registry, verdict = run.registry, training.verdict
     experiment = registry.experiment(f"{problem.NAME}/{run.experiment}" if run.experiment else problem.NAME)
     _end_interrupted_runs(run, registry, experiment)
-    with mlflow.start_run(experiment_id=experiment, run_name=f"as of {run.day}") as active:
+    with mlflow.start_run(experiment_id=experiment, run_name=f"as of {run.day}: {verdict.status}") as active:
         run_id, version = active.info.run_id, None
-        mlflow.set_tags(_tags(run, training))
+        about = _description(run, training)
+        mlflow.set_tags(_tags(run, training) | {mlflow_pages.NOTE: about})
         evaluation_model = _loaded(run)
         _log_numbers(training, evaluation_model)
         _log_files(run, training, evaluation_model)
         if verdict.status == "pass" and not run.experiment:
-            version = _register_version(run, run_id, evaluated.metrics)
+            about += f" · {mlflow_pages.card_link(experiment, run_id)}"
+            version = _register_version(run, run_id, evaluated.metrics, about)
+            mlflow.set_tag("version", version)
     return Registered(run_id=run_id, status=verdict.status, reasons=verdict.reasons, version=version)
 
 
@@ -135,6 +138,8 @@ def _log_numbers(training: Training, model: Any) -> None:
     mlflow.log_params({f"{name}_min": part.first for name, part in parts.items()})
     mlflow.log_params({f"{name}_max": part.last for name, part in parts.items()})
     mlflow.log_metrics({name: value for name, value in training.evaluated.metrics.items() if value == value})
+    if comparison := training.verdict.comparison:
+        mlflow.log_metric(mlflow_pages.GAIN, comparison.gain)
 
 
 def _log_files(run: Run, training: Training, model: Any) -> None:
@@ -186,12 +191,20 @@ def _origin(run: Run, training: Training) -> dict[str, Any]:
     }
 
 
-def _register_version(run: Run, run_id: str, metrics: dict[str, float]) -> str:
+def _description(run: Run, training: Training) -> str:
+    evaluated, comparison = training.evaluated, training.verdict.comparison
+    loss, gain = evaluated.metrics.get(problem.PRIMARY_METRIC), comparison.gain if comparison else None
+    return mlflow_pages.description(
+        run.day, training.verdict.status, loss, gain, evaluated.champion or None, run.trigger
+    )
+
+
+def _register_version(run: Run, run_id: str, metrics: dict[str, float], about_version: str) -> str:
     """The served model as a version, whose bundle holds the evaluation model."""
     about = {"run_id": run_id, "verdict": "pass", "metrics": metrics}
     folder = seal_bundle(run.path(SERVED_MODEL), run.path("bundle"), about, run.path(EVALUATION_MODEL))
     model_uri = log_model(load_bundle(folder).pipeline, pd.read_parquet(run.path(HOLDOUT)).head(100))
-    return run.registry.register(run_id, model_uri, folder, {"as_of": run.as_of, "verdict": "pass"})
+    return run.registry.register(run_id, model_uri, folder, {"as_of": run.as_of, "verdict": "pass"}, about_version)
 
 
 def log_model(pipeline: Any, rows: pd.DataFrame) -> str:

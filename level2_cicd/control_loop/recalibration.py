@@ -187,7 +187,10 @@ def _register(registry: Registry, version: str, parent: Bundle, rows: pd.DataFra
             judged = {"run_id": run.info.run_id, "verdict": "pass", "metrics": result.metrics}
             sealed = seal_bundle(folder / "served_model", folder / "bundle", judged, folder / EVALUATION_MODEL)
             address = log_model(recalibrate(parent.pipeline, result.offset), rows.head(100))
-            return registry.register(run.info.run_id, address, sealed, tags)
+            described = f"{info['as_of'][:10]} · offset {result.offset:+.3f} on the scores of version {version}"
+            made = registry.register(run.info.run_id, address, sealed, tags, described)
+            mlflow.set_tags({"version": made, "trigger": "recalibration"})
+            return made
 
 
 def _time(rows: pd.DataFrame, which: str) -> str:

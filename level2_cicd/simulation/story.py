@@ -8,6 +8,7 @@ import sys
 import time
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 from zoneinfo import ZoneInfo
@@ -30,6 +31,9 @@ from level2_cicd.control_loop.operate import Operator
 from level2_cicd.rollout.states import ROLLED_BACK
 from level2_cicd.simulation import replay
 from level2_cicd.simulation.faults.table import Planted
+from monitoring import after_run
+from monitoring.reporting import overview
+from monitoring.reporting.overview import is_told
 
 FAST: dict[str, Any] = {
     "clock": "replay",
@@ -43,6 +47,8 @@ FAST: dict[str, Any] = {
 KEPT = ("actor", "source")  # of the user's settings: who acts, and on which raw data
 SETTLE = 0.25  # seconds for the service to see a new route and to write its log: the clock waits, not the callers
 MOST_REASONS = 3  # of failed requests that are shown; more of them mostly say the same
+# With Evidently's view of each week, of fewer rows than usual: 3 s of a core, where all rows take 5 s.
+PUBLISH = partial(after_run.publish_with_snapshot, rows=5000)
 WIDTH = 150  # of the table, where the terminal is narrower or a file
 
 
@@ -78,24 +84,11 @@ class Story:
         counts = f"{self.quarantines} faults quarantined | {self.retrainings} retrainings | {self.rollbacks} rollbacks"
         requests = f"failed requests {sent.failed_predictions} of {sent.predictions:,}"
         outcomes = f"failed outcomes {sent.failed_outcomes} of {sent.outcomes:,}"
-        return f"{counts} | champion {self.champion} | {requests} | {outcomes} | {self.home}"
+        return f"{counts} | champion {self.champion} | {requests} | {outcomes} | {self.home}, to be seen with make ui"
 
 
 def _step(line: audit.Line) -> str | None:
     return line.action.step if isinstance(line.action, audit.RolloutMoved) else None
-
-
-def is_told(line: audit.Line) -> bool:
-    """Whether a line is part of the story: not a step of which the next line says the same, and no deletion by age."""
-    match line.action:
-        case (
-            audit.RolloutStarted()
-            | audit.RolloutMoved(step="blessed")
-            | audit.Promoted(alias="challenger")
-            | audit.OldRowsDeleted()
-        ):
-            return False
-    return True
 
 
 def apart(settings: Settings) -> Settings:
@@ -106,7 +99,7 @@ def apart(settings: Settings) -> Settings:
     kept: dict[str, Any] = {name: getattr(settings, name) for name in KEPT}
     groups = settings.rollout, settings.retraining, settings.loop
     rules = {name: getattr(group, name) for group in groups for name in group.model_fields_set - {"approvals"}}
-    return Settings.model_construct(**kept, home=settings.home / "level2").changed(FAST | rules)
+    return Settings.model_construct(**kept, home=settings.summer).changed(FAST | rules)
 
 
 def run(settings: Settings, trained: str, first: str, last: str, fault: Planted | None, console: Console) -> Story:
@@ -124,9 +117,10 @@ def run(settings: Settings, trained: str, first: str, last: str, fault: Planted 
         traffic = replay.Traffic(url)
         for _ in _progress(replay.live(settings, traffic, first, last, fault), first, last, console):
             time.sleep(SETTLE)
-            Operator(settings).cycle()
+            Operator(settings, publish=PUBLISH).cycle()
     story = Story(store.audit_log(problem.NAME), traffic, store.route(problem.NAME).champion, settings.home)
     store.close()
+    overview.write(settings, overview.SUMMER)
     return story
 
 

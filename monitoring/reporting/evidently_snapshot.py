@@ -51,13 +51,14 @@ class Written:
     columns: dict[str, tuple[float, str]]
 
 
-def write(settings: Settings, store: Store, run: MonitoringRun) -> Written | None:
-    """Compare the window with the reference, column by column; the same run again replaces its snapshot.
+def write(settings: Settings, store: Store, run: MonitoringRun, rows: int = SAMPLE_ROWS) -> Written | None:
+    """Compare the window with the reference, column by column, of at most so many rows on each side; the same run again
+    replaces its snapshot.
 
     Returns None when one of the two has too few rows.
     """
-    current = _window(store, run.window)
-    reference = _reference(settings, store, run) if len(current) >= COMPARABLE_MIN_ROWS else current
+    current = _window(store, run.window, rows)
+    reference = _reference(settings, store, run, rows) if len(current) >= COMPARABLE_MIN_ROWS else current
     if min(len(current), len(reference)) < COMPARABLE_MIN_ROWS:
         return None
     with warnings.catch_warnings():
@@ -65,15 +66,15 @@ def write(settings: Settings, store: Store, run: MonitoringRun) -> Written | Non
         return _write(workspace(settings), run, current, reference)
 
 
-def _window(store: Store, window: Window) -> pd.DataFrame:
-    """The inputs of the answers in the window; above SAMPLE_ROWS those whose id has a small hash: always the same ones."""
+def _window(store: Store, window: Window, rows: int) -> pd.DataFrame:
+    """The inputs of the answers in the window; above so many rows those whose id has a small hash: always the same ones."""
     p = predictions.c
     answers = (p.problem == problem.NAME) & (p.arm != "shadow")
     in_window = answers & (p.at >= window.start) & (p.at < window.end)
     reading = {"reads_only": True, "stream_results": True, "yield_per": IDS_IN_MEMORY}
     with store.engine.connect().execution_options(**reading) as connection:
         count = connection.scalar(sa.select(sa.func.count()).select_from(predictions).where(in_window)) or 1
-        limit, kept, records = 2**32 * SAMPLE_ROWS / count, list[str](), list[str]()
+        limit, kept, records = 2**32 * rows / count, list[str](), list[str]()
         for names in connection.execute(sa.select(p.id).where(in_window)).scalars().partitions(IDS_IN_MEMORY):
             kept += [name for name in names if zlib.crc32(name.encode()) < limit]
         # Records only of these, by their key: their text is most of the log.
@@ -83,13 +84,13 @@ def _window(store: Store, window: Window) -> pd.DataFrame:
     return schema.frame(json.loads(f"[{','.join(records)}]"))
 
 
-def _reference(settings: Settings, store: Store, run: MonitoringRun) -> pd.DataFrame:
+def _reference(settings: Settings, store: Store, run: MonitoringRun, most: int) -> pd.DataFrame:
     """The log's reference window; while the log is too young for one, the problem's newest rows before the window."""
-    logged = _window(store, run.reference) if run.reference else pd.DataFrame()
+    logged = _window(store, run.reference, most) if run.reference else pd.DataFrame()
     if len(logged) >= COMPARABLE_MIN_ROWS:
         return logged
     rows = source.load(settings, pd.Timestamp(run.window.start))
-    return rows.tail(SAMPLE_ROWS)[schema.names()].astype(schema.dtypes())
+    return rows.tail(most)[schema.names()].astype(schema.dtypes())
 
 
 def drifted_share(current: pd.DataFrame, reference: pd.DataFrame) -> float:
@@ -124,7 +125,7 @@ def _write(folder: Path, run: MonitoringRun, current: pd.DataFrame, reference: p
     report = _compared(current, reference, timestamp=run.window.end, metadata=facts, name=name)
     folder.mkdir(parents=True, exist_ok=True)
     opened = Workspace(str(folder))
-    project, snapshot = _project(opened, run.problem), _id(f"{run.problem} {run.window.end.isoformat()}")
+    project, snapshot = _project(opened, run.problem), project_id(f"{run.problem} {run.window.end.isoformat()}")
     # `add_run` would give a new id each time, and a run over the same window a second snapshot.
     opened.state.write_snapshot(project.id, snapshot, report.to_snapshot_model())
     metrics = [metric for metric in json.loads(report.json())["metrics"] if metric["config"]["type"] == COLUMN]
@@ -143,9 +144,9 @@ def _project(opened: Workspace, name: str) -> Project:
     from evidently.sdk.models import PanelMetric, ProjectModel
     from evidently.sdk.panels import line_plot_panel, text_panel
 
-    if existing := opened.get_project(_id(name)):
+    if existing := opened.get_project(project_id(name)):
         return existing
-    project = opened.add_project(ProjectModel(id=_id(name), name=name, description=NOTE))
+    project = opened.add_project(ProjectModel(id=project_id(name), name=name, description=NOTE))
     share = PanelMetric(legend="share", metric=DRIFT, metric_labels={"value_type": "share"})
     columns = PanelMetric(legend="{{column}}", metric=COLUMN)
     project.dashboard.add_panel(text_panel(title=NOTE))
@@ -156,5 +157,6 @@ def _project(opened: Workspace, name: str) -> Project:
     return project
 
 
-def _id(name: str) -> UUID:
+def project_id(name: str) -> UUID:
+    """The id of the project of a problem (or of a snapshot, by its name), always the same one."""
     return uuid5(NAMESPACE_URL, name)

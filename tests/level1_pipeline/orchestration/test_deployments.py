@@ -125,7 +125,7 @@ def test_a_worker_trains_by_schedule_and_by_event_scores_a_folder_and_tells_what
 
                 wait_for(f"{name} is {state}", has, 400)
 
-            ended("2013-03-04 schedule", "Completed")
+            ended("retrain on 2013-03-04: schedule", "Completed")
             assert store.route(problem.NAME).champion == "1"
             assert store.replay_time() >= start_of("2013-03-11"), "a scheduled run moves the replay clock on by a week"
             server.pause("retrain", "schedule")
@@ -134,13 +134,13 @@ def test_a_worker_trains_by_schedule_and_by_event_scores_a_folder_and_tells_what
 
             trained_as_of(home, day)
             server.command("events", "emit", "data.arrived", "--resource-id", server.place)
-            ended(f"{day} new data", "Completed")
+            ended(f"retrain on {day}: new data", "Completed")
 
             some = rows[rows[problem.EVENT_TIME] >= start_of("2013-03-12")].head(300)
             (home.home / "inbox").mkdir()
             some.to_parquet(home.home / "inbox" / "march.parquet")
             server.run("score", "folder")
-            ended(f"{day} folder", "Completed")
+            ended(f"score files on {day}", "Completed")
             p = predictions.c
             with store.engine.connect() as connection:
                 logged = connection.execute(

@@ -24,6 +24,7 @@ from level1_pipeline.errors import PromotionRefused
 from level1_pipeline.orchestration import lineage
 from level1_pipeline.orchestration.run import Request, Result, run_training
 from level1_pipeline.registry import CHAMPION, Registry
+from level1_pipeline.registry.mlflow_pages import NOTE
 from level1_pipeline.settings import Settings
 from level1_pipeline.store import clock, leases
 from level1_pipeline.store.audit import Change, RouteSet
@@ -151,6 +152,12 @@ def test_the_mlflow_run_holds_everything_that_is_needed_to_repeat_it(trained: Tr
     assert re.fullmatch(r"[0-9a-f]{64}", run.data.tags["data_digest"])
     assert run.data.tags["previous_champion"] == ""
     assert run.data.tags["verdict"] == "pass"
+    about = f"{run.data.tags['as_of'][:10]} · gate PASS · {problem.PRIMARY_METRIC} "
+    assert run.data.tags[NOTE].startswith(about)
+    version = trained.registry.client.get_model_version(problem.NAME, run.data.tags["version"])
+    assert version.run_id == run.info.run_id
+    assert version.description.startswith(about)
+    assert version.description.endswith(f"/runs/{run.info.run_id}/artifacts/model_card.md)")
     contexts = {tag.value for item in run.inputs.dataset_inputs for tag in item.tags}
     assert contexts == {"train", "holdout"}
 

@@ -26,6 +26,7 @@ from level2_cicd.simulation import replay
 from level2_cicd.simulation import story as summer
 from level2_cicd.simulation.faults.table import Planted, in_another_unit
 from level2_cicd.simulation.replay import Traffic
+from monitoring.reporting import evidently_snapshot, overview
 from tests.support import ROOT
 from tests.support.days import Days
 from tests.support.serving import Models, known_outcomes, logged, serve, set_route
@@ -188,6 +189,10 @@ def test_the_story_of_the_summer_quarantines_the_fault_and_ends_with_a_new_champ
     assert result, line
     assert f"0 of {result[1]} requests" in told
     store = Store(f"sqlite:///{tmp_path / 'level2' / 'operations.db'}")
+    runs = overview.monitored(store)
+    summer_home = Settings(home=tmp_path / "level2")
+    assert len(list(evidently_snapshot.workspace(summer_home).glob("*/snapshots/*.json"))) == len(runs) > 10
+    assert f"{runs[0].window.end:%Y-%m-%d}.html" in overview.path(summer_home).read_text()
     log = store.audit_log(problem.NAME)
     moved = [line for line in log if isinstance(line.action, DataQuarantined | RolloutMoved | TrainingJudged)]
     days = {f"{line.at.astimezone(ZoneInfo(problem.TIMEZONE)):%-d %B}" for line in moved}

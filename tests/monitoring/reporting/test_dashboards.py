@@ -15,8 +15,11 @@ from urllib.parse import urlsplit
 import pytest
 
 from level1_pipeline import problem, schema
+from level1_pipeline.registry import Registry
+from level1_pipeline.registry.mlflow_pages import GAIN
 from level1_pipeline.settings import Settings
 from level1_pipeline.store.database import Store
+from monitoring import history
 from monitoring.alerting import tickets
 from monitoring.reporting import evidently_snapshot, html_report
 from monitoring.results import MonitoringRun
@@ -111,7 +114,13 @@ def served(home: Settings, store: Store, rows: Any) -> list[MonitoringRun]:
 @pytest.fixture
 def running(home: Settings, store: Store, rows: Any) -> Iterator[dict[str, str]]:
     """The three dashboards by `python -m monitoring ui`, and their addresses."""
-    served(home, store, rows)
+    for each in served(home, store, rows):
+        history.record(store, each)
+        html_report.write(home, store, each, [])
+    registry = Registry(home)
+    about = {"verdict": "fail", "trigger": "staleness", "reasons": "harm is bounded"}
+    made = registry.client.create_run(registry.experiment(problem.NAME), run_name="as of 2013-07-01: fail", tags=about)
+    registry.client.log_metric(made.info.run_id, GAIN, -0.0123)
     clean = {name: value for name, value in os.environ.items() if not name.startswith(("MLOPS_", "DO_NOT_TRACK"))}
     child = subprocess.Popen(
         [sys.executable, "-m", "monitoring", "ui"],
@@ -135,16 +144,23 @@ def running(home: Settings, store: Store, rows: Any) -> Iterator[dict[str, str]]
 def test_the_dashboards_open_in_a_browser_and_ask_nobody_else(
     running: dict[str, str], visit: Callable[[str], Visit]
 ) -> None:
-    assert list(running) == ["Evidently", "MLflow", "Prefect"]
-    seen = visit(running["Evidently"])
-    seen.page.get_by_text(problem.NAME, exact=True).first.click(timeout=60_000)
+    assert list(running) == ["Overview", "Evidently", "MLflow", "Prefect"]
+    begin = visit(running["Overview"])
+    assert begin.page.locator("img").evaluate("image => image.naturalWidth") > 300
+    assert begin.page.get_by_text(html_report.HEADLINE["nothing"]).count() == 2
+    cards = {card.inner_text(): card.get_attribute("href") for card in begin.page.locator(".card a").all()}
+    report = begin.page.locator(".look a").first
+    report.click()
+    assert begin.page.locator("h1").inner_text() == html_report.HEADLINE["nothing"]
+    seen = visit(cards["Evidently"] or "")
     seen.page.get_by_text("Distance of each column").first.wait_for(timeout=60_000)
     for end in (END - WEEK, END):  # a point for each run
         seen.page.get_by_text(f"{end:%Y-%m-%d}").first.wait_for(timeout=60_000)
     for name in schema.names():
         assert seen.page.get_by_text(name, exact=True).count() >= 1, name
-    mlflow = visit(running["MLflow"])
-    mlflow.page.get_by_text("Experiments").first.wait_for(timeout=60_000)
-    prefect = visit(running["Prefect"])
+    mlflow = visit(cards["MLflow: trainings"] or "")
+    for text in ("as of 2013-07-01: fail", "-0.0123", "gain", "verdict"):
+        mlflow.page.get_by_text(text).first.wait_for(timeout=60_000)
+    prefect = visit(cards["Prefect"] or "")
     prefect.page.get_by_text("Work Pools").first.wait_for(timeout=60_000)
-    assert {name for item in (seen, mlflow, prefect) for name in item.elsewhere} == set()
+    assert {name for item in (begin, seen, mlflow, prefect) for name in item.elsewhere} == set()

@@ -233,7 +233,10 @@ def test_a_log_that_is_too_young_to_compare_with_is_compared_with_the_rows_befor
     monkeypatch.setattr(problem, "load", lambda *_: made)
     run = a_run()
     assert run.reference
-    assert len(evidently_snapshot._reference(home, store, run)) == evidently_snapshot.COMPARABLE_MIN_ROWS
+    assert (
+        len(evidently_snapshot._reference(home, store, run, evidently_snapshot.SAMPLE_ROWS))
+        == evidently_snapshot.COMPARABLE_MIN_ROWS
+    )
 
 
 def test_values_with_dollars_are_no_formulas() -> None:
