@@ -5,10 +5,10 @@ from __future__ import annotations
 from level1_pipeline import problem
 from level1_pipeline.store.database import Store
 from level1_pipeline.store.days import date_of
-from level2_cicd.simulation.story import is_told
 from level2_cicd.simulation.week import Week
 from monitoring import history
 from monitoring.alerting import tickets
+from monitoring.reporting.overview import is_told
 from monitoring.reporting.text import interval
 
 

@@ -66,6 +66,9 @@ def scorecard(
     check: Annotated[bool, typer.Option("--check", help="Write nothing; end with 1 if a score fell.")] = False,
 ) -> int:
     """Write the scores and the tests of each row into docs/, from the tests that passed on these files."""
+    if not content_digest():
+        print_result("scorecard", "not checked: this is no git checkout, so nobody can say which files were tested")
+        return 0
     findings = [finding for page in (SCORECARD, FAILURES) for finding in _findings(page)]
     _print_table([(each, f"{each.score:g}") for each in findings])
     fallen = [each for each in findings if each.score < each.row.score]

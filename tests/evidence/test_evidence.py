@@ -119,6 +119,14 @@ def test_the_check_fails_and_names_the_row_and_the_test_that_is_gone(
     assert f"an artifact is damaged fell from 1 to 0: {gone.id} is gone" in shown
 
 
+def test_where_nobody_can_say_which_files_were_tested_nothing_is_checked(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(command, "content_digest", lambda: "")
+    assert command.scorecard(check=True) == 0
+    assert "not checked: this is no git checkout" in capsys.readouterr().out.replace("\n", " ")
+
+
 def test_ci_compares_with_the_scorecard_after_the_last_tests() -> None:
     assert (ROOT / ".ci/run").read_text().splitlines()[-1] == "make scorecard CHECK=1"
 
