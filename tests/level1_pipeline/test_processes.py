@@ -18,6 +18,7 @@ pytestmark = pytest.mark.integration
 STUBBORN = """
 import signal, subprocess, sys, time
 signal.signal(signal.SIGINT, signal.SIG_IGN)
+signal.signal(signal.SIGTERM, signal.SIG_IGN)
 grandchild = subprocess.Popen(["sleep", "600"])
 print(grandchild.pid, flush=True)
 time.sleep(600)
