@@ -48,7 +48,7 @@ export $(TYPED)
 export OMP_WAIT_POLICY ?= PASSIVE
 export OPENBLAS_NUM_THREADS ?= 1
 
-.PHONY: help setup demo level0 level1 level2 year restore-home replay-week issues keep-home serve schedule watch history score monitor ui operate rollout approve reject rollback repair trace test test-fast test-slow test-pythons test-newest check check-workflows secrets audit components pr-report format bench bench-gate bench-serving bench-monitor bench-drift bench-staleness bench-inputs pictures release deploy approve-release rollback-pipeline compare-releases up down test-containers scorecard assess lock doctor clean
+.PHONY: help setup demo level0 level1 level2 year restore-home replay-week issues keep-home serve schedule watch history score monitor ui operate rollout approve reject rollback repair trace test test-fast test-slow test-pythons test-newest check check-workflows secrets audit components pr-report format bench bench-gate bench-serving bench-monitor bench-drift bench-staleness bench-inputs pictures site release deploy approve-release rollback-pipeline compare-releases up down test-containers scorecard assess lock doctor clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z0-9-]+):.*## /\1\t/' | while IFS=$$'\t' read -r name meaning; do printf '  make %-14s %s\n' "$$name" "$$meaning"; done
@@ -200,12 +200,20 @@ bench-staleness: setup  ## the picture of what age costs, from the versions of `
 bench-inputs: setup  ## what each input is worth: the loss that its absence adds on newer days
 	@$(PY) -m tests.benchmarks.inputs
 
+site: $(VENV)-site/.installed  ## the evidence site in site/: the docs, and what the newest make demo showed
+	@$(PY) .ci/evidence_site.py $(VENV)-site/bin/mkdocs site
+
 pictures: setup  ## the pictures in the README, from the newest summer (needs make level2 and chromium)
 	@$(PY) -m tests.benchmarks.pictures
 
 $(VENV)-bench/.installed: requirements-bench.lock | $(OWN_UV)
 	@test -x $(VENV)-bench/bin/python || $(UV) venv --quiet --python $(PY) $(VENV)-bench
 	@$(UV) pip sync --quiet --python $(VENV)-bench/bin/python --require-hashes --only-binary :all: requirements-bench.lock
+	@touch $@
+
+$(VENV)-site/.installed: requirements-site.lock | setup $(OWN_UV)
+	@test -x $(VENV)-site/bin/python || $(UV) venv --quiet --python $(PY) $(VENV)-site
+	@$(UV) pip sync --quiet --python $(VENV)-site/bin/python --require-hashes --only-binary :all: requirements-site.lock
 	@touch $@
 
 $(VENV)-security/.installed: requirements-security.lock | setup $(OWN_UV)
@@ -249,6 +257,7 @@ lock: | $(OWN_UV)  ## resolve the dependencies again (after a change of pyprojec
 	@$(UV) pip compile --quiet --group monitoring --universal --generate-hashes --no-header --python-version 3.11 -c requirements.lock -o requirements-pipeline.lock
 	@$(UV) pip compile --quiet --group bench --universal --generate-hashes --no-header --python-version 3.11 -o requirements-bench.lock
 	@$(UV) pip compile --quiet --group security --universal --generate-hashes --no-header --python-version 3.11 -o requirements-security.lock
+	@$(UV) pip compile --quiet --group site --universal --generate-hashes --no-header --python-version 3.11 -o requirements-site.lock
 	@echo "uv==$(UV_VERSION)" | $(UV) pip compile - --quiet --universal --generate-hashes --no-header --no-annotate --python-version 3.11 -o requirements-setup.lock
 	@echo "setuptools==$(SETUPTOOLS_VERSION)" | $(UV) pip compile - --quiet --universal --generate-hashes --no-header --no-annotate --python-version 3.11 -o build-constraints.txt
 	@echo "lock | $$(grep -c == requirements.lock) packages in requirements.lock, $$(grep -c == requirements-serving.lock) in requirements-serving.lock"

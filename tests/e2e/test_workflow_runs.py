@@ -42,6 +42,7 @@ EXCEPTED = {
     "make test-slow": "it is a step of .ci/run; this test is a part of it",
     "make test-containers": "it is a step of .ci/run",
     "make demo": "tests of each level run its parts, and it takes minutes",
+    "make site": "tests/test_site.py makes one",
     "make level0": "tests/test_notebooks.py runs the notebooks",
     "make release": "tests/e2e/test_environments.py makes releases; its checks are the whole test suite",
     "make deploy ENV=staging": "tests/e2e/test_environments.py deploys",
