@@ -157,9 +157,9 @@ def test_a_worker_trains_by_schedule_and_by_event_scores_a_folder_and_tells_what
             told.clear()
 
             run = server.run("retrain", "by hand")
-            ended(f"{day} on demand", "Running")
+            ended(f"retrain on {day}: on demand", "Running")
             engine_of(process, run).kill()
-            ended(f"{day} on demand", "Crashed")
+            ended(f"retrain on {day}: on demand", "Crashed")
             wait_for("the webhook hears of it", lambda: bool(told), 120)
             assert "ended as Crashed" in told[0]["title"]
 
