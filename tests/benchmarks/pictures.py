@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import ast
 import hashlib
 import io
 import json
 import shutil
 import sys
+import tokenize
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -49,10 +49,20 @@ def digest(shot: Shot) -> str:
     """Of all that a picture shows: of Python without its comments, of anything else every byte."""
     parts = [path.read_text(encoding="utf-8") for path in shot.sources]
     read = [
-        ast.dump(ast.parse(text)) if path.suffix == ".py" else text
+        _without_comments(text) if path.suffix == ".py" else text
         for path, text in zip(shot.sources, parts, strict=True)
     ]
     return hashlib.sha256("\0".join(read).encode()).hexdigest()
+
+
+def _without_comments(text: str) -> str:
+    """The lines of a Python file without comments and empty lines: the same in every version of Python."""
+    lines = text.splitlines()
+    for token in tokenize.generate_tokens(io.StringIO(text).readline):
+        if token.type == tokenize.COMMENT:
+            row, column = token.start
+            lines[row - 1] = lines[row - 1][:column]
+    return "\n".join(filter(None, map(str.rstrip, lines)))
 
 
 @contextmanager
