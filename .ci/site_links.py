@@ -50,5 +50,10 @@ def broken(site: Path) -> Iterator[str]:
             target = target / "index.html" if target.is_dir() else target
             if not target.is_file():
                 yield f"{name} leads to {address}"
-            elif parts.fragment and target in pages and unquote(parts.fragment) not in pages[target].places:
+            elif parts.fragment and target in pages and not _is_there(parts.fragment, pages[target]):
                 yield f"{name} leads to the place {address}"
+
+
+def _is_there(fragment: str, page: Links) -> bool:
+    """As a browser looks for it: as it is written, then decoded. Pages of notebooks have encoded names."""
+    return bool({fragment, unquote(fragment)} & page.places)

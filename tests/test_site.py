@@ -107,6 +107,7 @@ def test_links_that_lead_nowhere_and_what_comes_from_a_server_are_named(
     (tmp_path / "b" / "index.html").write_text("<p id=here>")
     good = (
         "<a href=b#here>b</a> <a href=b/index.html>b</a> <a href=https://example.org>out</a> <a href=#top id=top>up</a>"
+        "<a href=#a%20b>as a notebook's page names it</a> <p id=a%20b> <a href=#c%20d>decoded</a> <p id='c d'>"
     )
     (tmp_path / "a.html").write_text(good)
     assert list(broken(tmp_path)) == []
