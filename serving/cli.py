@@ -5,7 +5,9 @@ from __future__ import annotations
 import json
 import os
 import re
+import signal
 import sys
+import threading
 import time
 import urllib.error
 import urllib.request
@@ -38,7 +40,10 @@ Mode = Literal["shadow", "canary", "none"]
 
 
 @app.command()
-def run(workers: Annotated[int, typer.Option(metavar="N", min=1, help="Processes that answer.")] = 1) -> None:
+def run(
+    workers: Annotated[int, typer.Option(metavar="N", min=1, help="Processes that answer.")] = 1,
+    with_parent: Annotated[bool, typer.Option("--with-parent", hidden=True)] = False,
+) -> None:
     """Serve predictions until Ctrl-C. The page of the API is at /docs.
 
     Example: python -m serving run --workers 2
@@ -51,7 +56,15 @@ def run(workers: Annotated[int, typer.Option(metavar="N", min=1, help="Processes
         message = "no API key is configured, so only this machine may ask: 127.0.0.1 instead of"
         print(f"note: {message} {settings.serving_host}; make a key with: python -m serving key", file=sys.stderr)
     _refuse_another_clock(settings)
+    if with_parent:
+        threading.Thread(target=_end_with_parent, daemon=True).start()
     server.run(settings, workers)
+
+
+def _end_with_parent() -> None:
+    """Whoever started us holds our standard input open, and it closes also when that process is killed."""
+    sys.stdin.buffer.read()
+    os.kill(os.getpid(), signal.SIGTERM)
 
 
 def _refuse_another_clock(settings: Settings) -> None:

@@ -93,8 +93,8 @@ def _json(value: float) -> float | int:
 
 @contextmanager
 def service(settings: Settings) -> Iterator[str]:
-    """`python -m serving run` for these settings; gives its address, and ends it cleanly."""
-    command = [sys.executable, "-m", "serving", "run"]
+    """`python -m serving run` for these settings; gives its address, and ends it cleanly, or with us if we are killed."""
+    command = [sys.executable, "-m", "serving", "run", "--with-parent"]
     log = settings.home / "service.log"
     with child_process(command, log, environment(settings), piped=True) as process:
         assert process.stdout

@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 import signal
 import socket
+import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -13,9 +15,11 @@ import httpx2
 import psutil
 import pytest
 
+from level1_pipeline.processes import environment
 from level1_pipeline.settings import Settings
 from serving import server
 from serving.api import security
+from tests.support import ROOT
 from tests.support.serving import ServiceProcess, eventually, logged
 
 pytestmark = pytest.mark.integration
@@ -51,6 +55,22 @@ def test_workers_end_and_free_the_port_when_their_supervisor_is_killed(
     assert {row["id"] for row in logged(served)} == ids, "they wrote what they had answered"
     again = start(served, serving_port=port)
     assert httpx2.get(f"{again.url}/readyz").status_code == 200
+
+
+@pytest.mark.slow
+def test_the_service_of_a_simulation_ends_when_the_simulation_is_killed(served: Settings) -> None:
+    code = (
+        "import sys, time; from level2_cicd.simulation import replay; from level1_pipeline.settings import Settings\n"
+    )
+    code += "with replay.service(Settings()) as url: print(url, flush=True); time.sleep(60)"
+    env = environment(served.changed({"serving_port": 0}))
+    with subprocess.Popen([sys.executable, "-c", code], cwd=ROOT, env=env, stdout=subprocess.PIPE, text=True) as parent:
+        assert parent.stdout
+        url = parent.stdout.readline().strip()
+        service = psutil.Process(parent.pid).children()[0]
+        assert httpx2.get(f"{url}/readyz").status_code == 200
+        parent.kill()
+    eventually(lambda: not service.is_running(), 30)
 
 
 @pytest.fixture
