@@ -158,6 +158,7 @@ def test_a_store_that_is_locked_keeps_no_reader_waiting_for_long(
         assert "locked" in done.stderr
 
 
+@pytest.mark.evidence("the machine is unusual")
 @pytest.mark.parametrize("where", ["a file in the place of the home", "a folder in the place of the database"])
 def test_a_disk_that_is_not_as_it_should_be_ends_a_command_in_one_sentence(
     home: Settings, level1: Callable[..., Done], where: str
