@@ -20,9 +20,10 @@ from pydantic.fields import FieldInfo
 from pydantic_core import PydanticCustomError
 from typing_extensions import TypedDict  # pydantic needs this one before Python 3.12
 
-from level1_pipeline import problem
+from level1_pipeline import problem, schema
 
 Identifier = Annotated[str, Field(pattern="^[!-~]{1,128}$")]  # printable ASCII: safe in every database and log
+Value = str | bool | int | float | None  # of an input
 STRICT = ConfigDict(extra="forbid", frozen=True)
 CLASSIFICATION = problem.TASK == "classification"
 SCORE = f"probability that {problem.TARGET} = 1" if CLASSIFICATION else f"predicted {problem.TARGET}"
@@ -40,12 +41,24 @@ TrueValue: Any = (
 )
 
 
+def _with_dates(record: Any) -> Any:
+    """A record of which FastAPI has parsed the JSON: a strict Record takes the text of a date from JSON only."""
+    return schema.with_dates(record) if isinstance(record, dict) else record
+
+
+HAS_DATES = any(column.kind is schema.Kind.DATE for column in schema.columns())
+
+
+def _body(model: Any) -> Any:
+    return Annotated[model, BeforeValidator(_with_dates)] if HAS_DATES else model
+
+
 class PredictRequest(BaseModel):
     """One thing to predict: its inputs and, if the caller has them, its ids."""
 
     model_config = STRICT
 
-    record: problem.Record
+    record: _body(problem.Record)  # type: ignore[valid-type]
     id: Identifier | None = Field(
         None, description="of this prediction; the same id is logged once (default: made)", examples=["request-1"]
     )
@@ -120,16 +133,18 @@ class ExplainRequest(BaseModel):
 
     model_config = STRICT
 
-    record: problem.Record
-    changes: Changes | None = Field(None, description="what if these inputs were different?")
+    record: _body(problem.Record)  # type: ignore[valid-type]
+    changes: _body(Changes | None) = Field(  # type: ignore[valid-type]
+        None, description="what if these inputs were different?"
+    )
 
 
 class Contribution(BaseModel):
     """How much one input moves the score away from what it would be with a typical value in its place."""
 
     input: str
-    value: str | float | None
-    typical: str | float | None = Field(description="median (or most frequent value) of the training data")
+    value: Value
+    typical: Value = Field(description="median (or most frequent value) of the training data")
     score_if_typical: float
     contribution: float = Field(description="score minus score_if_typical")
 
@@ -137,7 +152,7 @@ class Contribution(BaseModel):
 class WhatIf(BaseModel):
     """The same record with the changes."""
 
-    record: dict[str, str | float | None]
+    record: dict[str, Value]
     score: float
     decision: str
     difference: float = Field(description="of the scores: changed minus original")

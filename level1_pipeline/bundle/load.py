@@ -73,7 +73,9 @@ class Bundle:
 
     def predict(self, records: Sequence[Mapping[str, Any]]) -> np.ndarray:
         """Probabilities (classification) or values (regression) of shape (n,), in the order given."""
-        return self.scorer.predict(records) if self.scorer else predict(self.pipeline, schema.frame(records))
+        if self.scorer:
+            return self.scorer.predict(schema.model_records(records))
+        return predict(self.pipeline, schema.frame(records))
 
     def predict_frame(self, rows: pd.DataFrame) -> np.ndarray:
         """The same for the rows of a table, which may have more columns than the inputs."""

@@ -15,4 +15,12 @@ if TYPE_CHECKING:
 def predict(pipeline: Pipeline, rows: pd.DataFrame) -> np.ndarray:
     """What the pipeline says about rows: P(target = 1), or the value for a regression; shape (n,)."""
     inputs = rows[schema.names()]
-    return pipeline.predict_proba(inputs)[:, 1] if problem.TASK == "classification" else pipeline.predict(inputs)
+    if problem.TASK != "classification":
+        return pipeline.predict(inputs)
+    return pipeline.predict_proba(inputs)[:, _place_of_the_event(pipeline)]
+
+
+def _place_of_the_event(pipeline: Pipeline) -> int:
+    """Which column of `predict_proba` is P(target = 1): the model itself knows the order of its classes."""
+    classes = list(getattr(pipeline, "classes_", (0, 1)))
+    return classes.index(1)

@@ -60,7 +60,7 @@ def expectations() -> list[Expectation]:
         suite.append(
             gxe.ExpectColumnValuesToNotBeNull(column=column.name, mostly=MIN_PRESENT_SHARE if column.nullable else 1)
         )
-        if column.low is not None or column.high is not None:
+        if column.kind is schema.Kind.NUMBER and (column.low is not None or column.high is not None):
             suite.append(
                 gxe.ExpectColumnValuesToBeBetween(
                     column=column.name,
@@ -97,7 +97,22 @@ def findings(rows: pd.DataFrame, part: str = "all") -> tuple[list[Finding], int]
         for r in results
         if not r.success and r.expectation_config.kwargs.get("column") not in missing
     ]
-    return broken, len(results)
+    own, asked = _of_kinds(rows, part)
+    return broken + own, len(results) + asked
+
+
+def _of_kinds(rows: pd.DataFrame, part: str) -> tuple[list[Finding], int]:
+    """What Great Expectations has no rule for in a column of numbers: whole numbers, truth values and dates."""
+    numbers = (schema.Kind.TEXT, schema.Kind.NUMBER)
+    names = [column.name for column in schema.columns() if column.kind not in numbers and column.name in rows]
+    names = [name for name in names if rows[name].dtype == "float64"]  # else its type is broken, which is said already
+    broken = [
+        Finding(part, name, violation.rule, len(violation.rows), tuple(map(str, rows[name].iloc[violation.rows[:3]])))
+        for name in names
+        for violation in schema.column_violations(name, rows[name])
+        if rows[name].iloc[violation.rows].notna().all()  # a missing value is broken, too, and said already
+    ]
+    return broken, len(names)
 
 
 def _finding(result: Any, part: str, rows: int) -> Finding:

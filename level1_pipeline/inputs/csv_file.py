@@ -18,11 +18,14 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.csv
 
+from level1_pipeline import schema
+
 SUFFIXES = (".csv", ".csv.gz")  # in capitals, too
 BLOCK_BYTES = 1 << 22  # read together; no line may be longer
 ROW = "row"  # number of the row in the file; the first is 1
 MISSING = {"", "na", "n/a", "#n/a", "<na>", "null", "none", "nan", "-nan", "nat", "\\n"}  # in capitals, too
 # Infinity is a number that is not finite, so that whoever checks the value can say so.
+MIDNIGHT = re.compile(r"[ T]00:00:00(\.0+)?(Z|\+00:00)?$")  # of a date that a tool keeps as a time
 NUMBER = re.compile(r"[+-]?((\d+\.?\d*|\.\d+)(e[+-]?\d+)?|inf|infinity)", re.ASCII | re.IGNORECASE)
 COMMA, QUOTE, LINE_END = b',"\n'
 TEXT_SHOWN = 200  # bytes of a line that is no row
@@ -52,6 +55,23 @@ def number(text: str | None) -> float | str | None:
     if text is None or is_missing(text):
         return None
     return float(text) if NUMBER.fullmatch(text.strip()) else text
+
+
+def truth(text: str | None) -> float | str | None:
+    """The truth value that a cell holds, as 0 or 1: true, false, 1 or 0, in capitals, too."""
+    if text is None or is_missing(text):
+        return None
+    return {"true": 1.0, "1": 1.0, "false": 0.0, "0": 0.0}.get(text.strip().lower(), text)
+
+
+def day(text: str | None) -> float | str | None:
+    """The date that a cell holds, as the model takes it; written as 2024-02-29."""
+    if text is None or is_missing(text):
+        return None
+    try:
+        return float(schema.as_number(MIDNIGHT.sub("", text.strip())))
+    except ValueError:
+        return text
 
 
 class CsvFile:

@@ -9,7 +9,7 @@ from contextvars import ContextVar
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from level1_pipeline import problem
+from level1_pipeline import problem, schema
 from level1_pipeline.errors import DataCheckFailed, NotFound
 from level1_pipeline.settings import Settings
 
@@ -35,7 +35,7 @@ def load(settings: Settings, until: pd.Timestamp | None = None) -> pd.DataFrame:
         until = pd.Timestamp.max.tz_localize("UTC").as_unit("us")
     cache = settings.home / "cache"
     try:
-        rows = problem.load(until, settings.source, cache)
+        rows = schema.typed(problem.load(until, settings.source, cache))
     except Exception as error:
         if _is_ours(error, cache):
             raise

@@ -13,8 +13,9 @@ import numpy as np
 from pydantic import BaseModel, ValidationError, create_model
 
 from level1_pipeline import problem
-from level1_pipeline.schema.record import names
+from level1_pipeline.schema.record import Column, columns, names
 from level1_pipeline.schema.tables import Columns, Texts, texts
+from level1_pipeline.schema.values import as_given
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -138,16 +139,12 @@ def _alone(name: str) -> type[BaseModel]:
 
 def _as_given(name: str, value: Any) -> Any:
     """A value as the API would get it: None for what is missing, a whole number where the Record wants one."""
-    if value is None or (isinstance(value, float) and value != value):
-        return None
-    return int(value) if isinstance(value, float) and value.is_integer() and _whole(name) else value
+    return as_given(_column(name), value)
 
 
 @cache
-def _whole(name: str) -> bool:
-    rule = problem.Record.model_json_schema()["properties"][name]
-    kinds = {choice.get("type") for choice in rule.get("anyOf", [rule])}
-    return "integer" in kinds and "number" not in kinds
+def _column(name: str) -> Column:
+    return next(column for column in columns() if column.name == name)
 
 
 def _has_validators() -> bool:

@@ -3,18 +3,29 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from enum import Enum
 from functools import cache
 from typing import Any
 
 from level1_pipeline import problem
 
 
+class Kind(Enum):
+    """What an input holds. A model takes texts as texts, and everything else as numbers."""
+
+    TEXT = "text"
+    NUMBER = "number"
+    WHOLE = "whole number"
+    TRUTH = "truth value"
+    DATE = "date"
+
+
 @dataclass(frozen=True)
 class Column:
-    """One input of the model: its type, whether it may be missing, and its bounds."""
+    """One input of the model: its kind, whether it may be missing, and its bounds."""
 
     name: str
-    text: bool
+    kind: Kind
     nullable: bool
     low: float | None = None
     high: float | None = None
@@ -22,6 +33,11 @@ class Column:
     high_excluded: bool = False
     pattern: str | None = None
     allowed: tuple[Any, ...] | None = None
+
+    @property
+    def text(self) -> bool:
+        """Whether the model takes it as a text."""
+        return self.kind is Kind.TEXT
 
 
 @cache
@@ -46,7 +62,7 @@ def _column(name: str, rule: dict[str, Any]) -> Column:
     allowed = tuple(value["enum"]) if "enum" in value else (value["const"],) if "const" in value else None
     return Column(
         name=name,
-        text=value.get("type") == "string",
+        kind=_kind(value),
         nullable=len(choices) > 1,
         low=value.get("minimum", value.get("exclusiveMinimum")),
         high=value.get("maximum", value.get("exclusiveMaximum")),
@@ -55,3 +71,9 @@ def _column(name: str, rule: dict[str, Any]) -> Column:
         pattern=value.get("pattern"),
         allowed=allowed,
     )
+
+
+def _kind(value: dict[str, Any]) -> Kind:
+    if value.get("type") == "string":
+        return Kind.DATE if value.get("format") == "date" else Kind.TEXT
+    return {"integer": Kind.WHOLE, "boolean": Kind.TRUTH}.get(value.get("type", ""), Kind.NUMBER)

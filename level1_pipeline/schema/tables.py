@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from level1_pipeline.schema.record import columns, dtypes, names
+from level1_pipeline.schema.record import Kind, columns, dtypes, names
+from level1_pipeline.schema.values import as_given, as_json, model_records
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -22,13 +23,20 @@ def frame(records: Sequence[Mapping[str, Any]]) -> pd.DataFrame:
     """Records as the table that the pipeline was fitted on: the same columns, order and types."""
     import pandas as pd
 
-    return pd.DataFrame(records, columns=names()).astype(dtypes())
+    return pd.DataFrame(model_records(records), columns=names()).astype(dtypes())
 
 
 def records(rows: pd.DataFrame) -> list[dict[str, Any]]:
     """Rows as JSON-ready records: only the Record's fields, None for what is missing."""
+    import pandas as pd
+
     inputs = rows[names()].astype(object)
-    return inputs.where(inputs.notna(), None).to_dict("records")
+    inputs = inputs.where(inputs.notna(), None)
+    for column in columns():
+        if column.kind not in (Kind.TEXT, Kind.NUMBER):
+            values = [as_json(as_given(column, value)) for value in inputs[column.name].tolist()]
+            inputs[column.name] = pd.Series(values, inputs.index, dtype=object)
+    return inputs.to_dict("records")
 
 
 @dataclass(frozen=True)

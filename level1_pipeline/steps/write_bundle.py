@@ -35,19 +35,29 @@ def write_model(
     return [f"{name}/{MANIFEST}"]
 
 
-def typical(rows: pd.DataFrame) -> dict[str, str | float | None]:
+def typical(rows: pd.DataFrame) -> dict[str, Any]:
     """An ordinary value of each input: the median or the most frequent one, None if it is mostly missing.
 
     An explanation asks what the model would say with it in an input's place.
     """
-    values: dict[str, str | float | None] = {}
+    values: dict[str, Any] = {}
     for column in schema.columns():
         present = rows[column.name].dropna()
         if 2 * len(present) < len(rows):
             values[column.name] = None
         else:
-            values[column.name] = str(present.mode().iloc[0]) if column.text else float(present.median())
+            values[column.name] = _middle(column, present)
     return values
+
+
+def _middle(column: schema.Column, present: pd.Series) -> Any:
+    """As the Record has it: a whole number is whole, and a truth value is no half."""
+    if column.text:
+        return str(present.mode().iloc[0])
+    if column.kind is schema.Kind.NUMBER:
+        return float(present.median())
+    middle = present.mode().iloc[0] if column.kind is schema.Kind.TRUTH else present.median() // 1
+    return schema.as_json(schema.as_given(column, float(middle)))
 
 
 def categories(rows: pd.DataFrame) -> dict[str, list[str]]:

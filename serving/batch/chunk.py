@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -14,10 +15,11 @@ import pyarrow.parquet
 
 from level1_pipeline import problem, schema
 from level1_pipeline.bundle.load import Bundle
-from level1_pipeline.inputs.csv_file import ROW, number
+from level1_pipeline.inputs.csv_file import ROW, day, number, truth
 from serving.batch.log import BatchLog
 
 SCORES, BAD = "scores", "bad"
+CELLS = {schema.Kind.TRUTH: truth, schema.Kind.DATE: day}  # how a text is read, where it is no number
 CELL_SHOWN = 40  # characters of a text that is no number
 
 
@@ -48,6 +50,8 @@ def compute(output: Path, model: Bundle, number: int, table: pa.Table, log: Batc
 
 def _values(column: schema.Column, values: pa.Array) -> np.ndarray | schema.Texts:
     """An input as the model takes it; as objects where a cell of CSV holds a text that is no number."""
+    if column.kind in CELLS and not pa.types.is_floating(values.type):
+        return _cells(CELLS[column.kind], values.cast(pa.string()).dictionary_encode())
     if column.text:
         different = values.cast(pa.string()).dictionary_encode()
         return schema.Texts(different.indices.fill_null(-1).to_numpy(), [*different.dictionary.to_pylist(), None])
@@ -57,11 +61,15 @@ def _values(column: schema.Column, values: pa.Array) -> np.ndarray | schema.Text
     except pa.ArrowInvalid:
         numbers = None
     if numbers is None or (pa.types.is_string(values.type) and pc.any(pc.is_nan(numbers)).as_py()):
-        different = values.dictionary_encode()
-        cells = [*map(number, different.dictionary.to_pylist()), None]
-        kind = object if any(isinstance(cell, str) for cell in cells) else float
-        return np.array(cells, kind)[different.indices.fill_null(-1).to_numpy()]
+        return _cells(number, values.dictionary_encode())
     return numbers.to_numpy(zero_copy_only=False)
+
+
+def _cells(read: Callable[[str | None], Any], different: pa.DictionaryArray) -> np.ndarray:
+    """A column of texts of which each different one is read once; one that cannot be read stays a text."""
+    cells = [*map(read, different.dictionary.to_pylist()), None]
+    kind = object if any(isinstance(cell, str) for cell in cells) else float
+    return np.array(cells, kind)[different.indices.fill_null(-1).to_numpy()]
 
 
 def _add_cells(reasons: dict[int, str], inputs: schema.Columns) -> None:

@@ -17,6 +17,13 @@ from level1_pipeline.errors import InputFileRefused
 from level1_pipeline.inputs.csv_file import ROW, CsvFile, is_csv
 
 CHUNK = 50_000  # rows scored together; the results of one chunk are one file
+TAKES = {
+    schema.Kind.TEXT: "text",
+    schema.Kind.NUMBER: "numbers",
+    schema.Kind.WHOLE: "numbers",
+    schema.Kind.TRUTH: "truth values",
+    schema.Kind.DATE: "dates",
+}
 DISK = pyarrow.fs.LocalFileSystem()
 NO_VALUE = "__HIVE_DEFAULT_PARTITION__"  # the folder of rows without a value
 
@@ -150,18 +157,24 @@ def _parquet_tables(file: Path, types: pa.Schema) -> Iterator[pa.Table]:
 
 def _type(file: Path, column: pa.Field) -> pa.DataType:
     """The type in which a column is scored; ids that are no text keep theirs."""
-    texts, kinds = {column.name: column.text for column in schema.columns()}, pa.types
+    wanted, kinds = {column.name: column.kind for column in schema.columns()}, pa.types
     held = column.type.value_type if kinds.is_dictionary(column.type) else column.type
     is_text = kinds.is_string(held) or kinds.is_large_string(held) or kinds.is_string_view(held)
     if is_csv(file):
         return pa.string()
-    if column.name not in texts:
+    if column.name not in wanted:
         return pa.string() if is_text else column.type
+    kind = wanted[column.name]
+    if kind is schema.Kind.TRUTH and kinds.is_boolean(held):
+        return pa.bool_()
+    if kind is schema.Kind.DATE and (is_text or kinds.is_temporal(held)):
+        return pa.string()
     is_number = kinds.is_integer(held) or kinds.is_floating(held) or kinds.is_decimal(held)
-    wanted, fits = ("text", is_text) if texts[column.name] else ("numbers", is_number)
+    fits = is_text if kind is schema.Kind.TEXT else is_number and kind is not schema.Kind.DATE
     if not fits and not kinds.is_null(held):
-        raise InputFileRefused(f"{file}: column {column.name} is of type {column.type}, but the model takes {wanted}")
-    return pa.string() if texts[column.name] else pa.float64()
+        takes = TAKES[kind]
+        raise InputFileRefused(f"{file}: column {column.name} is of type {column.type}, but the model takes {takes}")
+    return pa.string() if kind is schema.Kind.TEXT else pa.float64()
 
 
 def _demand_alike(first: Path, types: pa.Schema, file: Path, others: pa.Schema) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from level1_pipeline import problem
+from level1_pipeline import problem, schema
 from level1_pipeline.bundle.time_limit import Overdue
 from serving.errors import Refusal, not_valid
 from serving.models.loaded_model import Model, Record
@@ -28,9 +28,9 @@ def explain(model: Model, request: ExplainRequest, seconds: float = PREDICT_SECO
         Refusal: the changed record is not valid (422), the model gives no number for one of the records (500) or
             does not answer in time (503).
     """
-    record, typical = request.record.model_dump(), model.typical
+    record, typical = dict(schema.json_record(vars(request.record))), model.typical
     variants = [{**record, name: typical[name]} for name in record]
-    changed = _changed(record, request)
+    changed = _changed(request)
     score, *others = _scores(model, [record, *variants, *([changed] if changed else [])], seconds)
     contributions = [
         Contribution(input=name, value=value, typical=typical[name], score_if_typical=other, contribution=score - other)
@@ -62,13 +62,14 @@ def _what_if(record: Record, score: float, before: float) -> WhatIf:
     return WhatIf(record=record, score=score, decision=problem.choose_action(score), difference=score - before)
 
 
-def _changed(record: Record, request: ExplainRequest) -> Record | None:
+def _changed(request: ExplainRequest) -> Record | None:
     """The record with the changes, checked as a whole: a rule may join several fields."""
     if request.changes is None:
         return None
     changes: dict[str, Any] = request.changes.model_dump(exclude_unset=True)
     try:
-        return problem.Record(**{**record, **changes}).model_dump()
+        changed = problem.Record(**{**vars(request.record), **changes})
     except ValidationError as error:
         details = error.errors()
         raise not_valid({**detail, "loc": ("body", "changes", *detail["loc"])} for detail in details) from error
+    return dict(schema.json_record(vars(changed)))

@@ -9,7 +9,7 @@ from datetime import datetime
 from itertools import count
 from typing import NoReturn
 
-from level1_pipeline import problem
+from level1_pipeline import problem, schema
 from level1_pipeline.bundle.time_limit import OVERDUE
 from level1_pipeline.settings import Settings
 from level1_pipeline.store.clock import Clock
@@ -193,7 +193,7 @@ class Service:
     def _cases(self, requests: list[PredictRequest]) -> list[Case]:
         now, ids = self.clock.now(), [request.id or new_id() for request in requests]
         return [
-            Case(made, request.entity_id or made, vars(request.record), now)
+            Case(made, request.entity_id or made, schema.json_record(vars(request.record)), now)
             for made, request in zip(ids, requests, strict=True)
         ]
 

@@ -15,6 +15,7 @@ from pydantic import Field, ValidationError, create_model, field_validator, mode
 
 from level1_pipeline import problem, schema
 from level1_pipeline.schema import checks
+from level1_pipeline.schema import values as schema_values
 
 
 def values_of(column: schema.Column) -> st.SearchStrategy[Any]:
@@ -93,7 +94,7 @@ def record(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
         forget()
 
     def forget() -> None:
-        for cached in (schema.columns, checks._alone, checks._whole):
+        for cached in (schema.columns, checks._alone, checks._column, schema_values._dates):
             cached.cache_clear()
 
     yield change

@@ -1,0 +1,27 @@
+"""Another problem in the place of problem.py, within a test and without another process."""
+
+from __future__ import annotations
+
+from types import ModuleType
+
+import pytest
+
+from level1_pipeline import problem, schema
+from level1_pipeline.schema import checks
+from level1_pipeline.schema import values as schema_values
+
+
+def put_in_place(monkeypatch: pytest.MonkeyPatch, other: ModuleType) -> None:
+    """Every name of problem.py is the other's, until the test ends."""
+    for name in [name for name in vars(problem) if name.isupper() and not hasattr(other, name)]:
+        monkeypatch.delattr(problem, name)
+    for name, value in vars(other).items():
+        if name.isupper() or getattr(value, "__module__", "") == other.__name__:
+            monkeypatch.setattr(problem, name, value)
+    forget_the_record()
+
+
+def forget_the_record() -> None:
+    """What was read from an earlier Record is read again."""
+    for cached in (schema.columns, checks._alone, checks._column, schema_values._dates):
+        cached.cache_clear()
