@@ -48,7 +48,7 @@ export $(TYPED)
 export OMP_WAIT_POLICY ?= PASSIVE
 export OPENBLAS_NUM_THREADS ?= 1
 
-.PHONY: help setup demo level0 level1 level2 year restore-home replay-week issues keep-home serve schedule watch history score monitor ui operate rollout approve reject rollback repair trace test test-fast test-slow test-pythons test-newest check check-workflows secrets audit components pr-report format bench bench-gate bench-serving bench-monitor bench-drift bench-staleness bench-inputs pictures site release deploy approve-release rollback-pipeline compare-releases up down test-containers scorecard assess lock doctor clean
+.PHONY: help setup check-problem demo level0 level1 level2 year restore-home replay-week issues keep-home serve schedule watch history score monitor ui operate rollout approve reject rollback repair trace test test-fast test-slow test-pythons test-newest check check-workflows secrets audit components pr-report format bench bench-gate bench-serving bench-monitor bench-drift bench-staleness bench-inputs pictures site release deploy approve-release rollback-pipeline compare-releases up down test-containers scorecard assess lock doctor clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z0-9-]+):.*## /\1\t/' | while IFS=$$'\t' read -r name meaning; do printf '  make %-14s %s\n' "$$name" "$$meaning"; done
@@ -61,6 +61,9 @@ $(TOOLS)/bin/uv: requirements-setup.lock
 
 $(VENV)/.installed: requirements.lock build-constraints.txt requirements-setup.lock
 	@$(SET_UP)
+
+check-problem: setup  ## every mistake in problem.py and in the rows of its load, one line each; trains nothing
+	@$(PY) -m level1_pipeline check-problem
 
 demo: setup level0 level1 level2  ## the main job: every level, then one real flight scored over HTTP
 	@$(PY) -m serving score --id $(EXAMPLE)

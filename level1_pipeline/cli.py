@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 from typer import BadParameter, Option
 
 from level1_pipeline import problem
-from level1_pipeline.command_line import Reason, console, exit_code, new_app, open_settings, print_result, run
+from level1_pipeline.command_line import REFUSED, Reason, console, exit_code, new_app, open_settings, print_result, run
 from level1_pipeline.errors import InputFileRefused, MLOpsError, NotFound
 from level1_pipeline.route_cli import clock, history, promote, repair, rollback
 from level1_pipeline.worker_cli import PromoteTo, day, worker
@@ -53,6 +53,7 @@ def _step(name: str | None) -> str | None:
 
 
 DAY = Option(metavar="DAY", callback=day, help="Use only what was known at 00:00 of it (default: today on the clock).")
+DAY_OF_TRAINING = Option(metavar="DAY", callback=day, help="Ask whether a training as of it has enough rows, too.")
 EXPERIMENT = Option(metavar="NAME", help="Run under an experiment of this name; registers nothing, touches no alias.")
 TUNE = Option(metavar="N", help="First search N settings by time-ordered validation, and take the best.")
 UNTIL = Option(metavar="STEP", callback=_step, help="Stop after this step, for example split, to look.")
@@ -84,6 +85,24 @@ def train(
     start, why = start_of(as_of) if as_of else None, json.loads(evidence)
     request = Request(start, promote_to, experiment, until, tune, trigger, reason, why, order)
     return _train(open_settings(), request)
+
+
+@app.command()
+def check_problem(as_of: Annotated[str | None, DAY_OF_TRAINING] = None) -> int:
+    """Look for every mistake in problem.py, and in the rows of its `load`.
+
+    Example: python -m level1_pipeline check-problem --as-of 2013-04-01
+    """
+    from level1_pipeline.evaluation.contract import check
+    from level1_pipeline.store.days import start_of
+
+    found = check.mistakes(open_settings(), start_of(as_of) if as_of else None)
+    for mistake in found:
+        console.print(f"  {mistake}")
+    many = "1 mistake" if len(found) == 1 else f"{len(found)} mistakes"
+    where = "level1_pipeline/problem.py"
+    print_result("check-problem", f"{many} in {where}; nothing was trained" if found else f"nothing wrong in {where}")
+    return REFUSED if found else 0
 
 
 def _train(settings: Settings, request: Request) -> int:
@@ -142,7 +161,9 @@ def _look(settings: Settings, promote_to: PromoteTo) -> int:
 
 @app.command()
 def score(
-    id: Annotated[str | None, Option(help=f"{problem.ID} of a row, as known at its decision time.")] = None,
+    id: Annotated[
+        str | None, Option(help=f"{getattr(problem, 'ID', 'ID')} of a row, as known at its decision time.")
+    ] = None,
     file: Annotated[str | None, FILE] = None,
     as_json: Annotated[bool, Option("--as-json", help="Answer as JSON, for a script.")] = False,
 ) -> None:
@@ -198,7 +219,7 @@ def _read_records(file: str) -> list[dict[str, Any]]:
     try:
         given = json.loads(sys.stdin.buffer.read() if file == "-" else Path(file).read_bytes())
         records = given if isinstance(given, list) else [given]
-        return [problem.Record.model_validate(record).model_dump() for record in records]
+        return [problem.Record.model_validate_json(json.dumps(record)).model_dump(mode="json") for record in records]
     except ValidationError as error:
         raise InputFileRefused(f"not a valid record: {error}") from error
     except (OSError, ValueError) as error:

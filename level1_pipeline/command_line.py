@@ -67,7 +67,7 @@ def new_app(description: str) -> typer.Typer:
 
 def print_result(subject: str, message: str) -> None:
     """The last line of a command: what came out."""
-    console.print(f"{subject} | {problem.NAME} | {message}".replace("\n", "\\n"))
+    console.print(f"{subject} | {getattr(problem, 'NAME', '?')} | {message}".replace("\n", "\\n"))
 
 
 def open_settings() -> Settings:

@@ -21,7 +21,7 @@ from level1_pipeline.errors import (
     NotEnoughData,
     PromotionRefused,
 )
-from level1_pipeline.evaluation import contract
+from level1_pipeline.evaluation.contract import check
 from level1_pipeline.evaluation.labels import trusted_set
 from level1_pipeline.inputs import source
 from level1_pipeline.orchestration import lineage
@@ -83,7 +83,8 @@ def run_training(
     """
     registry, watch = Registry(settings), time.perf_counter()
     clock.now(settings)  # another clock than that of the home is refused now, not after minutes
-    contract.check_metrics()
+    as_of = request.as_of if request.as_of is not None else today(settings)
+    check.refuse(settings if orchestrated else None, as_of)
     trusted_set.trusted_span()
     rollout = registry.route()
     if request.promote_to == CHAMPION and rollout.mode:

@@ -9,7 +9,8 @@ import pandas as pd
 from level1_pipeline import problem
 from level1_pipeline.bundle.load import PROFILE
 from level1_pipeline.errors import BundleRefused
-from level1_pipeline.evaluation import contract, data_checks, gate
+from level1_pipeline.evaluation import data_checks, gate
+from level1_pipeline.evaluation.contract.rows import entity_warning
 from level1_pipeline.evaluation.drift import DriftTest, day_summaries, drift_test
 from level1_pipeline.steps import model_card
 from level1_pipeline.steps.extract import ROWS, Extracted
@@ -52,7 +53,7 @@ def validate(run: Run, extracted: Extracted) -> Validated:
     drift = None if broken else _drift_against_champion(run, newest)
     model_card.checks_page(run.path(PAGE), broken, checked, len(rows), drift)
     data_checks.stop(broken)
-    return Validated(expectations=checked, drift=drift, warning=contract.entity_warning(rows), files=run.digests(PAGE))
+    return Validated(expectations=checked, drift=drift, warning=entity_warning(rows), files=run.digests(PAGE))
 
 
 def _drift_against_champion(run: Run, newest: pd.DataFrame) -> DriftTest | None:

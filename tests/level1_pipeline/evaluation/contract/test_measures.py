@@ -12,7 +12,9 @@ from sklearn.metrics import r2_score, roc_auc_score
 
 from level1_pipeline import problem
 from level1_pipeline.errors import ProblemRefused
-from level1_pipeline.evaluation import contract, gate, metrics
+from level1_pipeline.evaluation import gate, metrics
+from level1_pipeline.evaluation.contract import measures
+from level1_pipeline.evaluation.contract.rows import entity_warning
 from level1_pipeline.orchestration.run import Request, run_training
 from level1_pipeline.settings import Settings
 from tests.problems import friedman
@@ -25,11 +27,15 @@ def raises(y: np.ndarray, p: np.ndarray) -> dict[str, float]:
 
 
 BROKEN: list[tuple[Callable[..., Any], str, str]] = [
-    (raises, "log_loss", "raises ValueError on a day with one row (only one class in y)"),
+    (raises, "log_loss", "raises ValueError on a day with many rows (only one class in y)"),
     (lambda y, p: REST | {"score": 1 - roc_auc_score(y, p)}, "score", "'score' is nan on a day with one row"),
     (lambda y, p: REST | {"score": 1 - r2_score(y, p)}, "score", "'score' is nan on a day with one row"),
-    (lambda y, p: REST | {"lost": float(np.log(y.mean()))}, "lost", "'lost' is -inf on a day with one row without"),
-    (lambda y, p: REST, "brier", "names 'brier', which `evaluate` does not give; it gives calibration, log_loss"),
+    (
+        lambda y, p: REST | {"lost": float(np.log(y.mean()) + ((y - p) ** 2).mean())},
+        "lost",
+        "'lost' is -inf on a day with one row without",
+    ),
+    (lambda y, p: REST, "brier", "names 'brier', which `evaluate` does not give; possible are calibration, log_loss"),
 ]
 
 
@@ -47,10 +53,10 @@ def test_a_metric_that_a_day_cannot_have_is_refused_before_a_training(
 
 
 def test_the_metrics_of_the_problem_are_defined_on_every_day(monkeypatch: pytest.MonkeyPatch) -> None:
-    contract.check_metrics()
-    for name in ("evaluate", "PRIMARY_METRIC", "GATE"):
+    assert [*measures.evaluate(), *measures.direction()] == []
+    for name in ("evaluate", "PRIMARY_METRIC", "GATE", "TASK"):
         monkeypatch.setattr(problem, name, getattr(friedman, name))
-    contract.check_metrics()
+    assert [*measures.evaluate(), *measures.direction()] == []
 
 
 @pytest.mark.flights
@@ -81,10 +87,10 @@ def test_days_without_the_metric_do_not_spoil_a_comparison(monkeypatch: pytest.M
     ids=["constant", "one is large", "few", "many"],
 )
 def test_an_entity_with_many_of_the_rows_is_a_warning_before_a_rollout(entities: list[Any], warned: bool) -> None:
-    warning = contract.entity_warning(pd.DataFrame({problem.ENTITY: entities}).astype(str))
+    warning = entity_warning(pd.DataFrame({problem.ENTITY: entities}).astype(str))
     assert bool(warning) == warned
     assert ("finer ENTITY in problem.py" in warning) == warned
 
 
 def test_the_entities_of_the_problem_are_small_enough(rows: pd.DataFrame) -> None:
-    assert contract.entity_warning(rows) == ""
+    assert entity_warning(rows) == ""

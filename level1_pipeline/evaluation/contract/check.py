@@ -1,0 +1,134 @@
+"""All questions about problem.py in their order: those that need no data, then those about the rows of `load`."""
+
+from __future__ import annotations
+
+import os
+import traceback
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any
+
+import pandas as pd
+
+from level1_pipeline import problem
+from level1_pipeline.errors import DataCheckFailed, ProblemRefused
+from level1_pipeline.evaluation.contract import measures, names, recipe, record_fields, rows
+from level1_pipeline.evaluation.contract.as_of import advice
+from level1_pipeline.evaluation.contract.mistake import Mistake
+from level1_pipeline.inputs import source
+from level1_pipeline.settings import Settings
+
+Question = Callable[..., Iterable[Mistake]]
+STATIC: tuple[Question, ...] = (
+    names.values,
+    names.columns,
+    names.parameters,
+    record_fields.fields,
+    measures.gate,
+    measures.evaluate,
+    measures.direction,
+    measures.costs,
+    measures.choose_action,
+    recipe.pipeline,
+)
+# `load` itself is wrong: nothing that stands behind it could work. Other rows are data faults, which a training finds in
+# its step `validate`, with a page and a line in the audit log.
+OF_ROWS: tuple[Question, ...] = (rows.labels, rows.ids, rows.inputs, rows.entities)
+
+
+def static() -> list[Mistake]:
+    """What is wrong without a look at any row."""
+    return [*_asked(names.missing_or_of_another_kind)] or _all(STATIC)
+
+
+def of_load(table: pd.DataFrame, time: pd.Timestamp) -> list[Mistake]:
+    """What is wrong with `load` as a function: types of times, and rows and labels from after its `until`."""
+    known = [key for key in (problem.EVENT_TIME, problem.LABEL_TIME, problem.TARGET) if key in table]
+    return [*_asked(rows.times, table)] or (_all([rows.until], table, time) if len(known) == 3 else [])
+
+
+def of_rows(table: pd.DataFrame, time: pd.Timestamp | None = None) -> list[Mistake]:
+    """What is wrong with rows, which have the columns that they need.
+
+    Args:
+        table: what `load` gave.
+        time: of the training that is wanted, if one is.
+    """
+    found = _all(OF_ROWS, table)
+    if not found and time is not None and _too_few(table, time):
+        found.append(
+            Mistake("load", f"too few rows with a label for a training as of {time:%Y-%m-%d}; {advice(table, time)}")
+        )
+    return found or [*_asked(recipe.on_few_rows, table)]
+
+
+def _too_few(table: pd.DataFrame, time: pd.Timestamp) -> bool:
+    newest = time - pd.Timedelta(hours=problem.GATE["maturity_hours"])
+    pool = table[table[problem.TARGET].notna() & (table[problem.EVENT_TIME] <= newest)]
+    newer = int((pool[problem.EVENT_TIME] > newest - pd.Timedelta(days=problem.GATE["holdout_days"])).sum())
+    return min(newer, len(pool) - newer) < problem.GATE["min_rows"]
+
+
+def mistakes(settings: Settings, as_of: pd.Timestamp | None = None) -> list[Mistake]:
+    """Everything that is wrong with problem.py, as far as it can be told: a mistake may hide others behind it."""
+    if found := static():
+        return found
+    try:
+        table = source.load(settings, as_of)
+    except DataCheckFailed as error:
+        return [Mistake("load", f"{error}; mend it, or the raw data")]
+    if not isinstance(table, pd.DataFrame) or table.empty:
+        return [Mistake("load", f"gives no rows; {advice(table, as_of) if as_of is not None else 'mend it'}")]
+    if found := _all([rows.columns, rows.times], table):
+        return found
+    time = as_of if as_of is not None else _within(table)
+    earlier = table if as_of is not None else source.load(settings, time)
+    return of_load(earlier, time) + of_rows(table, as_of)
+
+
+def _within(table: pd.DataFrame) -> pd.Timestamp:
+    """A time in the midst of the rows, at which `load` has to hide the newer ones."""
+    middle: pd.Timestamp = table[problem.EVENT_TIME].sort_values().iloc[len(table) // 2]
+    return middle
+
+
+def refuse(settings: Settings | None = None, as_of: pd.Timestamp | None = None) -> None:
+    """What a training asks before anything is started.
+
+    Args:
+        settings: of the home, if `load` is to be asked, too.
+        as_of: the time of the training.
+
+    Raises:
+        ProblemRefused: with a line for each mistake.
+    """
+    found = static()
+    if not found and settings is not None and as_of is not None:
+        try:
+            found = of_load(source.load(settings, as_of), as_of)
+        except DataCheckFailed:
+            return  # which the training tells, in its step `extract`
+    if found:
+        raise ProblemRefused(told(found))
+
+
+def told(found: list[Mistake]) -> str:
+    """The mistakes in words: one on the line itself, several on a line each."""
+    if len(found) == 1:
+        return f"problem.py: {found[0]}"
+    return f"{len(found)} mistakes in problem.py:\n  " + "\n  ".join(map(str, found))
+
+
+def _all(questions: Iterable[Question], *about: Any) -> list[Mistake]:
+    return [mistake for question in questions for mistake in _asked(question, *about)]
+
+
+def _asked(question: Question, *about: Any) -> Iterator[Mistake]:
+    """The mistakes that a question finds. What is so wrong that the question itself fails is a mistake, too."""
+    try:
+        yield from list(question(*about))
+    except Exception as error:  # whatever a problem.py of any content raises
+        last = traceback.extract_tb(error.__traceback__)[-1]
+        place = f"{os.path.basename(last.filename)}, line {last.lineno}"
+        yield Mistake(
+            question.__name__, f"cannot be checked: {type(error).__name__}: {error} ({place}); mend what it names"
+        )
