@@ -7,6 +7,7 @@
     ├── NotFound                what was asked for does not exist: a version, a row, a line, the replay clock
     ├── Refused                 it exists, and must not be used or done
     │   ├── BundleRefused         a damaged bundle, one for another problem, or one with types that nobody reviewed
+    │   │   └── OtherContract         a whole bundle, for other inputs or another task than those of problem.py
     │   ├── PromotionRefused      a version that may not be served now
     │   ├── StoreRefused          a damaged operations store, or one that a newer release has used
     │   ├── RouteRefused          a change of the route that makes no sense or is not safe
@@ -60,6 +61,10 @@ class Refused(MLOpsError):
 
 class BundleRefused(Refused):
     """The bundle is damaged, is for another problem, or holds what must not be loaded."""
+
+
+class OtherContract(BundleRefused):
+    """The bundle is whole, but its model was made for other inputs or another task than those of today's problem.py."""
 
 
 class PromotionRefused(Refused):

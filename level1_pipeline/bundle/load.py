@@ -25,7 +25,7 @@ from typing import TYPE_CHECKING, Any
 from level1_pipeline import problem, schema
 from level1_pipeline.bundle.predict import predict
 from level1_pipeline.bundle.tree_scorer import Scorer
-from level1_pipeline.errors import BundleRefused, NotFound
+from level1_pipeline.errors import BundleRefused, NotFound, OtherContract
 
 if TYPE_CHECKING:
     import numpy as np
@@ -36,6 +36,10 @@ MANIFEST, MODEL, GOLDEN, PROFILE = "bundle.json", "model.skops", "golden.json", 
 COMPILED, EVALUATION_MODEL = "compiled.json", "evaluation_model"
 OWN_TYPES = ("level1_pipeline.bundle.recalibrated.Recalibrated",)  # beside those that the cloner reviewed
 GOLDEN_TOLERANCE = 1e-12
+TRAIN_AGAIN = (
+    "train one for them: python -m level1_pipeline train --promote-to champion (the gate judges it against the baselines), "
+    "or bring the earlier problem.py back"
+)
 REPAIR = "bring it back: python -m level1_pipeline repair VERSION"
 
 
@@ -143,10 +147,12 @@ def load_bundle(folder: Path, checksum: str | None = None) -> Bundle:
     """Verify, load the compiled model (or else the pipeline), and repeat the golden predictions.
 
     Raises:
-        BundleRefused: see `verify_bundle`; or a type that is not in TRUSTED_TYPES, other numbers, or an input that the
-            Record has no more. One that the Record has since got is no reason: such a model goes on without it.
+        BundleRefused: see `verify_bundle`; or a type that is not in TRUSTED_TYPES, or other numbers.
+        OtherContract: it needs an input that the Record has no more, or is for another TASK. An input that the Record has
+            since got is no reason: such a model goes on without it.
     """
     manifest, actual = _verify(folder, checksum)
+    _demand_task(folder, manifest)
     bundle = Bundle(manifest, folder, _scorer(folder, manifest), actual)
     if bundle.scorer:
         _repeat_golden(folder, bundle.predict)
@@ -174,6 +180,15 @@ def load_to_serve(folder: Path, checksum: str | None = None) -> Bundle:
     return bundle
 
 
+def _demand_task(folder: Path, manifest: dict[str, Any]) -> None:
+    """A probability is no value, and a value no probability. Bundles of earlier releases do not say their task."""
+    task = manifest.get("task", problem.TASK)
+    if task != problem.TASK:
+        raise OtherContract(
+            f"the model in {folder} was trained for a {task}, and TASK is {problem.TASK} now; {TRAIN_AGAIN}"
+        )
+
+
 def _repeat_golden(folder: Path, predict: Callable[[list[dict[str, Any]]], np.ndarray]) -> None:
     try:
         golden = json.loads((folder / GOLDEN).read_text())
@@ -184,8 +199,8 @@ def _repeat_golden(folder: Path, predict: Callable[[list[dict[str, Any]]], np.nd
             f"the model in {folder} cannot repeat its golden predictions ({error!r}); train again"
         ) from error
     if gone:
-        raise BundleRefused(
-            f"the model in {folder} was trained for other inputs: the Record has no {', '.join(gone)}; train again"
+        raise OtherContract(
+            f"the model in {folder} was trained for other inputs: the Record has no {', '.join(gone)}; {TRAIN_AGAIN}"
         )
     if not difference <= GOLDEN_TOLERANCE:
         raise BundleRefused(

@@ -51,7 +51,7 @@ def write_bundle(
     profile.to_parquet(partial / PROFILE)
     engine = _compile(partial / COMPILED, pipeline, holdout)
     files = {file.name: sha256(file) for file in sorted(partial.iterdir())}
-    _write_manifest(partial, {"problem": problem.NAME, **info, "engine": engine, "files": files})
+    _write_manifest(partial, {"problem": problem.NAME, "task": problem.TASK, **info, "engine": engine, "files": files})
     _replace_folder(partial, folder)
     return bundle_checksum(folder)
 

@@ -14,7 +14,7 @@ import pandas as pd
 from level1_pipeline import problem
 from level1_pipeline.bundle.load import EVALUATION_MODEL, Bundle, load_bundle
 from level1_pipeline.bundle.predict import predict
-from level1_pipeline.errors import BundleRefused, TrustedSetRefused
+from level1_pipeline.errors import BundleRefused, OtherContract, TrustedSetRefused
 from level1_pipeline.evaluation import gate, infrastructure, leakage, staleness
 from level1_pipeline.evaluation.gate import Check, Verdict
 from level1_pipeline.evaluation.labels import trusted_checks
@@ -118,8 +118,7 @@ def _against_champion(
     """Compare with the champion on days that it has not seen; if it saw too many, with its evaluation model."""
     holdout = rows.holdout
     if version is None:
-        slices = gate.no_slice_harmed(holdout, p, constant, "a constant")
-        return [slices, leakage.not_too_good(*rows, p)], None
+        return _without_champion(rows, p, constant), None
     try:
         opponent, name = _without_offset(run, version)
         unseen = _unseen(holdout, opponent)
@@ -128,6 +127,9 @@ def _against_champion(
         ):
             opponent, name = earlier, f"the evaluation model of {name} (which has seen these days itself)"
             unseen = _unseen(holdout, opponent)
+    except OtherContract as error:
+        told = f"not asked, because champion {version} cannot take these rows; the baselines are the measure: {error}"
+        return [Check("better than champion", "pass", told), *_without_champion(rows, p, constant)], None
     except BundleRefused as error:
         return [Check("better than champion", "error", str(error))], None
     fresh = holdout[unseen]
@@ -135,6 +137,12 @@ def _against_champion(
     checks, comparison = gate.better_than_champion(fresh, theirs, p[unseen.to_numpy()], name)
     past = leakage.Past(name, theirs, unseen.to_numpy()) if comparison else None
     return [*checks, leakage.not_too_good(*rows, p, past)], comparison
+
+
+def _without_champion(rows: SplitRows, p: np.ndarray, constant: np.ndarray) -> list[Check]:
+    """What a first model has to show, and one whose champion cannot take the rows."""
+    slices = gate.no_slice_harmed(rows.holdout, p, constant, "a constant")
+    return [slices, leakage.not_too_good(*rows, p)]
 
 
 def _without_offset(run: Run, champion: str) -> tuple[Bundle, str]:

@@ -11,7 +11,7 @@ import pytest
 from level1_pipeline import problem
 from level1_pipeline.settings import Settings
 from level2_cicd.cli import main
-from level2_cicd.lineage import trace
+from level2_cicd.lineage import Trace, trace
 from level2_cicd.rollout.cli import NOT_PASSED
 from tests.support.prediction_log import log_predictions
 from tests.support.serving import NOW, Models, edit_manifest, logged, logged_when, opened, serve, set_route
@@ -142,3 +142,20 @@ def test_the_command_prints_the_chain_and_its_last_line_says_whether_it_holds(
     assert len(printed) > 20
     assert main(["trace", "nobody"]) == 1
     assert "no prediction 'nobody' is in the log" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("compiled", "off", "reproduced", "told"),
+    [
+        (True, 0.0, True, "reproduced bit for bit"),
+        (True, 2e-16, False, "NOT reproduced"),
+        (False, 0.0, True, "reproduced bit for bit"),
+        (False, 2e-16, True, "reproduced within 1e-12, which is what scikit-learn allows a row alone"),
+        (False, 1e-9, False, "NOT reproduced"),
+    ],
+)
+def test_the_last_bits_may_differ_where_scikit_learn_scores_and_nowhere_else(
+    compiled: bool, off: float, reproduced: bool, told: str
+) -> None:
+    seen = Trace("a", "champion", "1", NOW, 0.3, 0.3 + off, compiled, {}, {})
+    assert (seen.reproduced, seen.check) == (reproduced, told)

@@ -71,7 +71,8 @@ def load(until: pd.Timestamp, source: Path | None = None, cache: Path | None = N
     days = pd.to_timedelta(draws.integers(0, 1500, n), unit="D")
     rows["member_since"] = (pd.Timestamp("2020-01-01") + days).where(draws.random(n) < 0.8)
     rows["price"] = draws.gamma(2, 30, n).clip(0, 1000).round(2)
-    score = 0.25 * rows["items"] + 0.4 * rows["returned_before"].fillna(1).astype("float64") - 1.2 * rows["gift"] - 2.0
+    score = 0.4 * rows["returned_before"].fillna(1).astype("float64") - 1.5
+    score += ((rows["items"] > 4) ^ rows["gift"]) * 2.0  # which no line can say
     score += (rows["member_since"] > pd.Timestamp("2022-06-01")) * 0.8
     rows[ID] = [f"order-{i}" for i in number]
     rows[ENTITY] = [f"customer-{i % 700}" for i in number]

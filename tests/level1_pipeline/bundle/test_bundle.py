@@ -406,7 +406,9 @@ def test_a_model_that_was_trained_for_other_inputs_is_refused_and_they_are_named
 ) -> None:
     fields = problem.Record.model_fields
     record({f"new_{item}" if item == name else item: field for item, field in fields.items()})
-    with pytest.raises(BundleRefused, match=rf"was trained for other inputs: the Record has no {name}; train again"):
+    with pytest.raises(
+        BundleRefused, match=rf"was trained for other inputs: the Record has no {name}; train one for them"
+    ):
         load_bundle(written)
 
 
