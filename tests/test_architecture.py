@@ -13,7 +13,14 @@ from tests.support import ROOT
 
 # Rooms (a folder or a module of a package) from top to bottom. An arrow points to a lower row only.
 ROWS = {
-    "level2_cicd": ["__main__", "cli", "workflows", "delivery simulation lineage", "control_loop", "rollout"],
+    "level2_cicd": [
+        "__main__",
+        "cli",
+        "workflows",
+        "delivery simulation lineage maintenance",
+        "control_loop",
+        "rollout",
+    ],
     "monitoring": [
         "__main__",
         "cli",

@@ -14,6 +14,7 @@ import typer
 
 from level1_pipeline.command_line import console, new_app, open_settings, print_result, run
 from level1_pipeline.store.database import Store
+from level2_cicd.maintenance.archive import Kept
 from level2_cicd.workflows import github, kept_home, release_assets
 
 app = new_app(
@@ -125,6 +126,6 @@ def _pr_report(
     return 0
 
 
-def _facts(kept: kept_home.Kept) -> str:
+def _facts(kept: Kept) -> str:
     audit = f"{kept.audit_lines} lines in an unbroken audit log"
     return f"home {kept.number} of {kept.day} | champion {kept.champion} | {audit}"

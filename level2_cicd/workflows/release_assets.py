@@ -13,9 +13,9 @@ from pathlib import Path
 
 from level1_pipeline.errors import HomeRefused
 from level1_pipeline.settings import Settings
+from level2_cicd.maintenance.archive import Kept
 from level2_cicd.workflows import kept_home
 from level2_cicd.workflows.github import gh
-from level2_cicd.workflows.kept_home import Kept
 
 RELEASE = "loop-home"  # the release, and its tag
 KEPT = 4  # homes; older ones are deleted

@@ -18,9 +18,9 @@ from level1_pipeline import problem
 from level1_pipeline.store.audit import RolloutApproved, RolloutMoved, RolloutWaits
 from level1_pipeline.store.audit_queries import releases
 from level1_pipeline.store.database import Store
+from level2_cicd.maintenance.archive import Kept
+from level2_cicd.maintenance.audit_chain import chain, refuse_broken
 from level2_cicd.rollout.states import CHAMPION
-from level2_cicd.workflows.audit_chain import chain, refuse_broken
-from level2_cicd.workflows.kept_home import Kept
 from level2_cicd.workflows.release_assets import KEPT, RELEASE
 from tests.support import ROOT
 from tests.support.checkout import git, needs_uv

@@ -15,9 +15,9 @@ from level1_pipeline import problem
 from level1_pipeline.errors import HomeRefused, NoAnswer
 from level1_pipeline.settings import Settings
 from level1_pipeline.store.database import Store
+from level2_cicd.maintenance.archive import Kept
+from level2_cicd.maintenance.audit_chain import Chain, chain, refuse_broken
 from level2_cicd.workflows import kept_home, release_assets
-from level2_cicd.workflows.audit_chain import Chain, chain, refuse_broken
-from level2_cicd.workflows.kept_home import Kept
 from level2_cicd.workflows.release_assets import KEPT, RELEASE
 from tests.level2_cicd.workflows.conftest import Promote
 from tests.support.github import GitHub
