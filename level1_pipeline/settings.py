@@ -110,6 +110,11 @@ class Settings(BaseSettings):
         400.0, gt=0, description="logged predictions and their outcomes are deleted when older than this, in days"
     )
 
+    keep_training_data: bool = Field(
+        False,
+        description="keep the rows of each training, once for each digest, for the day when the source has changed",
+    )
+
     approve_releases: bool = Field(True, description="a release enters production only after a person approved it")
 
     rollout: Annotated[RolloutPolicy, NoDecode] = Field(RolloutPolicy(), description="the policy of rollouts")

@@ -12,6 +12,7 @@ import sqlalchemy as sa
 from level1_pipeline import problem
 from level1_pipeline.bundle.load import GOLDEN_TOLERANCE, load_bundle
 from level1_pipeline.errors import BundleRefused, NotFound
+from level1_pipeline.inputs import training_data
 from level1_pipeline.registry import Registry
 from level1_pipeline.settings import Settings
 from level1_pipeline.store.audit import Line
@@ -105,6 +106,7 @@ def _traced(registry: Registry, row: dict[str, Any], log: list[Line], truth: str
         bundle = load_bundle(registry.bundle_folder(row["version"]), checksum)
         facts |= _origin(bundle.manifest)
         compiled = bundle.scorer is not None
+        facts["training rows"] = training_data.where(registry.settings, facts["data digest"])
         if row["score"] is not None:
             again = float(bundle.predict([row["record"]])[0])
     except (BundleRefused, NotFound) as refused:

@@ -151,7 +151,9 @@ def new_run(settings: Settings, request: Request, champion: str | None = None) -
         evidence=request.evidence,
         identity=who,
         # Prefect shows a flow's parameters to everybody: addresses with passwords, and keys, stay in the environment.
-        settings=settings.model_dump(mode="json", include={"home", "source", "clock", "lease_seconds", "actor"}),
+        settings=settings.model_dump(
+            mode="json", include={"home", "source", "clock", "lease_seconds", "actor", "keep_training_data"}
+        ),
     )
 
 

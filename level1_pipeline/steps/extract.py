@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from level1_pipeline import problem
 from level1_pipeline.errors import DataCheckFailed
-from level1_pipeline.inputs import source
+from level1_pipeline.inputs import source, training_data
 from level1_pipeline.steps.step import Run, StepResult, step
 
 ROWS = "rows.parquet"
@@ -49,4 +49,6 @@ def extract(run: Run) -> Extracted:
         raise DataCheckFailed(
             f"the rows of {problem.NAME} hold values of several kinds in a column: {error}"
         ) from error
-    return Extracted(rows=len(rows), repaired=rows.attrs.get("glitches", {}), files=run.digests(ROWS))
+    files = run.digests(ROWS)
+    training_data.keep(run.registry.settings, run.path(ROWS), files[ROWS])
+    return Extracted(rows=len(rows), repaired=rows.attrs.get("glitches", {}), files=files)

@@ -36,7 +36,7 @@ TEXTS = {  # where words about predictions could stand
     tickets: ("title", "body"),
     quarantine: ("reason",),
 }
-PREPARED = ("cache", f"runs/{problem.NAME}")  # folders of rows made from the source
+PREPARED = ("cache", f"runs/{problem.NAME}", f"training_data/{problem.NAME}")  # folders of rows from the source
 
 
 @dataclass(frozen=True)

@@ -48,6 +48,7 @@ def test_a_served_prediction_leads_to_request_model_rollout_run_code_and_data(
     assert lines["lock digest"] == "the lock"
     assert lines["data digest"] == "digest 0"
     assert "3,000 rows" in lines["data window"]
+    assert lines["training rows"].startswith("not kept")
     assert lines["gate's verdict"].startswith("pass, judged as version 0")
     assert lines["outcome"].startswith("1, known at")
     assert lines["rollout step"].startswith("champion, since 2013-04-01")
