@@ -40,7 +40,7 @@ unexport PYTHONHOME PYTHONPATH PYTHONOPTIMIZE PYTHONSTARTUP PYTHONWARNINGS
 export PYTHONUTF8 := 1
 # What a person types is data: make must not expand its dollars, and no shell may read it. So each of these reaches its
 # command through the environment, as it was typed.
-TYPED := RESUME FAULTS AS_OF CRON SIMULATION REASON SHOW WORKERS INPUT OUTPUT PREDICTION VERSION STEP BACKUP CHECKS ENV BASE RELEASE REPLAY CHECK
+TYPED := RESUME FAULTS AS_OF CRON SIMULATION REASON SHOW WORKERS INPUT OUTPUT PREDICTION VERSION STEP BACKUP CHECKS ENV BASE RELEASE REPLAY CHECK NUMBER CONFIRM KEEP
 $(foreach name,$(TYPED),$(eval override $(name) := $$(value $(name))))
 export $(TYPED)
 
@@ -48,7 +48,7 @@ export $(TYPED)
 export OMP_WAIT_POLICY ?= PASSIVE
 export OPENBLAS_NUM_THREADS ?= 1
 
-.PHONY: help setup check-problem demo level0 level1 level2 year restore-home replay-week issues keep-home serve schedule watch history score monitor ui operate rollout approve reject rollback repair trace test test-fast test-slow test-pythons test-newest check check-workflows secrets audit components pr-report format bench bench-gate bench-serving bench-monitor bench-drift bench-staleness bench-inputs pictures site release deploy approve-release rollback-pipeline compare-releases up down test-containers scorecard assess lock doctor clean
+.PHONY: help setup check-problem demo level0 level1 level2 year restore-home replay-week issues keep-home serve schedule watch history score monitor ui operate rollout approve reject rollback repair backup restore prune trace test test-fast test-slow test-pythons test-newest check check-workflows secrets audit components pr-report format bench bench-gate bench-serving bench-monitor bench-drift bench-staleness bench-inputs pictures site release deploy approve-release rollback-pipeline compare-releases up down test-containers scorecard assess lock doctor clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z0-9-]+):.*## /\1\t/' | while IFS=$$'\t' read -r name meaning; do printf '  make %-14s %s\n' "$$name" "$$meaning"; done
@@ -130,6 +130,15 @@ rollback: setup  ## serve the previous champion again, in seconds (REASON=…)
 
 repair: setup  ## bring a damaged bundle back from MLflow or a backup (VERSION=… BACKUP=folder REASON=…)
 	@$(PY) -m level1_pipeline repair --reason="$$REASON" $${BACKUP:+--from="$$BACKUP"} -- "$$VERSION"
+
+backup: setup  ## back the home up while everything runs, and prove the backup whole (BACKUP=folder)
+	@$(PY) -m level2_cicd backup $${BACKUP:+--folder="$$BACKUP"}
+
+restore: setup  ## put a backup in the place of the home; what was there stays beside it (BACKUP=folder NUMBER=… REASON=… CONFIRM=1)
+	@$(PY) -m level2_cicd restore --reason="$$REASON" $${BACKUP:+--folder="$$BACKUP"} $${NUMBER:+--number="$$NUMBER"} $${CONFIRM:+--confirm}
+
+prune: setup  ## say what a home no longer needs, and delete it with CONFIRM=1 (KEEP=20: so many of each kind stay)
+	@$(PY) -m level2_cicd prune --reason="$$REASON" --keep="$${KEEP:-20}" $${CONFIRM:+--confirm}
 
 trace: setup  ## from one served prediction (PREDICTION=id) back to model, run, code and data
 	@$(PY) -m level2_cicd trace -- "$$PREDICTION"

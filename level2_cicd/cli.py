@@ -1,4 +1,5 @@
-"""The command line of Level 2: operate, trigger, simulate, rollout, delivery, trace, rollback, reset.
+"""The command line of Level 2: operate, trigger, simulate, rollout, delivery, trace, rollback, reset, and
+backup, restore, prune.
 
 Exit codes: 0 done, 1 refused or failed, 2 not understood, 3 rolled back or not reproduced, 5 waits for data or for a person.
 """
@@ -24,6 +25,7 @@ from level1_pipeline.store.days import local
 from level2_cicd.control_loop import operate as control_loop
 from level2_cicd.control_loop import retraining_budget, triggers
 from level2_cicd.delivery.cli import commands as delivery_commands
+from level2_cicd.maintenance.cli import commands as maintenance_commands
 from level2_cicd.rollout import record
 from level2_cicd.rollout.cli import NOT_PASSED, AsJson
 from level2_cicd.rollout.cli import commands as rollout_commands
@@ -42,6 +44,7 @@ app = new_app(
 )
 app.add_typer(rollout_commands, name="rollout")
 app.add_typer(delivery_commands, name="delivery")
+app.add_typer(maintenance_commands)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -206,6 +206,10 @@ class OldRowsDeleted(Action, text="retain"):
     """Predictions and outcomes beyond their retention were deleted."""
 
 
+class HomeMaintained(Action, text="maintain home"):
+    """It was pruned, or restored from the `archive` in the evidence: lines that came after that are gone."""
+
+
 @dataclass(frozen=True)
 class Unrecognised(Action, text="{name}"):
     """An action that this release does not know. It fits every text, so it is the last entry of ACTIONS."""

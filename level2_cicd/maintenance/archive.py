@@ -28,7 +28,7 @@ from level1_pipeline.store.days import date_of
 from level2_cicd.maintenance.audit_chain import Chain, chain, refuse_broken
 
 OPERATIONS = "operations.db"
-DATABASE = re.compile(r"\.db(-wal|-shm|-journal)?$")
+DATABASE = re.compile(r"\.db(-\w+)?$")
 # Made again from the source or by a training, or no part of this home. A folder with a store of its own is another home.
 LEFT_OUT = {"cache", "runs", "prefect", "year", "environments", "releases", "wheelhouse"}
 
@@ -39,7 +39,7 @@ class Kept:
 
     number: int  # counts up
     sha256: str  # of the archive
-    day: str  # on its clock
+    day: str  # on its replay clock, or of the machine
     champion: str | None
     audit_lines: int
     audit_sha256: str
@@ -181,8 +181,8 @@ def _files(home: Path) -> Iterator[Path]:
     for entry in sorted(home.iterdir()):
         if is_left_out(entry) or entry.is_symlink():
             continue
-        found = sorted(entry.rglob("*")) if entry.is_dir() else [entry]
-        for path in found:
+        paths = sorted(entry.rglob("*")) if entry.is_dir() else [entry]
+        for path in paths:
             hidden = any(part.startswith(".") for part in path.relative_to(home).parts)
             if path.is_file() and not hidden and not DATABASE.search(path.name):
                 yield path
