@@ -104,7 +104,7 @@ class Settings(BaseSettings):
     webhook: str = Field(
         "",
         repr=False,
-        description="URL that hears of monitoring tickets and of failed runs (POST, JSON); empty: nobody is told",
+        description="URL that hears of tickets, failed trainings and runs, and rollouts that wait (POST, JSON); empty: nobody is told",
     )
     retention_days: float = Field(
         400.0, gt=0, description="logged predictions and their outcomes are deleted when older than this, in days"

@@ -34,7 +34,7 @@ from level2_cicd.control_loop.switch_or_train import order_instead
 from level2_cicd.control_loop.triggers import MONITORING, due, order_for
 from level2_cicd.rollout.advance import advance, start
 from monitoring import after_run, history
-from monitoring.alerting import tickets
+from monitoring.alerting import tickets, webhook
 from monitoring.data.prediction_window import last_days
 from monitoring.results import MonitoringRun
 from monitoring.run import run_monitoring
@@ -188,7 +188,9 @@ class Operator:
         if code not in training_job.ANSWERS:
             # Without this line a training that always crashes would be tried for ever.
             crashed = audit.TrainingCrashed(seconds=round(time.perf_counter() - watch, 1), order=order.id)
-            self._record(crashed, f"exit code {code}; its log: {training_job.log(self.settings)}", order.evidence)
+            why = f"exit code {code}; its log: {training_job.log(self.settings)}"
+            self._record(crashed, why, order.evidence)
+            webhook.tell(self.settings.webhook, "failed", f"a training crashed (trigger: {order.trigger})", why)
             self.failed.append("train")
             return f"crashed with exit code {code}"
         waiting = open_order(self.store.audit_log(problem.NAME))
@@ -202,7 +204,8 @@ class Operator:
         return f"champion {self.registry.rollback(reason, version, evidence, or_earlier=True).champion}"
 
     def _ask_a_person(self, about: str, message: str) -> None:
-        tickets.ask_a_person(self.store, about, message, clock.now(self.settings))
+        asked = tickets.ask_a_person(self.store, about, message, clock.now(self.settings))
+        webhook.send(self.settings.webhook, asked)
 
     def _record(self, action: audit.Action, reason: str, evidence: dict[str, Any]) -> str:
         change = audit.Change(self.settings.who, action, reason, clock.now(self.settings), evidence)

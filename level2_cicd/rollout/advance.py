@@ -21,6 +21,7 @@ from level2_cicd.rollout import record
 from level2_cicd.rollout.evidence import gather
 from level2_cicd.rollout.state_machine import Decision, Rollout, next_state, rules_for
 from level2_cicd.rollout.states import BLESSED, REGISTERED, ROLLED_BACK, Step
+from monitoring.alerting import webhook
 
 RECIPE = ("source_digest", "lock_digest", "parameters")  # of a manifest: what is equal in a refresh
 
@@ -116,8 +117,12 @@ def _look(registry: Registry, now: datetime) -> Decision | None:
         decision = _ended_by_hand(route) if by_hand else _judge(registry, rollout, now)
         with registry.promotion() as lease:
             if (record.current(registry.store), registry.route()) == (rollout, route):
-                _write(record.Writer(registry, lease, now), rollout, decision, by_hand)
-                return decision
+                needs_a_person = _write(record.Writer(registry, lease, now), rollout, decision, by_hand)
+                break
+    if needs_a_person:  # told without the lease, for which others would wait
+        title = f"the rollout of version {rollout.version} waits for a person: {decision.step}"
+        webhook.tell(registry.settings.webhook, "waits", title, decision.reason)
+    return decision
 
 
 def _judge(registry: Registry, rollout: Rollout, now: datetime) -> Decision:
@@ -132,10 +137,12 @@ def _ended_by_hand(route: Route) -> Decision:
     return Decision("roll back", Step(ROLLED_BACK), "error", message)
 
 
-def _write(writer: record.Writer, rollout: Rollout, decision: Decision, by_hand: bool) -> None:
+def _write(writer: record.Writer, rollout: Rollout, decision: Decision, by_hand: bool) -> bool:
+    """Returns whether a person is needed from now on."""
     if by_hand:
         writer.move(rollout, decision, RolloutEndedByHand(rollout.version), {})
     elif decision.kind in ("advance", "roll back"):
         writer.move(rollout, decision)
     else:
-        writer.note(rollout, decision)
+        return writer.note(rollout, decision)
+    return False

@@ -116,8 +116,11 @@ class Writer:
         route = desired_route(moved) if route is None else route
         self.write(moved, action, decision.reason, {"decision": decision.as_dict()}, route)
 
-    def note(self, rollout: Rollout, decision: Decision) -> None:
-        """Keep what was seen, for `rollout status`; the audit log hears of it when a person is needed."""
+    def note(self, rollout: Rollout, decision: Decision) -> bool:
+        """Keep what was seen, for `rollout status`; the audit log hears of it when a person is needed.
+
+        Returns whether that begins now.
+        """
         waiting = None
         if decision.kind == "wait":
             waiting = STOPPED if rollout.waiting == STOPPED else str(decision.step)
@@ -125,9 +128,10 @@ class Writer:
         if waiting and waiting != rollout.waiting:
             evidence = {"decision": decision.as_dict()}
             self.write(noted, audit.RolloutWaits(rollout.version), decision.reason, evidence)
-        else:
-            update = rollouts.update().where(_same(noted)).values(waiting=waiting, evidence=_row(noted)["evidence"])
-            self.registry.store.write(self.lease, [update])
+            return True
+        update = rollouts.update().where(_same(noted)).values(waiting=waiting, evidence=_row(noted)["evidence"])
+        self.registry.store.write(self.lease, [update])
+        return False
 
 
 def _same(rollout: Rollout) -> sa.ColumnElement[bool]:

@@ -80,15 +80,20 @@ def follow(store: Store, run: MonitoringRun) -> list[Event]:
         return closed + (_open_or_update(connection, run, now) if now else [])
 
 
-def ask_a_person(store: Store, about: str, message: str, at: datetime) -> None:
-    """Open a ticket that no monitoring run closes: the control loop has given up. A second call changes nothing."""
+def ask_a_person(store: Store, about: str, message: str, at: datetime) -> list[Event]:
+    """Open a ticket that no monitoring run closes: the control loop has given up. A second call changes nothing.
+
+    Returns what is to be told to others: nothing the second time.
+    """
     with store.engine.begin() as connection:
         last = connection.scalar(sa.select(sa.func.max(T.number)).where(T.problem == problem.NAME)) or 0
         identity = {"problem": problem.NAME, "number": last + 1, "incident": PERSON_NEEDED + about, "seen": 1}
         times = {"opened_at": at, "updated_at": at, "window_end": at}
         diagnosis = {"title": f"A person is needed: {about}", "body": f"# A person is needed: {about}\n\n{message}\n"}
         insert = INSERT[connection.dialect.name](tickets).values(identity | times | diagnosis)
-        connection.execute(insert.on_conflict_do_nothing())
+        is_new = connection.execute(insert.on_conflict_do_nothing()).rowcount == 1
+    event = Event("opened", last + 1, PERSON_NEEDED + about, diagnosis["title"], diagnosis["body"], 1)
+    return [event] if is_new else []
 
 
 def person_answered(store: Store, message: str, at: datetime) -> None:

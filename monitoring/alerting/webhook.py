@@ -1,8 +1,9 @@
-"""Telling others about tickets."""
+"""Telling others about tickets, and about whatever else needs a person."""
 
 from __future__ import annotations
 
 from dataclasses import asdict
+from typing import Literal
 
 from level1_pipeline import problem, webhook
 from monitoring.alerting.tickets import Event
@@ -29,3 +30,12 @@ def send(url: str, events: list[Event], timeout: float = 5.0, pause: float = 1.0
             break  # what does not answer now would only cost the next event the same time
         taken += 1
     return taken
+
+
+def tell(url: str, event: Literal["failed", "waits"], title: str, body: str) -> bool:
+    """POST something that needs a person and is no ticket, as JSON (`problem`, `event`, `title`, `body`).
+
+    Returns whether it was taken; an empty `url` tells nobody.
+    """
+    message = {"problem": problem.NAME, "event": event, "title": title, "body": body}
+    return bool(url) and webhook.post(url, message, title)

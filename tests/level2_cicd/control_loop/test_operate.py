@@ -54,6 +54,7 @@ from tests.support.audit_lines import a_line, a_log
 from tests.support.days import Days
 from tests.support.monitoring_runs import CHANGE, FAULT, NOTHING, RELEASE, RETURN, SHIFT, UNSURE
 from tests.support.serving import set_route
+from tests.support.webhook import listener
 
 ORDER = Order("performance drop", "it got worse", "2013-07-08T04:00:00+00:00", {"cause": "concept drift"})
 ORDERED = TrainingAllowed(ORDER)
@@ -267,10 +268,14 @@ def test_after_too_many_rejected_candidates_one_ticket_asks_for_a_person_who_clo
 
 def test_a_training_that_crashes_is_said_once_and_not_tried_for_ever(days: Days, operated: Any) -> None:
     trainer = Trainer(code=1)
-    operator = operated(CHANGE, trainer)
-    for _ in range(3):
-        operator.cycle()
+    with listener() as (url, got):
+        operator = operated(CHANGE, trainer, webhook=url)
+        for _ in range(3):
+            operator.cycle()
     assert len(trainer.orders) == 1
+    (message,) = [message for message in got if message["event"] == "failed"]
+    assert message["title"].startswith("a training crashed")
+    assert "exit code 1; its log: " in message["body"]
     assert "train: crashed" in actions(days)
 
 
@@ -299,9 +304,12 @@ def rolled_back_before(days: Days) -> None:
 
 def test_too_many_rollbacks_are_said_once_and_wait_for_a_person(days: Days, operated: Any) -> None:
     rolled_back_before(days)
-    operator = operated(CHANGE, max_rollbacks=1)
-    for _ in range(3):
-        operator.cycle()
+    with listener() as (url, got):
+        operator = operated(CHANGE, max_rollbacks=1, webhook=url)
+        for _ in range(3):
+            operator.cycle()
+    (message,) = [message for message in got if message.get("incident", "").startswith(tickets.PERSON_NEEDED)]
+    assert (message["event"], "a person must look" in message["body"]) == ("opened", True)
     assert actions(days).count(StepRefused.text) == 1
     assert days.route.mode is None
     (ticket,) = [

@@ -30,6 +30,7 @@ from level2_cicd.rollout.states import BAKE, CANARY, CHAMPION, ROLLED_BACK, SHAD
 from tests.support import ROOT
 from tests.support.days import ROWS_A_DAY, Days, worse
 from tests.support.serving import edit_manifest, set_route
+from tests.support.webhook import listener
 
 SERVED = [("2", None, 0.0), ("2", "shadow", 0.0), ("2", "canary", 0.25), ("2", "canary", 0.5), ("2", "canary", 0.5)]
 
@@ -206,7 +207,14 @@ def test_without_traffic_it_waits_and_is_rolled_back_as_not_proved(days: Days) -
 @pytest.mark.evidence("Checklist 20", "Level 2: stops for a person")
 def test_a_person_is_waited_for_at_every_step_when_asked_for(days: Days) -> None:
     days.settings = days.settings.changed({"approvals": "all"})
-    assert days.start().kind == "wait"
+    with listener() as (url, got):
+        days.settings = days.settings.changed({"webhook": url})
+        assert days.start().kind == "wait"
+        advance.advance(days.settings, days.now)
+    assert [(message["event"], message["title"]) for message in got] == [
+        ("waits", "the rollout of version 2 waits for a person: shadow")
+    ], "once, not at every look"
+    days.settings = days.settings.changed({"webhook": ""})
     assert days.route == Route("1", "2"), "no traffic, not even copies, before somebody agrees"
     waited = []
     for _ in range(30):
