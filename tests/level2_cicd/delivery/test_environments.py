@@ -6,6 +6,7 @@ import itertools
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -208,11 +209,12 @@ def test_an_order_that_fails_is_told_and_made_by_the_next_deployment(
     assert (production.home / "ordered-now").exists()
 
 
+# One process imports the pipeline; each deployment is a child of it that is killed at the step of its line.
 KILLED_AT = """
 import os, pathlib, shutil, signal, subprocess, sys
 from level2_cicd.delivery import deployment, release
 
-left = int(sys.argv[4])
+left = 0
 
 def dies(function):
     def counted(*arguments, **options):
@@ -227,13 +229,28 @@ def dies(function):
         return result
     return counted
 
-for owner, name in (
-    (os, "replace"), (os, "mkdir"), (shutil, "copyfile"), (shutil, "copytree"), (subprocess, "run"),
-    (pathlib.Path, "symlink_to"), (pathlib.Path, "touch"), (pathlib.Path, "unlink"),
-):
-    setattr(owner, name, dies(getattr(owner, name)))
-home = pathlib.Path(sys.argv[1])
-deployment.promote(release.open_release(pathlib.Path(sys.argv[2])), home, "production", sys.argv[3], False, print)
+def deploy(home, step):
+    global left
+    sys.stdout = sys.stderr = open(os.devnull, "w")
+    left = step
+    for owner, name in (
+        (os, "replace"), (os, "mkdir"), (shutil, "copyfile"), (shutil, "copytree"), (subprocess, "run"),
+        (pathlib.Path, "symlink_to"), (pathlib.Path, "touch"), (pathlib.Path, "unlink"),
+    ):
+        setattr(owner, name, dies(getattr(owner, name)))
+    opened = release.open_release(pathlib.Path(sys.argv[1]))
+    deployment.promote(opened, pathlib.Path(home), "production", sys.argv[2], False, print)
+
+for line in sys.stdin:
+    step, home = line.rstrip().split(" ", 1)
+    child = os.fork()
+    if child == 0:
+        try:
+            deploy(home, int(step))
+        except BaseException:
+            os._exit(1)
+        os._exit(0)
+    print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), flush=True)
 """
 FAKE_UV = """#!/bin/sh
 if [ "$1" = venv ]; then
@@ -254,22 +271,29 @@ def test_killed_at_any_step_the_old_release_runs_and_the_same_command_goes_on(
     production.switch(installed(production, first))
     accept(tmp_path, second)
 
-    def run(home: Path, step: int) -> int:
-        command = [sys.executable, "-c", KILLED_AT, str(home), str(second.folder), str(uv), str(step)]
-        return subprocess.run(command, cwd=ROOT, capture_output=True, check=False).returncode
-
+    command = [sys.executable, "-c", KILLED_AT, str(second.folder), str(uv)]
     killed: list[str | None] = []
-    for step in itertools.count(1):
-        home = tmp_path / f"killed-{step}"
-        shutil.copytree(tmp_path / "environments", home / "environments", symlinks=True)
-        there = Environment.of(home, "production")
-        if run(home, step) == 0:
-            break
-        killed.append(current(there))
-        assert run(home, 10_000) == 0, "the same command goes on"
-        assert current(there) == second.id
-        orders = [line for line in (there.home / "called").read_text().splitlines() if "trigger release" in line]
-        assert len(orders) in (1, 2), "a kill between an order and its note repeats it"
+    with subprocess.Popen(command, cwd=ROOT, text=True, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
+        assert process.stdin
+        assert process.stdout
+
+        def run(home: Path, step: int) -> int:
+            print(step, home, file=process.stdin, flush=True)
+            return int(process.stdout.readline())  # type: ignore[union-attr]
+
+        for step in itertools.count(1):
+            home = tmp_path / f"killed-{step}"
+            shutil.copytree(tmp_path / "environments", home / "environments", symlinks=True)
+            there = Environment.of(home, "production")
+            code = run(home, step)
+            if code == 0:
+                break
+            assert code == -signal.SIGKILL
+            killed.append(current(there))
+            assert run(home, 10_000) == 0, "the same command goes on"
+            assert current(there) == second.id
+            orders = [line for line in (there.home / "called").read_text().splitlines() if "trigger release" in line]
+            assert len(orders) in (1, 2), "a kill between an order and its note repeats it"
     switched = killed.index(second.id)
     assert switched > 10
     assert set(killed[:switched]) == {first.id}
