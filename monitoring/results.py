@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from datetime import datetime
+from functools import cache
 from typing import Any, Literal, Self
 
 from pydantic import TypeAdapter
@@ -34,12 +35,17 @@ class JsonData:
 
     def as_dict(self) -> dict[str, Any]:
         """Only dictionaries, lists, strings, numbers, booleans and None."""
-        return TypeAdapter(type(self)).dump_python(self, mode="json")
+        return self._adapter().dump_python(self, mode="json")
 
     @classmethod
     def from_dict(cls, data: dict[str, Any]) -> Self:
         """The inverse of `as_dict`; a missing or mistyped part raises pydantic's ValidationError."""
-        return TypeAdapter(cls).validate_python(data)
+        return cls._adapter().validate_python(data)
+
+    @classmethod
+    @cache  # for each class, because it takes longer to make than a run to read
+    def _adapter(cls) -> TypeAdapter[Any]:
+        return TypeAdapter(cls)
 
 
 @dataclass(frozen=True)
