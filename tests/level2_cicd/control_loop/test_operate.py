@@ -533,7 +533,7 @@ def test_a_child_process_gets_the_same_settings(home: Settings) -> None:
 # ---- kill -9 at every write
 
 KILLED = """
-import os, shutil, signal, sys, time
+import contextlib, json, os, shutil, signal, sqlite3, sys
 sys.modules["mlflow"] = None  # a light process
 import sqlalchemy as sa
 from pathlib import Path
@@ -571,19 +571,23 @@ def child(limit):
     _, status = os.waitpid(pid, 0)
     return os.WIFSIGNALED(status), os.waitstatus_to_exitcode(status)
 
-for limit in range(500):
+def fresh_home():
     shutil.rmtree(home)
     shutil.copytree(spare, home)
+
+for limit in range(500):
+    fresh_home()
     killed, _ = child(limit)
-    time.sleep(0.25)  # until the leases of the killed one are free
+    with contextlib.closing(sqlite3.connect(f"{home}/operations.db", isolation_level=None)) as db:
+        db.execute("UPDATE leases SET expires_at = '1970-01-01 00:00:00.000000'")  # the time of the killed one is over
     again = [child(-1) for _ in range(2)]
-    with __import__("sqlite3").connect(f"{home}/operations.db") as db:
+    with contextlib.closing(sqlite3.connect(f"{home}/operations.db")) as db:
         route = db.execute("SELECT champion, challenger, mode FROM routes").fetchall()
         lines = [row[0] for row in db.execute("SELECT action FROM audit ORDER BY id")]
         states = db.execute("SELECT version, state FROM rollouts").fetchall()
         tickets = db.execute("SELECT incident, seen FROM tickets").fetchall()
     end = {"route": route, "states": states, "audit": lines, "tickets": tickets}
-    print(__import__("json").dumps({"limit": limit, "killed": killed, "again": again, "end": end}), flush=True)
+    print(json.dumps({"limit": limit, "killed": killed, "again": again, "end": end}), flush=True)
     if not killed:
         break
 """
