@@ -7,14 +7,14 @@ PYTHON ?= python3
 # Of the set-up itself; `make lock` writes their hashes down.
 UV_VERSION := 0.13.8
 SETUPTOOLS_VERSION := 80.9.0
-AS_OF ?= 2013-04-01
-EXAMPLE := UA-1545-EWR-2013-04-01
+# The day of the demo, and below its simulation: problem.py may say them, else they follow from the data.
+AS_OF ?= demo
 CHECKS ?= check test
 ENV ?= staging
 BASE ?=
 RELEASE ?=
 CRON ?=
-SIMULATION ?= --trained 2013-04-01 --from 2013-05-18 --until 2013-08-09 --fault temp --fault-from 2013-05-28 --fault-days 3
+SIMULATION ?=
 REASON ?= by hand
 REPLAY ?=
 RESUME ?=
@@ -65,16 +65,16 @@ $(VENV)/.installed: requirements.lock build-constraints.txt requirements-setup.l
 check-problem: setup  ## every mistake in problem.py and in the rows of its load, one line each; trains nothing
 	@$(PY) -m level1_pipeline check-problem
 
-demo: setup level0 level1 level2  ## the main job: every level, then one real flight scored over HTTP
-	@$(PY) -m serving score --id $(EXAMPLE)
+demo: setup level0 level1 level2  ## the main job: every level, then one row scored over HTTP
+	@$(PY) -m serving score
 
 level0: setup  ## Level 0: run the notebooks in order and hand the model over as a file
 	@$(PY) level0_notebooks/run.py
 
-level1: setup  ## Level 1: train, validate, gate, register and publish as of AS_OF (2013-04-01)
+level1: setup  ## Level 1: train, validate, gate, register and publish as of AS_OF (default: the day of the demo)
 	@$(PY) -m level1_pipeline train --as-of="$$AS_OF"
 
-level2: setup  ## Level 2: three months of real flights: a planted data fault, a concept drift, a new champion
+level2: setup  ## Level 2: weeks of past rows: a planted data fault, a concept drift, a new champion
 	@$(PY) -m level2_cicd simulate $$SIMULATION
 
 year: setup  ## Level 2: a year in production, every policy on the same traffic, with a scoreboard (RESUME=1 goes on after a kill; FAULTS=all)

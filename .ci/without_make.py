@@ -1,6 +1,6 @@
 """Levels 0 and 1 on a machine without make, as most with Windows: `python .ci/without_make.py`.
 
-Makes .venv as `make setup` does, runs the notebooks, trains a model, and scores a flight with it.
+Makes .venv as `make setup` does, runs the notebooks, trains a model, and scores a row with it.
 """
 
 import os
@@ -14,8 +14,8 @@ BIN = os.path.join(".venv", "Scripts" if os.name == "nt" else "bin")
 PYTHON = os.path.join(BIN, "python.exe" if os.name == "nt" else "python")
 LEVELS = (
     ["level0_notebooks/run.py"],
-    ["-m", "level1_pipeline", "train", "--as-of=2013-04-01"],
-    ["-m", "level1_pipeline", "score", "--id", "UA-1545-EWR-2013-04-01"],
+    ["-m", "level1_pipeline", "train", "--as-of=demo"],
+    ["-m", "level1_pipeline", "score"],
 )
 
 

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from level1_pipeline.settings import Settings
     from level1_pipeline.steps.step import StepResult
 
-app = new_app("The training pipeline of Level 1. To begin: python -m level1_pipeline train --as-of 2013-04-01")
+app = new_app("The training pipeline of Level 1. To begin: python -m level1_pipeline train --as-of demo")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -52,7 +52,11 @@ def _step(name: str | None) -> str | None:
     return name
 
 
-DAY = Option(metavar="DAY", callback=day, help="Use only what was known at 00:00 of it (default: today on the clock).")
+DAY = Option(
+    metavar="DAY",
+    callback=day,
+    help="Use only what was known at 00:00 of it (default: today on the clock; `demo`: that of make demo).",
+)
 DAY_OF_TRAINING = Option(metavar="DAY", callback=day, help="Ask whether a training as of it has enough rows, too.")
 EXPERIMENT = Option(metavar="NAME", help="Run under an experiment of this name; registers nothing, touches no alias.")
 TUNE = Option(metavar="N", help="First search N settings by time-ordered validation, and take the best.")
@@ -79,12 +83,14 @@ def train(
 
     Example: python -m level1_pipeline train --as-of 2013-04-01 --promote-to none
     """
+    from level1_pipeline.inputs import demo
     from level1_pipeline.orchestration.run import Request
     from level1_pipeline.store.days import start_of
 
-    start, why = start_of(as_of) if as_of else None, json.loads(evidence)
+    settings, why = open_settings(), json.loads(evidence)
+    start = start_of(demo.day(settings, as_of)) if as_of else None
     request = Request(start, promote_to, experiment, until, tune, trigger, reason, why, order)
-    return _train(open_settings(), request)
+    return _train(settings, request)
 
 
 @app.command()
@@ -162,7 +168,8 @@ def _look(settings: Settings, promote_to: PromoteTo) -> int:
 @app.command()
 def score(
     id: Annotated[
-        str | None, Option(help=f"{getattr(problem, 'ID', 'ID')} of a row, as known at its decision time.")
+        str | None,
+        Option(help=f"{getattr(problem, 'ID', 'ID')} of a row, as known at its decision time (default: that of the demo)."),
     ] = None,
     file: Annotated[str | None, FILE] = None,
     as_json: Annotated[bool, Option("--as-json", help="Answer as JSON, for a script.")] = False,
@@ -171,23 +178,25 @@ def score(
 
     Example: python -m level1_pipeline score --id UA-1545-EWR-2013-03-04
     """
-    if (id is None) == (file is None):
+    if id and file:
         raise BadParameter("give one of --id and --json")
     from level1_pipeline import schema
+    from level1_pipeline.inputs import demo
     from level1_pipeline.registry import Registry
 
     settings = open_settings()
     registry = Registry(settings)
     version = registry.route().champion
     if version is None:
-        raise NotFound("there is no champion yet; train one: python -m level1_pipeline train --as-of 2013-04-01")
+        raise NotFound("there is no champion yet; train one: python -m level1_pipeline train --as-of demo")
     label = None
-    if id:
+    if file is None:
+        id = id or demo.row(settings)
         row = _row(settings, id)
         records, value = schema.records(row), row[problem.TARGET].iloc[0]
         label = float(value) if value == value else None
     else:
-        records = _read_records(str(file))
+        records = _read_records(file)
     answers = [
         {"id": id, "score": p, "action": problem.choose_action(p), "version": version, problem.TARGET: label}
         for p in registry.load(version).predict(records).tolist()

@@ -92,6 +92,18 @@ TRUSTED_LABELS = {  # optional: days whose labels a person has confirmed, and th
     "last": "2013-01-14",
     "digest": "615d4b93b933e73ba93a0e862d565a7d17ffc16e26484ffab0b68e68a04daa76",
 }
+DEMO: dict[str, Any] = {  # optional: days and row of `make demo`; what it does not say follows from the data
+    "as_of": "2013-04-01",
+    "row": "UA-1545-EWR-2013-04-01",
+    "simulate": {
+        "first": "2013-05-18",
+        "last": "2013-08-09",
+        "fault": "temp",
+        "fault_from": "2013-05-28",
+        "fault_days": 3,
+    },
+    "year": ("2013-04-01", "2013-12-29"),
+}
 COSTS = {"missed_late_flight": 60.0, "needless_warning": 20.0}  # US dollars a flight
 TRUSTED_TYPES = ("sklearn.ensemble._hist_gradient_boosting.predictor.TreePredictor",)
 

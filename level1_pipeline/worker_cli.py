@@ -11,17 +11,18 @@ from typer import BadParameter, Option
 from level1_pipeline.command_line import open_settings, print_result
 from level1_pipeline.environment import without_password
 from level1_pipeline.errors import NotFound
+from level1_pipeline.inputs.demo import DEMO
 
 if TYPE_CHECKING:
     from level1_pipeline.settings import Settings
 
 
 def day(text: str | None) -> str | None:
-    """What an option of the kind DAY takes."""
+    """What an option of the kind DAY takes: a day, or the word `demo`, which stands for that of the demo."""
     try:
-        return date.fromisoformat(text).isoformat() if text else None
+        return date.fromisoformat(text).isoformat() if text and text != DEMO else text
     except ValueError:
-        raise BadParameter(f"'{text}' is no day; write for example 2013-04-01") from None
+        raise BadParameter(f"'{text}' is no day; write for example 2013-04-01, or {DEMO}") from None
 
 
 # Of a worker, which tells what it does on its terminal and on Prefect's pages.
@@ -77,6 +78,7 @@ def worker(
 
 def _begin_replay(settings: Settings, day: str | None) -> None:
     """Set a replay clock that was never set. Another clock than that of the home is refused."""
+    from level1_pipeline.inputs import demo
     from level1_pipeline.store import clock
     from level1_pipeline.store.database import Store
     from level1_pipeline.store.days import start_of
@@ -86,4 +88,4 @@ def _begin_replay(settings: Settings, day: str | None) -> None:
     except NotFound:
         if day is None:
             raise
-        Store(settings.operations).set_replay_time(start_of(day).to_pydatetime())
+        Store(settings.operations).set_replay_time(start_of(demo.day(settings, day)).to_pydatetime())

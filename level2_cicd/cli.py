@@ -16,6 +16,7 @@ import typer
 from pydantic_core import to_json
 
 from level1_pipeline.command_line import Reason, console, new_app, open_settings, print_result, run
+from level1_pipeline.inputs import demo
 from level1_pipeline.processes import sigterm_like_ctrl_c
 from level1_pipeline.registry import Registry
 from level1_pipeline.route_cli import went_back
@@ -106,29 +107,36 @@ def simulate(
     trained: Annotated[
         str | None, _day_option("--trained", "When the first champion was made; default: --from.")
     ] = None,
-    first: Annotated[str, _day_option("--from", "The first day.")] = "2013-05-18",
-    last: Annotated[str, _day_option("--until", "The last day.")] = "2013-08-09",
+    first: Annotated[str | None, _day_option("--from", "The first day.")] = None,
+    last: Annotated[str | None, _day_option("--until", "The last day.")] = None,
     fault: Annotated[str | None, typer.Option(metavar="COLUMN", help="What callers send in another unit.")] = None,
     fault_from: Annotated[str | None, _day_option("--fault-from", "When that begins; default: --from.")] = None,
     fault_days: Annotated[int, typer.Option(metavar="N", help="How long that lasts.")] = 3,
 ) -> int:
     """Simulate a summer: the whole loop on past days, in a home of its own, told as a story.
 
+    Without an option it has the days and the fault of `problem.DEMO`, which follow from the data where it says nothing.
+
     Example: python -m level2_cicd simulate --until 2013-06-09 --fault temp --fault-from 2013-05-28
     """
     from level2_cicd.simulation import story
     from level2_cicd.simulation.faults.table import Planted, in_another_unit
 
+    settings = open_settings()
+    usual = demo.simulation(settings)
+    if not (trained or first or last or fault):
+        trained, fault, fault_from, fault_days = usual.trained, usual.fault, usual.fault_from, usual.fault_days
+    first, last = first or usual.first, last or usual.last
     spoilt = Planted(in_another_unit(fault, fault_days), fault_from or first) if fault else None
-    summer = story.run(open_settings(), trained or first, first, last, spoilt, console)
+    summer = story.run(settings, trained or first, first, last, spoilt, console)
     story.tell(summer, console)
     return FAILED_REQUESTS if summer.traffic.failed else 0
 
 
 @app.command()
 def year(
-    first: Annotated[str, _day_option("--from", "The first day, a Monday.")] = "2013-04-01",
-    last: Annotated[str, _day_option("--until", "The last day.")] = "2013-12-29",
+    first: Annotated[str | None, _day_option("--from", "The first day, a Monday (default: of the demo).")] = None,
+    last: Annotated[str | None, _day_option("--until", "The last day (default: of the demo).")] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on where a killed year stopped.")] = False,
     faults: Annotated[str, typer.Option(metavar="NAMES", help="Plant faults, `celsius,stuck` or `all`.")] = "",
 ) -> int:
@@ -140,7 +148,9 @@ def year(
     """
     from level2_cicd.simulation import year as simulated
 
-    lived = simulated.of(open_settings(), first, last)
+    settings = open_settings()
+    usual = demo.year(settings)
+    lived = simulated.of(settings, first or usual[0], last or usual[1])
     planted = _faults(faults, lived.faults_begin) if faults else ()
     board = simulated.scored(lived) if planted and lived.is_lived() else simulated.run(lived, console, resume)
     figures = simulated.run_faults(lived, planted, console, resume) if planted else ()

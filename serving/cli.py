@@ -24,7 +24,7 @@ from level1_pipeline.bundle.load import verify_bundle
 from level1_pipeline.command_line import BAD_DATA, Reason, new_app, open_settings, print_result, printable
 from level1_pipeline.environment import without_password
 from level1_pipeline.errors import NoAnswer, NotFound, RouteRefused
-from level1_pipeline.inputs import source
+from level1_pipeline.inputs import demo, source
 from level1_pipeline.settings import Settings
 from level1_pipeline.store import clock, leases
 from level1_pipeline.store.audit import Change, RouteSet
@@ -137,7 +137,10 @@ def _next_route(settings: Settings, store: Store, mode: Mode, challenger: str | 
 
 @app.command()
 def score(
-    row_id: Annotated[str, typer.Option("--id", help=f"The {problem.ID} of a row of the problem's data.")],
+    row_id: Annotated[
+        str | None,
+        typer.Option("--id", help=f"The {problem.ID} of a row of the problem's data (default: that of the demo)."),
+    ] = None,
     url: Annotated[str | None, typer.Option(help="Of a running service (default: starts one for this row).")] = None,
     secret: Annotated[str, typer.Option("--key", help="API key, when the service wants one.")] = "",
     as_json: Json = False,
@@ -147,6 +150,7 @@ def score(
     Example: python -m serving score --id UA-1545-EWR-2013-04-01
     """
     settings = open_settings()
+    row_id = row_id or demo.row(settings)
     request = _predict_request(settings, row_id)
     if url is None:
         _refuse_another_clock(settings)

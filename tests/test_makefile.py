@@ -67,8 +67,9 @@ def test_without_a_word_the_defaults_hold(tmp_path: Path) -> None:
     assert arguments(tmp_path, "reject")[-1] == "--reason=by hand"
     assert arguments(tmp_path, "history")[-1] == "history"
     assert arguments(tmp_path, "serve")[-1] == "--workers=1"
-    assert arguments(tmp_path, "level1")[-1] == "--as-of=2013-04-01"
-    assert "--fault-from" in arguments(tmp_path, "level2")
+    assert arguments(tmp_path, "level1")[-1] == "--as-of=demo"
+    assert arguments(tmp_path, "level2")[-1] == "simulate"
+    assert "--fault-from" in arguments(tmp_path, "level2", "SIMULATION=--fault temp --fault-from 2013-05-20")
 
 
 def test_every_variable_of_a_command_comes_through_the_environment() -> None:

@@ -14,6 +14,7 @@ from rich.table import Table
 from level1_pipeline import problem
 from level1_pipeline.command_line import Reason, console, new_app, open_settings, print_result
 from level1_pipeline.errors import NotFound
+from level1_pipeline.inputs import demo
 from level1_pipeline.settings import Settings
 from level2_cicd.delivery import build, comparison, components, deployment, images, stack
 from level2_cicd.delivery.environments import APPROVED, STAGING, Environment
@@ -48,13 +49,13 @@ def _release(
 def _deploy(
     name: Name = STAGING,
     release_id: ReleaseId = None,
-    as_of: Annotated[str, typer.Option(metavar="DAY", help="Of the first training in staging.")] = "2013-04-01",
+    as_of: Annotated[str, typer.Option(metavar="DAY", help="Of the first training in staging.")] = demo.DEMO,
 ) -> int:
     """Bring a release into an environment: staging tries it, another one takes only what staging accepted."""
     settings = open_settings()
     release = _named(settings, release_id)
     if name == STAGING:
-        deployment.stage(release, settings.home, _uv(), date.fromisoformat(as_of), console.print)
+        deployment.stage(release, settings.home, _uv(), date.fromisoformat(demo.day(settings, as_of)), console.print)
     else:
         deployment.promote(release, settings.home, name, _uv(), settings.approve_releases, console.print)
     print_result("deploy", f"{name} runs {release.id} | {Environment.of(settings.home, name).home}")
@@ -84,7 +85,7 @@ def _rollback(name: Name) -> int:
 def _compare(
     base: Annotated[str, typer.Argument(help="The id of an earlier release.")],
     release_id: ReleaseId = None,
-    as_of: Annotated[str, typer.Option(metavar="DAY", help="Of both trainings.")] = "2013-04-01",
+    as_of: Annotated[str, typer.Option(metavar="DAY", help="Of both trainings.")] = demo.DEMO,
 ) -> int:
     """Show which packages differ between two releases, train with both, and compare what the models say.
 
@@ -92,7 +93,9 @@ def _compare(
     """
     settings = open_settings()
     before, after = _named(settings, base), _named(settings, release_id)
-    result = comparison.compare(before, after, settings.home, _uv(), date.fromisoformat(as_of), console.print)
+    result = comparison.compare(
+        before, after, settings.home, _uv(), date.fromisoformat(demo.day(settings, as_of)), console.print
+    )
     if result.packages:
         table = Table("package", before.id, after.id)
         for name, versions in result.packages.items():

@@ -13,6 +13,7 @@ from typing import Annotated, Any
 import typer
 
 from level1_pipeline.command_line import console, new_app, open_settings, print_result, run
+from level1_pipeline.inputs import demo
 from level1_pipeline.store.database import Store
 from level2_cicd.maintenance.archive import Kept
 from level2_cicd.workflows import github, kept_home, release_assets
@@ -29,7 +30,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _local_day(text: str) -> str:
-    date.fromisoformat(text)
+    if text != demo.DEMO:
+        date.fromisoformat(text)
     return text
 
 
@@ -49,9 +51,7 @@ def _restore() -> int:
 
 @app.command("replay-week")
 def _replay(
-    start: Annotated[
-        str, _day_option("--from", "Of an empty home: when its first champion is trained.")
-    ] = "2013-04-01",
+    start: Annotated[str, _day_option("--from", "Of an empty home: when its first champion is trained.")] = demo.DEMO,
     days: Annotated[int, typer.Option(min=1, metavar="N", help="How many.")] = 7,
     fault: Annotated[str | None, typer.Option(metavar="COLUMN", help="What callers send in another unit.")] = None,
     fault_from: Annotated[str | None, _day_option("--fault-from", "When that begins; default: --from.")] = None,
@@ -67,6 +67,7 @@ def _replay(
 
     settings = open_settings()
     settings = week.of(settings, kept_home.loop(settings).home)
+    start = demo.day(settings, start)
     spoilt = Planted(in_another_unit(fault, fault_days), fault_from or start) if fault else None
     lived = week.replay(settings, start, days, spoilt, lambda message, _: console.print(f"  {message}"))
     if lived is None:
@@ -109,7 +110,7 @@ def _keep() -> int:
 @app.command("pr-report")
 def _pr_report(
     base: Annotated[str, typer.Option(metavar="COMMIT", help="That the change is based on.")],
-    as_of: Annotated[str, _day_option("--as-of", "Of both trainings.")] = "2013-04-01",
+    as_of: Annotated[str, _day_option("--as-of", "Of both trainings.")] = demo.DEMO,
 ) -> int:
     """Train as the base does and as this checkout does, and show what the gate says about the difference.
 
@@ -118,7 +119,9 @@ def _pr_report(
     from level2_cicd.workflows import pull_request
 
     uv = os.environ.get("UV") or "uv"
-    judged = pull_request.judge(open_settings(), base, as_of, uv, lambda message: console.print(f"  {message}"))
+    settings = open_settings()
+    as_of = demo.day(settings, as_of)
+    judged = pull_request.judge(settings, base, as_of, uv, lambda message: console.print(f"  {message}"))
     github.add_to_summary(judged.markdown)
     for name, value in judged.candidate.items():
         console.print(f"  {name:<12} base {judged.base.get(name, float('nan')):.4f}, this change {value:.4f}")

@@ -19,7 +19,7 @@ def clone(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("clone")
     for package in ("level1_pipeline", "serving"):
         shutil.copytree(ROOT / package, folder / package, ignore=shutil.ignore_patterns("__pycache__"))
-    shutil.copyfile(ROOT / "tests/problems/friedman.py", folder / "level1_pipeline/problem.py")
+    shutil.copyfile(ROOT / "examples/simulated_regression/problem.py", folder / "level1_pipeline/problem.py")
     return folder
 
 

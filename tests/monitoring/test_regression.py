@@ -57,7 +57,7 @@ def clone(tmp_path_factory: pytest.TempPathFactory) -> Path:
     clone = tmp_path_factory.mktemp("clone")
     for package in ("level1_pipeline", "monitoring", "tests"):
         shutil.copytree(ROOT / package, clone / package, ignore=shutil.ignore_patterns("__pycache__"))
-    shutil.copyfile(ROOT / "tests/problems/friedman.py", clone / "level1_pipeline/problem.py")
+    shutil.copyfile(ROOT / "examples/simulated_regression/problem.py", clone / "level1_pipeline/problem.py")
     return clone
 
 

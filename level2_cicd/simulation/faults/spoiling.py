@@ -18,6 +18,7 @@ HOUR = pd.Timedelta("1h")
 NEW_SHARE = 0.3  # of the entities of the largest slice value that get the new value
 CHANGED_SHARE = 0.2  # of the outcomes that are others after a concept change
 DRIFT_DEVIATIONS = 2.0  # how far a sensor has drifted in the end, in standard deviations of its column
+MOSTLY = 0.5  # of the values
 LETTERS = "ZQXJ9876543210"  # that may make a value nobody has seen
 
 
@@ -57,9 +58,12 @@ def _within_bounds(column: str, values: pd.Series) -> pd.Series:
 
 
 def another_unit(rows: pd.DataFrame, start: pd.Timestamp, end: pd.Timestamp, column: str = "") -> pd.DataFrame:
-    """A number in another unit, as degrees Fahrenheit sent in Celsius. Stays within the Record's bounds."""
+    """A number in another unit: degrees Fahrenheit sent in Celsius, or, where that would be out of the Record's bounds
+    mostly, centimetres sent in inches. Stays within the bounds."""
     column = column or readings()[0]
-    wrong = _within_bounds(column, (rows[column] - 32) / 1.8)
+    celsius, inches = (rows[column] - 32) / 1.8, rows[column] / 2.54
+    clipped = (_within_bounds(column, celsius) != celsius)[rows[column].notna()]
+    wrong = _within_bounds(column, inches if clipped.mean() > MOSTLY else celsius)
     return rows.assign(**{column: rows[column].where(~in_span(rows, start, end), wrong)})
 
 

@@ -561,7 +561,7 @@ def test_a_compiled_bundle_is_loaded_and_asked_without_scikit_learn_and_pandas(
 @pytest.fixture
 def regression(monkeypatch: pytest.MonkeyPatch) -> Iterator[ModuleType]:
     """The second problem in the place of problem.py."""
-    spec = importlib.util.spec_from_file_location("friedman", ROOT / "tests/problems/friedman.py")
+    spec = importlib.util.spec_from_file_location("friedman", ROOT / "examples/simulated_regression/problem.py")
     assert spec
     assert spec.loader
     other = importlib.util.module_from_spec(spec)

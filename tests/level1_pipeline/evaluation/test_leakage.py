@@ -9,13 +9,13 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from examples.simulated_regression import problem as friedman
 from level1_pipeline import flights, problem, schema
 from level1_pipeline.evaluation import leakage
 from level1_pipeline.schema import record
 from level1_pipeline.steps.split import SplitRows, split_rows
 from level1_pipeline.store.days import start_of
 from tests.conftest import END_OF_TIME
-from tests.problems import friedman
 
 DATES = [f"2013-{month:02d}-01" for month in range(2, 13)] + ["2013-12-20"]
 Draws = np.random.Generator

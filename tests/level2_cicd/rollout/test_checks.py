@@ -12,6 +12,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from examples.simulated_regression import problem as friedman
 from level1_pipeline import problem, schema
 from level1_pipeline.bundle.time_limit import OVERDUE
 from level1_pipeline.evaluation import gate
@@ -30,7 +31,6 @@ from serving.schemas import PredictRequest
 from serving.service.service import Service
 from serving.telemetry.metrics import Metrics
 from serving.telemetry.prediction_log import PredictionLog
-from tests.problems import friedman
 
 POLICY = RolloutPolicy(canary_shares=(0.25, 0.5))
 NOW = datetime(2013, 4, 1, 4, tzinfo=UTC)

@@ -10,6 +10,7 @@ import pandas as pd
 import pytest
 from sklearn.metrics import r2_score, roc_auc_score
 
+from examples.simulated_regression import problem as friedman
 from level1_pipeline import problem
 from level1_pipeline.errors import ProblemRefused
 from level1_pipeline.evaluation import gate, metrics
@@ -17,7 +18,6 @@ from level1_pipeline.evaluation.contract import measures
 from level1_pipeline.evaluation.contract.rows import entity_warning
 from level1_pipeline.orchestration.run import Request, run_training
 from level1_pipeline.settings import Settings
-from tests.problems import friedman
 
 REST = {"log_loss": 0.5, "roc_auc": 0.7, "calibration": 1.0}
 

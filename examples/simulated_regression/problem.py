@@ -1,6 +1,7 @@
-"""A second problem, to prove that problem.py is the only file a cloner edits: a simulated regression.
+"""What will this sensor show?  A simulated regression.
 
-20,000 rows of scikit-learn's `make_friedman1`, spread over 200 days; the outcome is known a day later.
+20,000 rows of scikit-learn's `make_friedman1`, spread over 200 days; the outcome is known a day later. From CHANGED on
+the input x3 has twice its effect: the same inputs have other outcomes.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
 NAME = "friedman"
 TASK: Literal["classification", "regression"] = "regression"
 TIMEZONE = "UTC"
+CHANGED = "2024-06-01"
 
 
 class Record(BaseModel):
@@ -79,7 +81,8 @@ def load(until: pd.Timestamp, source: Path | None = None, cache: Path | None = N
         "s"
     )
     rows[LABEL_TIME] = rows[EVENT_TIME] + pd.Timedelta("1D")
-    rows[TARGET] = y
+    effect = 10.0  # of x3, in what `make_friedman1` simulates
+    rows[TARGET] = y + effect * rows["x3"] * (rows[EVENT_TIME] >= pd.Timestamp(CHANGED, tz="UTC"))
     rows = rows[rows[EVENT_TIME] < until].reset_index(drop=True)
     rows.loc[rows[LABEL_TIME] >= until, [TARGET]] = np.nan
     return rows
@@ -87,7 +90,7 @@ def load(until: pd.Timestamp, source: Path | None = None, cache: Path | None = N
 
 def fingerprint(source: Path | None = None) -> str:
     """The simulation never changes."""
-    return "make_friedman1-20000-0"
+    return f"make_friedman1-20000-0-{CHANGED}"
 
 
 def build_model() -> Pipeline:
