@@ -20,6 +20,9 @@ REPLAY ?=
 RESUME ?=
 FAULTS ?=
 CHECK ?=
+NAME ?=
+FROM ?=
+TO ?=
 
 VENV := .venv
 BIN := $(VENV)/bin
@@ -40,7 +43,7 @@ unexport PYTHONHOME PYTHONPATH PYTHONOPTIMIZE PYTHONSTARTUP PYTHONWARNINGS
 export PYTHONUTF8 := 1
 # What a person types is data: make must not expand its dollars, and no shell may read it. So each of these reaches its
 # command through the environment, as it was typed.
-TYPED := RESUME FAULTS AS_OF CRON SIMULATION REASON SHOW WORKERS INPUT OUTPUT PREDICTION VERSION STEP BACKUP CHECKS ENV BASE RELEASE REPLAY CHECK NUMBER CONFIRM KEEP
+TYPED := RESUME FAULTS AS_OF CRON SIMULATION REASON SHOW WORKERS INPUT OUTPUT PREDICTION VERSION STEP BACKUP CHECKS ENV BASE RELEASE REPLAY CHECK NAME FROM TO NUMBER CONFIRM KEEP
 $(foreach name,$(TYPED),$(eval override $(name) := $$(value $(name))))
 export $(TYPED)
 
@@ -48,7 +51,7 @@ export $(TYPED)
 export OMP_WAIT_POLICY ?= PASSIVE
 export OPENBLAS_NUM_THREADS ?= 1
 
-.PHONY: help setup check-problem demo level0 level1 level2 year restore-home replay-week issues keep-home serve schedule watch history score monitor ui operate rollout approve reject rollback repair backup restore prune trace test test-fast test-slow test-pythons test-newest check check-workflows secrets audit components pr-report format bench bench-gate bench-serving bench-monitor bench-drift bench-staleness bench-inputs pictures site release deploy approve-release rollback-pipeline compare-releases up down test-containers scorecard assess lock doctor clean
+.PHONY: help setup check-problem demo level0 level1 level2 year restore-home replay-week issues keep-home serve schedule watch history score monitor ui operate rollout approve reject rollback repair backup restore prune trace test test-fast test-slow test-pythons test-newest check check-workflows secrets audit components pr-report format bench bench-gate bench-serving bench-monitor bench-drift bench-staleness bench-inputs pictures site release deploy approve-release rollback-pipeline compare-releases up down test-containers scorecard assess lock new doctor clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z0-9-]+):.*## /\1\t/' | while IFS=$$'\t' read -r name meaning; do printf '  make %-14s %s\n' "$$name" "$$meaning"; done
@@ -273,6 +276,9 @@ lock: | $(OWN_UV)  ## resolve the dependencies again (after a change of pyprojec
 	@echo "uv==$(UV_VERSION)" | $(UV) pip compile - --quiet --universal --generate-hashes --no-header --no-annotate --python-version 3.11 -o requirements-setup.lock
 	@echo "setuptools==$(SETUPTOOLS_VERSION)" | $(UV) pip compile - --quiet --universal --generate-hashes --no-header --no-annotate --python-version 3.11 -o build-constraints.txt
 	@echo "lock | $$(grep -c == requirements.lock) packages in requirements.lock, $$(grep -c == requirements-serving.lock) in requirements-serving.lock"
+
+new: setup  ## a project of its own beside this one: NAME=churn FROM=examples/no_trees (TO=folder)
+	@$(PY) .ci/new_project.py --name="$$NAME" --from="$$FROM" --to="$$TO"
 
 doctor:  ## what is missing on this machine, and how to get it
 	@$(HAS_PYTHON) && "$(PYTHON)" .ci/doctor.py

@@ -16,7 +16,7 @@ from level1_pipeline.settings import Settings
 from tests.support import ROOT
 from tests.support.pages import SYMBOL_LINK, missing_symbols, symbol_of, symbols
 
-PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md")])
+PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md"), *ROOT.glob("examples/*/README.md")])
 LINK = re.compile(r"\]\(([^)\s]+)\)")
 CELL_LINK = re.compile(r"\[\*([^\]]+)\*\]\(([^)#\s]+\.ipynb)\)")  # [*heading of a cell*](path.ipynb)
 SOURCE_PATH = re.compile(r"`((?:level0_notebooks|level1_pipeline|serving|monitoring|level2_cicd|tests|docs)/[\w./-]*)`")
@@ -84,7 +84,7 @@ def tour_lines(text: str) -> int:
 
 
 @pytest.mark.flights  # the pages speak of this repository's problem.py
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.relative_to(ROOT).as_posix())
 def test_every_relative_link_of_a_page_resolves(page: Path) -> None:
     assert broken_links(page, page.read_text()) == []
 
@@ -95,7 +95,7 @@ def test_a_broken_link_and_a_line_number_are_found() -> None:
 
 
 @pytest.mark.flights  # the pages speak of this repository's problem.py
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.relative_to(ROOT).as_posix())
 def test_every_link_to_a_symbol_or_a_cell_leads_to_it_and_every_path_exists(page: Path) -> None:
     text = page.read_text()
     assert missing_symbols(page, text) + missing_cells(page, text) + missing_files(page, text) == []
@@ -130,7 +130,7 @@ def test_the_page_of_levels_shows_every_notebook() -> None:
     assert linked == {path.name for path in (ROOT / "level0_notebooks").glob("*.ipynb")}
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.relative_to(ROOT).as_posix())
 def test_every_page_begins_with_what_it_is_for_in_two_lines(page: Path) -> None:
     lines = purpose(page.read_text())
     assert 1 <= len(lines) <= 2
@@ -188,6 +188,7 @@ def test_every_setting_is_documented_with_its_description() -> None:
         assert field.description in page, name
 
 
+@pytest.mark.flights  # another project has a README of its own
 def test_the_readme_starts_with_what_it_is_the_two_commands_and_the_table_of_levels() -> None:
     screen = "\n".join((ROOT / "README.md").read_text().splitlines()[:45])
     positions = [screen.index(part) for part in ("git clone", "make demo", "| Level 0", "Level 1", "Level 2")]

@@ -77,6 +77,6 @@ def test_every_variable_of_a_command_comes_through_the_environment() -> None:
     lines = (ROOT / "Makefile").read_text().splitlines()
     typed = next(line for line in lines if line.startswith("TYPED :=")).split()[2:]
     recipes = [line for line in lines if line.startswith("\t")]
-    used = {name for line in recipes if "$(PY) -m" in line for name in re.findall(r"\$\$\{?([A-Z_]+)", line)}
+    used = {name for line in recipes if "$(PY) " in line for name in re.findall(r"\$\$\{?([A-Z_]+)", line)}
     assert used == set(typed)
     assert not [line for line in recipes for name in typed if f"$({name})" in line]

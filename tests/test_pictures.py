@@ -11,6 +11,7 @@ from tests.benchmarks.pictures import DIGESTS, PICTURES, SHOTS, Shot, digest
 from tests.support import ROOT
 
 
+@pytest.mark.flights  # they show flights, and another project leaves them out
 @pytest.mark.parametrize("name", SHOTS)
 def test_a_picture_is_small_stands_in_the_readme_and_shows_the_page_as_it_is_now(name: str) -> None:
     picture = PICTURES / f"{name}.png"

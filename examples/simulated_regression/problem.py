@@ -1,6 +1,6 @@
 """What will this sensor show?  A simulated regression.
 
-20,000 rows of scikit-learn's `make_friedman1`, spread over 200 days; the outcome is known a day later. From CHANGED on
+20,000 rows of scikit-learn's `make_friedman1`, spread over 200 days; the outcome is known a day later. From 1 June 2024 on
 the input x3 has twice its effect: the same inputs have other outcomes.
 """
 
@@ -19,7 +19,6 @@ if TYPE_CHECKING:
 NAME = "friedman"
 TASK: Literal["classification", "regression"] = "regression"
 TIMEZONE = "UTC"
-CHANGED = "2024-06-01"
 
 
 class Record(BaseModel):
@@ -82,7 +81,7 @@ def load(until: pd.Timestamp, source: Path | None = None, cache: Path | None = N
     )
     rows[LABEL_TIME] = rows[EVENT_TIME] + pd.Timedelta("1D")
     effect = 10.0  # of x3, in what `make_friedman1` simulates
-    rows[TARGET] = y + effect * rows["x3"] * (rows[EVENT_TIME] >= pd.Timestamp(CHANGED, tz="UTC"))
+    rows[TARGET] = y + effect * rows["x3"] * (rows[EVENT_TIME] >= pd.Timestamp("2024-06-01", tz="UTC"))
     rows = rows[rows[EVENT_TIME] < until].reset_index(drop=True)
     rows.loc[rows[LABEL_TIME] >= until, [TARGET]] = np.nan
     return rows
@@ -90,7 +89,7 @@ def load(until: pd.Timestamp, source: Path | None = None, cache: Path | None = N
 
 def fingerprint(source: Path | None = None) -> str:
     """The simulation never changes."""
-    return f"make_friedman1-20000-0-{CHANGED}"
+    return "make_friedman1-20000-0-changed-in-june"
 
 
 def build_model() -> Pipeline:

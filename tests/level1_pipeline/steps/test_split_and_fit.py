@@ -32,7 +32,12 @@ def midnight(rows: pd.DataFrame, share: float) -> pd.Timestamp:
 
 @pytest.fixture(scope="module", params=[0.2, 0.35, 0.86])
 def as_of(request: pytest.FixtureRequest, rows: pd.DataFrame) -> pd.Timestamp:
-    return midnight(rows, request.param)
+    night = midnight(rows, request.param)
+    matured = rows.loc[rows[problem.EVENT_TIME] <= night - MATURITY, problem.EVENT_TIME]
+    fewest = min((matured <= night - MATURITY - HOLDOUT).sum(), (matured > night - MATURITY - HOLDOUT).sum())
+    if fewest < problem.GATE["min_rows"]:
+        pytest.skip(f"{problem.NAME} has too few rows by then to train and to judge with: {fewest}")
+    return night
 
 
 @pytest.fixture(scope="module")

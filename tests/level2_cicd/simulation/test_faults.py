@@ -139,6 +139,7 @@ def test_a_sensor_drifts_a_little_more_each_day(some: pd.DataFrame) -> None:
     assert inside.iloc[-1] > 10 * inside.iloc[0] > 0
 
 
+@flights  # the days are of 2013
 def test_a_fault_spoils_every_load_alike(some: pd.DataFrame) -> None:
     for fault in named("all"):
         planted = Planted(fault, FIRST)
@@ -146,6 +147,7 @@ def test_a_fault_spoils_every_load_alike(some: pd.DataFrame) -> None:
         pd.testing.assert_frame_equal(shuffled, planted.spoil(some))
 
 
+@flights  # the days are of 2013
 def test_the_training_rows_of_a_bad_release_have_the_inputs_of_other_rows(some: pd.DataFrame) -> None:
     mixed = spoiling.inputs_of_others(some)
     assert schema.violations(mixed) == []
