@@ -12,6 +12,7 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from level1_pipeline import problem, schema
@@ -33,7 +34,8 @@ class SharedFits:
             partial.write_bytes(pickle.dumps(model))
             partial.replace(file)
         fitted = pickle.loads(file.read_bytes())  # noqa: S301  (written above, in the home of a simulation)
-        self.rows_times_iterations += len(rows) * int(getattr(fitted[-1], "n_iter_", 1))
+        # A linear model has one count for each class, and not a number.
+        self.rows_times_iterations += len(rows) * int(np.max(getattr(fitted[-1], "n_iter_", 1)))
         return fitted
 
 
