@@ -169,7 +169,9 @@ def _look(settings: Settings, promote_to: PromoteTo) -> int:
 def score(
     id: Annotated[
         str | None,
-        Option(help=f"{getattr(problem, 'ID', 'ID')} of a row, as known at its decision time (default: that of the demo)."),
+        Option(
+            help=f"{getattr(problem, 'ID', 'ID')} of a row, as known at its decision time (default: that of the demo)."
+        ),
     ] = None,
     file: Annotated[str | None, FILE] = None,
     as_json: Annotated[bool, Option("--as-json", help="Answer as JSON, for a script.")] = False,

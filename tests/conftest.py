@@ -10,8 +10,8 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 os.environ["no_proxy"] = os.environ["NO_PROXY"] = "127.0.0.1,localhost"  # the services of the tests
 os.environ.pop("MLOPS_PREFECT_API_URL", None)  # only the server that a fixture starts is used
-for name in ("MAKEFLAGS", "MFLAGS", "MAKELEVEL"):  # of the `make test` above us: a test's `make` is a person's own
-    os.environ.pop(name, None)
+os.environ.pop("MAKEFLAGS", None)  # of the `make test` above us: what a test calls is a make of its own
+os.environ.pop("MAKELEVEL", None)
 
 from pathlib import Path
 

@@ -13,10 +13,11 @@ import pandas as pd
 import pytest
 from pydantic import BaseModel, ConfigDict, Field, create_model
 
+from examples.simulated_regression import problem as friedman
 from level1_pipeline import problem
 from level1_pipeline.evaluation.contract import check
 from level1_pipeline.settings import Settings
-from tests.problems import friedman, orders
+from tests.problems import orders
 from tests.support.problems import forget_the_record, put_in_place
 
 TIME = pd.Timestamp("2024-08-20", tz="UTC")
