@@ -44,7 +44,7 @@ class Planted(ClassifierMixin, BaseEstimator):
             raise ZeroDivisionError("planted on sunday")
         if self.fault == "nan on sunday":
             p = np.where(sunday & at_ten, np.nan, p)
-        if self.fault == "slow":
+        if self.fault == "slow on sunday" and sunday.any():
             time.sleep(9 * max(time.perf_counter() - started, 0.03))  # slow enough on a busy machine, too
         if self.fault == "hang" and len(X) >= MANY:
             time.sleep(60)
