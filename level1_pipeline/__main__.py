@@ -13,7 +13,7 @@ def main() -> int:
     except Exception as error:  # whatever the file of a cloner raises
         frames = [frame.lineno for frame in traceback.extract_tb(error.__traceback__) if frame.name == "<module>"]
         line = error.lineno if isinstance(error, SyntaxError) else frames[-1]
-        text = " ".join(str(error).split())
+        text = " ".join((error.msg if isinstance(error, SyntaxError) else str(error)).split())
         print(
             f"ProblemRefused: level1_pipeline/problem.py, line {line}: {type(error).__name__}: {text}; mend that line",
             file=sys.stderr,

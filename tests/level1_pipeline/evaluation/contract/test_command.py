@@ -58,9 +58,9 @@ def test_every_mistake_has_its_line_and_the_last_one_counts_them(clone: Path) ->
 @pytest.mark.parametrize(
     ("old", "new", "line"),
     [
-        ("ID =", "ID ==", "line 3.: NameError: name 'ID' is not defined; mend that line"),
-        ("class Record(BaseModel):", "class Record(BaseModel)", "line 23: SyntaxError: expected ':'; mend that line"),
-        ("import BaseModel,", "import BaseModle,", "line 12: ImportError: cannot import name 'BaseModle'"),
+        ("ID =", "ID ==", "NameError: name 'ID' is not defined; mend that line"),
+        ("class Record(BaseModel):", "class Record(BaseModel)", "line 24: SyntaxError: expected ':'; mend that line"),
+        ("import BaseModel,", "import BaseModle,", "ImportError: cannot import name 'BaseModle'"),
     ],
     ids=["name", "syntax", "import"],
 )
@@ -68,7 +68,7 @@ def test_a_file_that_python_cannot_read_is_one_line(clone: Path, old: str, new: 
     ended = call(clone, {old: new}, "check-problem")
     assert ended.stderr.count("\n") == 1
     assert ended.stderr.startswith("ProblemRefused: level1_pipeline/problem.py, line ")
-    assert line.partition(": ")[2] in ended.stderr
+    assert line in ended.stderr
     assert ended.returncode == 1
 
 
