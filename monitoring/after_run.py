@@ -64,6 +64,6 @@ def publish(
     try:
         retention.retain(settings, store, run.at)
     except DeletionRefused as refusal:
-        asked = tickets.ask_a_person(store, "old rows are not deleted", str(refusal), run.at)
-        webhook.send(settings.webhook, asked)
+        events = tickets.ask_a_person(store, "old rows are not deleted", str(refusal), run.at)
+        webhook.send(settings.webhook, events)
     return page

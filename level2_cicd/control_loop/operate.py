@@ -204,8 +204,8 @@ class Operator:
         return f"champion {self.registry.rollback(reason, version, evidence, or_earlier=True).champion}"
 
     def _ask_a_person(self, about: str, message: str) -> None:
-        asked = tickets.ask_a_person(self.store, about, message, clock.now(self.settings))
-        webhook.send(self.settings.webhook, asked)
+        events = tickets.ask_a_person(self.store, about, message, clock.now(self.settings))
+        webhook.send(self.settings.webhook, events)
 
     def _record(self, action: audit.Action, reason: str, evidence: dict[str, Any]) -> str:
         change = audit.Change(self.settings.who, action, reason, clock.now(self.settings), evidence)
