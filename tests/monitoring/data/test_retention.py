@@ -30,6 +30,7 @@ from tests.support.serving import opened
 
 __all__ = ["both"]  # a fixture
 SECRET = "person-4711"
+KEPT = f"training_data/{problem.NAME}/digest.parquet"
 NOW = END + timedelta(hours=3)
 
 
@@ -85,7 +86,7 @@ def everything(settings: Settings, store: Store) -> None:
     tickets.follow(store, run)
     html_report.write(settings, store, run, tickets.open_tickets(store))
     prometheus.write(settings, run, 1)
-    for name in ("cache/rows.parquet", f"runs/{problem.NAME}/a/extract.parquet", "reports/monitor/notes.html"):
+    for name in ("cache/rows.parquet", f"runs/{problem.NAME}/a/extract.parquet", KEPT, "reports/monitor/notes.html"):
         (settings.home / name).parent.mkdir(parents=True, exist_ok=True)
         (settings.home / name).write_text(f"the row of {SECRET} it is")
 
