@@ -159,7 +159,7 @@ def _new_values(
     """
     for column in (column for column in schema.columns() if column.text and not column.allowed):
         name, patience = column.name, timedelta(days=thresholds.NEW_VALUES_MAX_DAYS)
-        new = ~now[name].isin({*before[name], *trained_on.get(name, ())})
+        new = ~now[name].isin({*before[name].unique(), *trained_on.get(name, ())})
         by_day = new.groupby(now["day"])
         share = by_day.mean()[by_day.size() >= thresholds.DAY_MIN_ROWS]
         since = [span.start for span in quarantined if f"{name}: {NEW_VALUES}" in span.reason]
@@ -171,7 +171,7 @@ def _new_values(
 def _unrelated(before: pd.DataFrame, now: pd.DataFrame, judged: Judged) -> Iterator[Hit]:
     relations = feature_relations.learn(before)
     texts = [column.name for column in schema.columns() if column.text]
-    now = now[np.logical_and.reduce([now[name].isin(set(before[name])) for name in texts])] if texts else now
+    now = now[np.logical_and.reduce([now[name].isin(before[name].unique()) for name in texts])] if texts else now
     was, is_ = (_distance(rows, relations.residuals(rows)) for rows in (before, now))
     worst = was.groupby(level="slice").max()
     ratio = is_ / worst.reindex(is_.index.get_level_values("slice")).to_numpy()

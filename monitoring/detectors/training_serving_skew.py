@@ -22,11 +22,11 @@ def compare(logged: pd.DataFrame, made: pd.DataFrame | str) -> Skew:
     if isinstance(made, str) or not len(logged):
         return Skew("inconclusive", 0, 0, (), made if isinstance(made, str) else "nothing was logged")
     logged = logged.drop_duplicates("id").sample(frac=1, random_state=0).head(REPLAYED_ROWS)
-    ids = logged["id"][logged["id"].isin(set(made[problem.ID]))]
+    made = made[made[problem.ID].isin(logged["id"])].drop_duplicates(problem.ID).set_index(problem.ID)
+    ids = logged["id"][logged["id"].isin(made.index)]
     if not len(ids):
         return Skew("inconclusive", 0, 0, (), "the training code knows none of the logged ids")
-    ours = logged.set_index("id").loc[ids, schema.names()]
-    theirs = made.drop_duplicates(problem.ID).set_index(problem.ID).loc[ids, schema.names()]
+    ours, theirs = logged.set_index("id").loc[ids, schema.names()], made.loc[ids, schema.names()]
     differs = ~((ours == theirs) | (ours.isna() & theirs.isna()))
     rows, columns = differs.any(axis=1), differs.sum()
     examples = [
