@@ -15,6 +15,7 @@ from tests.support import ROOT
 
 pytestmark = [pytest.mark.integration, pytest.mark.slow]
 
+CHANGE = "2024-06-01"  # the concept drift that the example plants
 SCRIPT = """
 import json
 from pathlib import Path
@@ -57,7 +58,10 @@ def clone(tmp_path_factory: pytest.TempPathFactory) -> Path:
     clone = tmp_path_factory.mktemp("clone")
     for package in ("level1_pipeline", "monitoring", "tests"):
         shutil.copytree(ROOT / package, clone / package, ignore=shutil.ignore_patterns("__pycache__"))
-    shutil.copyfile(ROOT / "examples/simulated_regression/problem.py", clone / "level1_pipeline/problem.py")
+    example = (ROOT / "examples/simulated_regression/problem.py").read_text()
+    steady = example.replace(CHANGE, "2100-01-01")  # a year in which nothing changes by itself
+    assert steady != example
+    (clone / "level1_pipeline/problem.py").write_text(steady)
     return clone
 
 

@@ -105,7 +105,7 @@ class World:
         if made.exists():
             return
         try:
-            being_made.mkdir()
+            being_made.mkdir(parents=True)
         except FileExistsError:
             eventually(made.exists, 600)
             return

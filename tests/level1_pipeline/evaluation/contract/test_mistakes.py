@@ -13,7 +13,10 @@ import pandas as pd
 import pytest
 from pydantic import BaseModel, ConfigDict, Field, create_model
 
+from examples.demand_by_the_hour import problem as demand
+from examples.no_trees import problem as no_trees
 from examples.simulated_regression import problem as friedman
+from examples.table_without_time import problem as table
 from level1_pipeline import problem
 from level1_pipeline.evaluation.contract import check
 from level1_pipeline.settings import Settings
@@ -83,6 +86,7 @@ def needs_no_gap() -> Any:
     return Pipeline([("model", LogisticRegression())])
 
 
+EXAMPLES = [friedman, demand, table, no_trees]
 STATIC: dict[str, tuple[Change, str]] = {
     "a name is missing": ({"LABEL_TIME": GONE}, "LABEL_TIME: is missing; docs/level1.md"),
     "a name is misspelt": (
@@ -318,7 +322,7 @@ def test_a_model_that_does_not_work_on_these_rows_is_one_line(
     assert re.match(line, told := only(check.mistakes(Settings(home=tmp_path), TIME))), told
 
 
-@pytest.mark.parametrize("sound", [orders, friedman], indirect=True, ids=["orders", "friedman"])
+@pytest.mark.parametrize("sound", [orders, *EXAMPLES], indirect=True, ids=lambda module: module.NAME)
 def test_a_problem_without_a_mistake_is_told_none(sound: None, tmp_path: Any) -> None:
     assert [str(mistake) for mistake in check.mistakes(Settings(home=tmp_path))] == []
 
