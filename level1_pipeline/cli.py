@@ -102,13 +102,15 @@ def check_problem(as_of: Annotated[str | None, DAY_OF_TRAINING] = None) -> int:
     from level1_pipeline.evaluation.contract import check
     from level1_pipeline.store.days import start_of
 
-    found = check.mistakes(open_settings(), start_of(as_of) if as_of else None)
-    for mistake in found:
+    mistakes = check.mistakes(open_settings(), start_of(as_of) if as_of else None)
+    for mistake in mistakes:
         console.print(f"  {mistake}")
-    many = "1 mistake" if len(found) == 1 else f"{len(found)} mistakes"
+    many = "1 mistake" if len(mistakes) == 1 else f"{len(mistakes)} mistakes"
     where = "level1_pipeline/problem.py"
-    print_result("check-problem", f"{many} in {where}; nothing was trained" if found else f"nothing wrong in {where}")
-    return REFUSED if found else 0
+    print_result(
+        "check-problem", f"{many} in {where}; nothing was trained" if mistakes else f"nothing wrong in {where}"
+    )
+    return REFUSED if mistakes else 0
 
 
 def _train(settings: Settings, request: Request) -> int:

@@ -97,8 +97,8 @@ def findings(rows: pd.DataFrame, part: str = "all") -> tuple[list[Finding], int]
         for r in results
         if not r.success and r.expectation_config.kwargs.get("column") not in missing
     ]
-    own, asked = _of_kinds(rows, part)
-    return broken + own, len(results) + asked
+    own, rules = _of_kinds(rows, part)
+    return broken + own, len(results) + rules
 
 
 def _of_kinds(rows: pd.DataFrame, part: str) -> tuple[list[Finding], int]:

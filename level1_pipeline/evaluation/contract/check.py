@@ -42,8 +42,8 @@ def static() -> list[Mistake]:
 
 def of_load(table: pd.DataFrame, time: pd.Timestamp) -> list[Mistake]:
     """What is wrong with `load` as a function: types of times, and rows and labels from after its `until`."""
-    known = [key for key in (problem.EVENT_TIME, problem.LABEL_TIME, problem.TARGET) if key in table]
-    return [*_asked(rows.times, table)] or (_all([rows.until], table, time) if len(known) == 3 else [])
+    there = [key for key in (problem.EVENT_TIME, problem.LABEL_TIME, problem.TARGET) if key in table]
+    return [*_asked(rows.times, table)] or (_all([rows.until], table, time) if len(there) == 3 else [])
 
 
 def of_rows(table: pd.DataFrame, time: pd.Timestamp | None = None) -> list[Mistake]:
@@ -53,12 +53,12 @@ def of_rows(table: pd.DataFrame, time: pd.Timestamp | None = None) -> list[Mista
         table: what `load` gave.
         time: of the training that is wanted, if one is.
     """
-    found = _all(OF_ROWS, table)
-    if not found and time is not None and _too_few(table, time):
-        found.append(
+    wrong = _all(OF_ROWS, table)
+    if not wrong and time is not None and _too_few(table, time):
+        wrong.append(
             Mistake("load", f"too few rows with a label for a training as of {time:%Y-%m-%d}; {advice(table, time)}")
         )
-    return found or [*_asked(recipe.on_few_rows, table)]
+    return wrong or [*_asked(recipe.on_few_rows, table)]
 
 
 def _too_few(table: pd.DataFrame, time: pd.Timestamp) -> bool:
@@ -70,16 +70,16 @@ def _too_few(table: pd.DataFrame, time: pd.Timestamp) -> bool:
 
 def mistakes(settings: Settings, as_of: pd.Timestamp | None = None) -> list[Mistake]:
     """Everything that is wrong with problem.py, as far as it can be told: a mistake may hide others behind it."""
-    if found := static():
-        return found
+    if wrong := static():
+        return wrong
     try:
         table = source.load(settings, as_of)
     except DataCheckFailed as error:
         return [Mistake("load", f"{error}; mend it, or the raw data")]
     if not isinstance(table, pd.DataFrame) or table.empty:
         return [Mistake("load", f"gives no rows; {advice(table, as_of) if as_of is not None else 'mend it'}")]
-    if found := _all([rows.columns, rows.times], table):
-        return found
+    if wrong := _all([rows.columns, rows.times], table):
+        return wrong
     time = as_of if as_of is not None else _within(table)
     earlier = table if as_of is not None else source.load(settings, time)
     return of_load(earlier, time) + of_rows(table, as_of)
@@ -101,21 +101,21 @@ def refuse(settings: Settings | None = None, as_of: pd.Timestamp | None = None) 
     Raises:
         ProblemRefused: with a line for each mistake.
     """
-    found = static()
-    if not found and settings is not None and as_of is not None:
+    wrong = static()
+    if not wrong and settings is not None and as_of is not None:
         try:
-            found = of_load(source.load(settings, as_of), as_of)
+            wrong = of_load(source.load(settings, as_of), as_of)
         except DataCheckFailed:
             return  # which the training tells, in its step `extract`
-    if found:
-        raise ProblemRefused(told(found))
+    if wrong:
+        raise ProblemRefused(told(wrong))
 
 
-def told(found: list[Mistake]) -> str:
+def told(wrong: list[Mistake]) -> str:
     """The mistakes in words: one on the line itself, several on a line each."""
-    if len(found) == 1:
-        return f"problem.py: {found[0]}"
-    return f"{len(found)} mistakes in problem.py:\n  " + "\n  ".join(map(str, found))
+    if len(wrong) == 1:
+        return f"problem.py: {wrong[0]}"
+    return f"{len(wrong)} mistakes in problem.py:\n  " + "\n  ".join(map(str, wrong))
 
 
 def _all(questions: Iterable[Question], *about: Any) -> list[Mistake]:

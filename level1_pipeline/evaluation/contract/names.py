@@ -41,8 +41,8 @@ def missing_or_of_another_kind() -> Iterator[Mistake]:
 
 
 def _misspelt(name: str) -> str:
-    known = {*KINDS, "Record", *FUNCTIONS}
-    own = [other for other in vars(problem) if other not in known and not other.startswith("_")]
+    ours = {*KINDS, "Record", *FUNCTIONS}
+    own = [other for other in vars(problem) if other not in ours and not other.startswith("_")]
     hint = did_you_mean(name, own)
     return hint.replace("did you mean", "is it written as") if "mean" in hint else "docs/level1.md says what it is for"
 

@@ -69,16 +69,16 @@ def until(rows: pd.DataFrame, time: pd.Timestamp) -> Iterator[Mistake]:
             "load",
             f"gives {late:,} rows whose {problem.EVENT_TIME} is not before `until`; keep rows[EVENT_TIME < until] only",
         )
-    known, labelled = rows[problem.LABEL_TIME], rows[problem.TARGET].notna()
-    if early := int((labelled & (known >= time)).sum()):
+    label_time, labelled = rows[problem.LABEL_TIME], rows[problem.TARGET].notna()
+    if early := int((labelled & (label_time >= time)).sum()):
         yield Mistake(
             "load",
             f"gives {early:,} labels that become known only at or after `until`, so a training would learn from the future; "
             f"make {problem.TARGET} missing where {problem.LABEL_TIME} >= until",
         )
-    if gone := int((labelled & known.isna()).sum()):
+    if gone := int((labelled & label_time.isna()).sum()):
         yield Mistake("LABEL_TIME", f"is missing in {gone:,} rows that have a label; say when it was known")
-    if before := int((labelled & (known < rows[problem.EVENT_TIME])).sum()):
+    if before := int((labelled & (label_time < rows[problem.EVENT_TIME])).sum()):
         yield Mistake(
             "LABEL_TIME",
             f"lies before {problem.EVENT_TIME} in {before:,} rows, so the label was known before the decision; correct one of them",
