@@ -67,10 +67,11 @@ def plan(settings: Settings, keep: int) -> Plan:
     needed = needed_versions(registry.store)
     published = [path.parent for path in settings.bundles.glob(f"*/{MANIFEST}") if not path.parent.name.startswith(".")]
     newest = sorted(published, key=lambda bundle: _number(bundle.name))[-keep:]
-    bundles = [bundle for bundle in published if bundle not in newest and bundle.name not in needed]
+    staying = _with_parents(settings, needed | {bundle.name for bundle in newest})
+    bundles = [bundle for bundle in published if bundle.name not in staying]
     kept = [json.loads((bundle / MANIFEST).read_text()) for bundle in published if bundle not in bundles]
     digests = {manifest.get("data_digest") for manifest in kept}
-    names = {bundle.name for bundle in published if bundle not in bundles} | needed
+    names = {bundle.name for bundle in published if bundle not in bundles} | staying
     reports = settings.home / "reports"
     cards, pages = reports / "level1" / problem.NAME, reports / "monitor" / problem.NAME
     project = evidently_snapshot.workspace(settings) / str(evidently_snapshot.project_id(problem.NAME))
@@ -93,6 +94,20 @@ def needed_versions(store: Store) -> set[str]:
     with store.engine.connect().execution_options(reads_only=True) as connection:
         needed.update(connection.scalars(answered))
     return needed | ({str(rollout["version"])} if rollout else set())
+
+
+def _with_parents(settings: Settings, versions: Iterable[str]) -> set[str]:
+    """These versions, and those that the gate asks in their place: what a recalibration moved, and older evaluation models."""
+    staying, open_ = set[str](), [*versions]
+    while open_:
+        version = open_.pop()
+        manifest = settings.bundles / version / MANIFEST
+        if version not in staying and manifest.exists():
+            facts = json.loads(manifest.read_text())
+            below = (facts.get("recalibration", {}).get("parent"), facts.get("judged_version"))
+            open_ += [str(other) for other in below if other]
+        staying.add(version)
+    return staying
 
 
 def prune(settings: Settings, keep: int, reason: str) -> Plan:

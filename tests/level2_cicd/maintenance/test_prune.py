@@ -105,6 +105,11 @@ def test_without_a_confirmation_only_the_figures_are_said(old_home: Models) -> N
     assert sorted(path for path in settings.home.rglob("*") if ".db" not in path.name) == before
 
 
+def test_the_version_that_a_recalibration_moved_stays_because_the_gate_asks_it(old_home: Models) -> None:
+    old_home.register(9.0, data_digest="digest-9", run_id="", recalibration={"parent": "5"})
+    assert plan(old_home.registry.settings, 2).versions == ["1", "6", "7"]
+
+
 def test_the_candidate_of_a_rollout_stays(days: Days) -> None:
     days.register("2")
     start(days.settings, "2", "a test", now=days.now)
