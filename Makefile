@@ -215,8 +215,8 @@ bench-staleness: setup  ## the picture of what age costs, from the versions of `
 bench-inputs: setup  ## what each input is worth: the loss that its absence adds on newer days
 	@$(PY) -m tests.benchmarks.inputs
 
-site: $(VENV)-site/.installed  ## the evidence site in site/: the docs, and what the newest make demo showed
-	@$(PY) .ci/evidence_site.py $(VENV)-site/bin/mkdocs site
+site: $(VENV)-site/.installed  ## the evidence site in site/ (or OUTPUT=folder): the docs, and what the newest make demo showed
+	@$(PY) .ci/evidence_site.py $(VENV)-site/bin/mkdocs "$${OUTPUT:-site}"
 
 pictures: setup  ## the pictures in the README, from the newest summer (needs make level2 and chromium)
 	@$(PY) -m tests.benchmarks.pictures

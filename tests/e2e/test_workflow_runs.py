@@ -44,10 +44,10 @@ EXCEPTED = {
     "make demo": "tests of each level run its parts, and it takes minutes",
     "make site": "tests/test_site.py makes one",
     "make level0": "tests/test_notebooks.py runs the notebooks",
-    "make release": "tests/e2e/test_environments.py makes releases; its checks are the whole test suite",
-    "make deploy ENV=staging": "tests/e2e/test_environments.py deploys",
-    "make approve-release": "tests/e2e/test_environments.py approves",
-    "make deploy ENV=production": "tests/e2e/test_environments.py deploys",
+    "make release": "tests/level2_cicd/delivery/test_delivery.py makes one; its checks are the whole test suite",
+    "make deploy ENV=staging": "tests/level2_cicd/delivery/test_delivery.py deploys",
+    "make approve-release": "tests/level2_cicd/delivery/test_delivery.py approves",
+    "make deploy ENV=production": "tests/level2_cicd/delivery/test_delivery.py deploys",
     "make up": "tests/containers starts the images",
     "make down": "tests/containers stops them",
     "make audit": "it asks a database of vulnerabilities on the network",
@@ -199,6 +199,8 @@ def test_every_exception_is_a_step_of_a_workflow_and_has_a_reason() -> None:
     scripts = set(re.findall(r"run: (.+)", text))
     assert set(EXCEPTED) <= scripts
     assert all(EXCEPTED.values())
+    named = re.findall(r"tests/[\w/.]+", " ".join(EXCEPTED.values()))
+    assert [name for name in named if not (ROOT / name).exists()] == []
 
 
 # ---- the emulated runner itself

@@ -70,6 +70,7 @@ class Runner:
             "ref": "refs/heads/main",
             "ref_name": "main",
             "workflow": data["name"],
+            "run_id": "7",
             **self.event,
         }
         return {"github": github, "vars": self.variables, "secrets": {}, "matrix": matrix, "needs": needs, "steps": {}}
