@@ -20,6 +20,8 @@ REPLAY ?=
 RESUME ?=
 FAULTS ?=
 CHECK ?=
+# Not from the environment: other tools know this name, too, and it deletes.
+CONFIRM :=
 NAME ?=
 FROM ?=
 TO ?=
@@ -138,10 +140,10 @@ backup: setup  ## back the home up while everything runs, and prove the backup w
 	@$(PY) -m level2_cicd backup $${BACKUP:+--folder="$$BACKUP"}
 
 restore: setup  ## put a backup in the place of the home; what was there stays beside it (BACKUP=folder NUMBER=… REASON=… CONFIRM=1)
-	@$(PY) -m level2_cicd restore --reason="$$REASON" $${BACKUP:+--folder="$$BACKUP"} $${NUMBER:+--number="$$NUMBER"} $${CONFIRM:+--confirm}
+	@$(PY) -m level2_cicd restore --reason="$$REASON" $${BACKUP:+--folder="$$BACKUP"} $${NUMBER:+--number="$$NUMBER"} $$([ "$$CONFIRM" != 1 ] || echo --confirm)
 
 prune: setup  ## say what a home no longer needs, and delete it with CONFIRM=1 (KEEP=20: so many of each kind stay)
-	@$(PY) -m level2_cicd prune --reason="$$REASON" --keep="$${KEEP:-20}" $${CONFIRM:+--confirm}
+	@$(PY) -m level2_cicd prune --reason="$$REASON" --keep="$${KEEP:-20}" $$([ "$$CONFIRM" != 1 ] || echo --confirm)
 
 trace: setup  ## from one served prediction (PREDICTION=id) back to model, run, code and data
 	@$(PY) -m level2_cicd trace -- "$$PREDICTION"

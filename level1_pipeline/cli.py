@@ -83,12 +83,11 @@ def train(
 
     Example: python -m level1_pipeline train --as-of 2013-04-01 --promote-to none
     """
-    from level1_pipeline.inputs import demo
+    from level1_pipeline.evaluation.contract import check
     from level1_pipeline.orchestration.run import Request
-    from level1_pipeline.store.days import start_of
 
     settings, why = open_settings(), json.loads(evidence)
-    start = start_of(demo.day(settings, as_of)) if as_of else None
+    start = check.time_of(settings, as_of) if as_of else None
     request = Request(start, promote_to, experiment, until, tune, trigger, reason, why, order)
     return _train(settings, request)
 
@@ -100,9 +99,9 @@ def check_problem(as_of: Annotated[str | None, DAY_OF_TRAINING] = None) -> int:
     Example: python -m level1_pipeline check-problem --as-of 2013-04-01
     """
     from level1_pipeline.evaluation.contract import check
-    from level1_pipeline.store.days import start_of
 
-    mistakes = check.mistakes(open_settings(), start_of(as_of) if as_of else None)
+    settings = open_settings()
+    mistakes = check.static() or check.mistakes(settings, check.time_of(settings, as_of) if as_of else None)
     for mistake in mistakes:
         console.print(f"  {mistake}")
     many = "1 mistake" if len(mistakes) == 1 else f"{len(mistakes)} mistakes"

@@ -9,8 +9,11 @@ a command begins (`command_line.run`), because the service sets it again for its
 from __future__ import annotations
 
 import getpass
+import importlib
 import os
 import re
+import sys
+import traceback
 import warnings
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -150,3 +153,32 @@ def _name_the_user(home: Path) -> None:
         usable = False
     if not usable:
         os.environ["HOME"] = str(home)
+
+
+# ---- where each command begins
+
+PROBLEM = Path(__file__).with_name("problem.py")
+REFUSED = 1
+
+
+def start(command_line: str) -> int:
+    """Run the `main` of a module, and return its exit code. A problem.py that Python cannot read is one line."""
+    try:
+        importlib.import_module("level1_pipeline.problem")
+    except Exception as error:  # whatever the file of a cloner raises
+        text = " ".join((error.msg if isinstance(error, SyntaxError) else str(error)).split())
+        print(f"ProblemRefused: {_place(error)}: {type(error).__name__}: {text}; mend that", file=sys.stderr)
+        return REFUSED
+    code: int = importlib.import_module(command_line).main()
+    return code
+
+
+def _place(error: Exception) -> str:
+    """Where it is wrong: in problem.py itself, or in a module that it imports."""
+    lines = [(frame.filename, frame.lineno) for frame in traceback.extract_tb(error.__traceback__)]
+    if isinstance(error, SyntaxError) and error.filename:
+        lines.append((error.filename, error.lineno))
+    ours = [(file, line) for file, line in lines if Path(file).is_relative_to(PROBLEM.parent) and file != __file__]
+    file, line = ours[-1] if ours else (str(PROBLEM), None)
+    name = Path(file).relative_to(PROBLEM.parent.parent).as_posix()
+    return f"{name}, line {line}" if line else name

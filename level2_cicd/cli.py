@@ -111,7 +111,7 @@ def simulate(
     last: Annotated[str | None, _day_option("--until", "The last day.")] = None,
     fault: Annotated[str | None, typer.Option(metavar="COLUMN", help="What callers send in another unit.")] = None,
     fault_from: Annotated[str | None, _day_option("--fault-from", "When that begins; default: --from.")] = None,
-    fault_days: Annotated[int, typer.Option(metavar="N", help="How long that lasts.")] = 3,
+    fault_days: Annotated[int | None, typer.Option(metavar="N", help="How long that lasts.")] = None,
 ) -> int:
     """Simulate a summer: the whole loop on past days, in a home of its own, told as a story.
 
@@ -125,9 +125,9 @@ def simulate(
     settings = open_settings()
     usual = demo.simulation(settings)
     if not (trained or first or last or fault):
-        trained, fault, fault_from, fault_days = usual.trained, usual.fault, usual.fault_from, usual.fault_days
+        trained, fault, fault_from = usual.trained, usual.fault, fault_from or usual.fault_from
     first, last = first or usual.first, last or usual.last
-    spoilt = Planted(in_another_unit(fault, fault_days), fault_from or first) if fault else None
+    spoilt = Planted(in_another_unit(fault, fault_days or usual.fault_days), fault_from or first) if fault else None
     summer = story.run(settings, trained or first, first, last, spoilt, console)
     story.tell(summer, console)
     return FAILED_REQUESTS if summer.traffic.failed else 0

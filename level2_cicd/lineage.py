@@ -46,7 +46,8 @@ class Trace:
         scikit-learn may differ in the last bits between a row alone and the same row in a list."""
         if self.score is None or self.again is None:
             return False
-        return abs(self.score - self.again) <= (0.0 if self.compiled else GOLDEN_TOLERANCE)
+        allowed = 0.0 if self.compiled else GOLDEN_TOLERANCE * max(1.0, abs(self.score))
+        return abs(self.score - self.again) <= allowed
 
     @property
     def check(self) -> str:

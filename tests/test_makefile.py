@@ -72,6 +72,14 @@ def test_without_a_word_the_defaults_hold(tmp_path: Path) -> None:
     assert "--fault-from" in arguments(tmp_path, "level2", "SIMULATION=--fault temp --fault-from 2013-05-20")
 
 
+@pytest.mark.parametrize("target", ["prune", "restore"])
+def test_only_the_word_1_on_the_command_line_confirms(tmp_path: Path, target: str) -> None:
+    assert arguments(tmp_path, target, "CONFIRM=1")[-1] == "--confirm"
+    for typed in ("CONFIRM=0", "CONFIRM=no", "CONFIRM=", "KEEP=3"):
+        assert "--confirm" not in arguments(tmp_path, target, typed)
+    assert "--confirm" not in arguments(tmp_path, target, CONFIRM="1"), "that of another tool"
+
+
 def test_every_variable_of_a_command_comes_through_the_environment() -> None:
     """Also those of targets to come: a recipe that writes `$(REASON)` would let make and the shell read the words."""
     lines = (ROOT / "Makefile").read_text().splitlines()

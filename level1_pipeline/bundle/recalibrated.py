@@ -33,9 +33,10 @@ class Recalibrated(BaseEstimator):  # type: ignore[misc]  # scikit-learn has no 
         return np.asarray(self.model.classes_)
 
     def predict_proba(self, X: Any) -> np.ndarray:
-        """P(target = 0) and P(target = 1); shape (n, 2)."""
-        p = moved(self.model.predict_proba(X)[:, 1], self.offset)
-        return np.column_stack([1 - p, p])
+        """P(target = 0) and P(target = 1), in the order of `classes_`; shape (n, 2)."""
+        event = self.classes_.tolist().index(1)
+        p = moved(self.model.predict_proba(X)[:, event], self.offset)
+        return np.column_stack([1 - p, p] if event else [p, 1 - p])
 
     def predict(self, X: Any) -> np.ndarray:
         """The value of a regression, or the likelier class; shape (n,)."""

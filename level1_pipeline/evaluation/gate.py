@@ -24,7 +24,7 @@ COMPARISON_MIN_DAYS = 7  # of a comparison: below a week it says nothing
 class Gate(BaseModel):
     """The rules in `problem.GATE`; a misspelt or missing one is an error."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
 
     holdout_days: int  # the newest matured days, on which every model is judged
     maturity_hours: float  # from EVENT_TIME until all outcomes have arrived

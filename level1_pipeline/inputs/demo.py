@@ -62,7 +62,8 @@ def simulation(settings: Settings) -> Simulation:
     trained = given.get("trained") or day(settings, DEMO)
     first = given.get("first", trained)
     last = given.get("last") or min(_moved(first, 7 * WEEKS - 1), str(_span(settings)[1]))
-    numbers = [column.name for column in schema.columns() if not column.text and None not in (column.low, column.high)]
+    real = (column for column in schema.columns() if column.kind is schema.Kind.NUMBER)
+    numbers = [column.name for column in real if None not in (column.low, column.high)]
     fault = given.get("fault", numbers[0] if numbers else None)
     begin = given.get("fault_from", _moved(first, CALM_DAYS))
     return Simulation(trained, first, last, fault, begin, given.get("fault_days", FAULT_DAYS))

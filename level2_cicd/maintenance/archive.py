@@ -128,10 +128,13 @@ def unpack(kept: Kept, folder: Path, home: Path) -> None:
         raise HomeRefused(f"{kept.archive} is damaged: its SHA-256 is not the one that was kept with it")
     partial = home.with_name(f"{home.name}.partial")
     shutil.rmtree(partial, ignore_errors=True)
-    with tarfile.open(folder / kept.archive) as archive:
-        archive.extractall(partial, filter="data")
-    prove(kept, partial)
-    partial.replace(home)
+    try:
+        with tarfile.open(folder / kept.archive) as archive:
+            archive.extractall(partial, filter="data")
+        prove(kept, partial)
+        partial.replace(home)
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
 
 
 def prove(kept: Kept, home: Path) -> None:

@@ -49,7 +49,7 @@ def refuse_broken(log: Sequence[Line], before: Chain) -> None:
     if chain(log[: before.lines]) != before:
         raise HomeRefused(
             f"the audit log does not go on from the {before.lines} lines that were kept: lines were changed or are gone. "
-            "Find out who changed the home; to begin again, delete the release that holds it"
+            "Find out who changed the home; to begin again, delete the release that holds it, or name a new folder: BACKUP=…"
         )
     champion = None
     for line in releases(log):

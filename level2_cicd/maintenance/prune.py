@@ -29,8 +29,10 @@ from level1_pipeline.store.tables import predictions
 from level2_cicd.maintenance import mlflow_runs
 from level2_cicd.maintenance.backup import lease
 from monitoring.reporting import evidently_snapshot
+from monitoring.thresholds import PAST_CHAMPIONS_TRIED
 
-CHAMPIONS = 2  # the one that serves, and its predecessor, to which a rollback leads
+# The one that serves, and those to which a rollback or a recurring concept may lead.
+CHAMPIONS = 1 + PAST_CHAMPIONS_TRIED
 
 
 @dataclass(frozen=True)

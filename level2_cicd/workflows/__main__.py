@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 
-from level2_cicd.workflows.cli import main
+from level1_pipeline.environment import start
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(start("level2_cicd.workflows.cli"))

@@ -12,9 +12,11 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet
 import pytest
+from scipy.special import expit, logit
 
 from level1_pipeline import problem, schema
 from level1_pipeline.bundle.predict import predict
+from level1_pipeline.bundle.recalibrated import Recalibrated
 from level1_pipeline.bundle.tree_compiler import compile_pipeline
 from level1_pipeline.bundle.tree_scorer import Scorer
 from level1_pipeline.evaluation import data_checks
@@ -128,3 +130,5 @@ class Reversed:
 def test_the_score_is_that_of_the_class_one_wherever_the_model_has_it(rows: pd.DataFrame) -> None:
     reversed_: Any = Reversed()
     assert predict(reversed_, rows.head(3)).tolist() == [0.9, 0.9, 0.9]
+    recalibrated: Any = Recalibrated(reversed_, -1.0)
+    np.testing.assert_allclose(predict(recalibrated, rows.head(3)), expit(logit(0.9) - 1))

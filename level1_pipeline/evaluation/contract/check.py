@@ -14,8 +14,9 @@ from level1_pipeline.errors import DataCheckFailed, ProblemRefused
 from level1_pipeline.evaluation.contract import measures, names, recipe, record_fields, rows
 from level1_pipeline.evaluation.contract.as_of import advice
 from level1_pipeline.evaluation.contract.mistake import Mistake
-from level1_pipeline.inputs import source
+from level1_pipeline.inputs import demo, source
 from level1_pipeline.settings import Settings
+from level1_pipeline.store.days import start_of
 
 Question = Callable[..., Iterable[Mistake]]
 STATIC: tuple[Question, ...] = (
@@ -32,7 +33,7 @@ STATIC: tuple[Question, ...] = (
 )
 # `load` itself is wrong: nothing that stands behind it could work. Other rows are data faults, which a training finds in
 # its step `validate`, with a page and a line in the audit log.
-OF_ROWS: tuple[Question, ...] = (rows.labels, rows.ids, rows.inputs, rows.entities)
+OF_ROWS: tuple[Question, ...] = (rows.decisions, rows.labels, rows.ids, rows.inputs, rows.entities)
 
 
 def static() -> list[Mistake]:
@@ -89,6 +90,20 @@ def _within(table: pd.DataFrame) -> pd.Timestamp:
     """A time in the midst of the rows, at which `load` has to hide the newer ones."""
     middle: pd.Timestamp = table[problem.EVENT_TIME].sort_values().iloc[len(table) // 2]
     return middle
+
+
+def time_of(settings: Settings, as_of: str) -> pd.Timestamp:
+    """The beginning of a day. That of the demo may follow from the rows of `load`, which nobody has checked yet.
+
+    Raises:
+        ProblemRefused: the rows, or the names in problem.py, have no such day.
+    """
+    try:
+        return start_of(demo.day(settings, as_of))
+    except Exception as error:  # whatever a problem.py of any content raises
+        if wrong := mistakes(settings):
+            raise ProblemRefused(told(wrong)) from error
+        raise
 
 
 def refuse(settings: Settings | None = None, as_of: pd.Timestamp | None = None) -> None:

@@ -9,6 +9,7 @@ from zoneinfo import ZoneInfo
 
 from level1_pipeline import problem
 from level1_pipeline.evaluation.contract.mistake import Mistake, did_you_mean
+from level1_pipeline.evaluation.contract.record_fields import RESERVED
 
 TASKS = ("classification", "regression")
 COLUMNS = ("TARGET", "ID", "ENTITY", "EVENT_TIME", "LABEL_TIME")
@@ -67,6 +68,10 @@ def columns() -> Iterator[Mistake]:
             yield Mistake(name, "is empty; name the column of `load` that holds it")
         elif column in seen and name != "ENTITY":  # where nothing has to stay in one arm, each row is its own entity
             yield Mistake(name, f"names the column '{column}', as {seen[column]} does; each needs a column of its own")
+        elif name == "TARGET" and column in RESERVED:
+            yield Mistake(
+                name, f"'{column}' is the name of a column of the prediction log; give the labels another name"
+            )
         elif column in inputs:
             todo = "take it out of the Record" if name == "TARGET" else "give one of them another name"
             yield Mistake(name, f"names the column '{column}', which is an input in the Record, too; {todo}")

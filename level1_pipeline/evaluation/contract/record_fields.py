@@ -21,6 +21,24 @@ CONFIG = {  # what it must say, and what happens without it
 }
 
 
+# Columns that monitoring and batch files have beside the inputs.
+RESERVED = {
+    "id",
+    "arm",
+    "version",
+    "at",
+    "score",
+    "latency_ms",
+    "value",
+    "known_at",
+    "corrected",
+    "day",
+    "open",
+    "hash",
+    "row",
+}
+
+
 def fields() -> Iterator[Mistake]:
     """Its config and each of its fields."""
     record: Any = problem.Record
@@ -37,13 +55,15 @@ def fields() -> Iterator[Mistake]:
 
 
 def _of_field(name: str, field: Any) -> Iterator[str]:
-    aliases = {field.alias, field.validation_alias, field.serialization_alias} - {None, name}
-    if aliases:
-        told = ", ".join(sorted(map(repr, aliases)))
+    given = (field.alias, field.validation_alias, field.serialization_alias)
+    if aliases := {repr(alias) for alias in given if alias not in (None, name)}:
+        told = ", ".join(sorted(aliases))
         yield (
             f"has the alias {told}, and files, logs and models know one name only; take the alias out, and rename the "
             f"column in `load`"
         )
+    if name in RESERVED:
+        yield f"has the name of a column of the prediction log; rename it: {', '.join(sorted(RESERVED))} are taken"
     if any(mark in name for mark in "|\n") or name.startswith("_"):
         yield "has a name that columns of figures cannot hold; use letters, digits and _"
     if text := _of_kind(field.annotation):

@@ -55,7 +55,11 @@ def times(rows: pd.DataFrame) -> Iterator[Mistake]:
                 key,
                 f"the times in '{name}' have no zone; give them theirs in `load`: .dt.tz_localize('{problem.TIMEZONE}')",
             )
-    if problem.EVENT_TIME in rows and (gone := int(rows[problem.EVENT_TIME].isna().sum())):
+
+
+def decisions(rows: pd.DataFrame) -> Iterator[Mistake]:
+    """Each row has a decision time."""
+    if gone := int(rows[problem.EVENT_TIME].isna().sum()):
         yield Mistake(
             "EVENT_TIME", f"is missing in {gone:,} rows; give them a decision time in `load`, or leave them out"
         )

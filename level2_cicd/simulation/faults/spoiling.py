@@ -54,7 +54,8 @@ def _drawn(values: pd.Series, share: float) -> np.ndarray:
 
 def _within_bounds(column: str, values: pd.Series) -> pd.Series:
     rule = next(each for each in schema.columns() if each.name == column)
-    return values.clip(rule.low, rule.high)
+    whole = rule.kind is schema.Kind.WHOLE
+    return (values.round() if whole else values).clip(rule.low, rule.high)
 
 
 def another_unit(rows: pd.DataFrame, start: pd.Timestamp, end: pd.Timestamp, column: str = "") -> pd.DataFrame:

@@ -65,15 +65,17 @@ def test_what_is_needed_stays_however_old_it_is_and_the_rest_goes_with_one_line_
 ) -> None:
     registry, settings = old_home.registry, old_home.registry.settings
     before = len(registry.store.audit_log(problem.NAME))
-    assert needed_versions(registry.store) == {"2", "3", "4"}, "the champion, its predecessor, and what the log names"
+    assert needed_versions(registry.store) == {"1", "2", "3", "4"}, (
+        "the champion, those before it, and what the log names"
+    )
     prune(settings, 2, "a test")
-    assert published(registry) == ["2", "3", "4", "7", "8"]
+    assert published(registry) == ["1", "2", "3", "4", "7", "8"]
     line, *more = registry.store.audit_log(problem.NAME)[before:]
     assert not more
     assert line.action == HomeMaintained()
-    assert line.evidence["versions"] == ["1", "5", "6"]
+    assert line.evidence["versions"] == ["5", "6"]
     made = registry.client.search_model_versions(f"name = '{problem.NAME}'")
-    assert sorted(str(version.version) for version in made) == ["2", "3", "4", "7", "8"]
+    assert sorted(str(version.version) for version in made) == ["1", "2", "3", "4", "7", "8"]
     runs = registry.client.search_runs([registry.experiment(problem.NAME)], run_view_type=3)
     assert {run.info.run_id for run in runs} == {version.run_id for version in made}
     artifacts = settings.home / "mlartifacts" / problem.NAME
@@ -98,16 +100,16 @@ def test_without_a_confirmation_only_the_figures_are_said(old_home: Models) -> N
     settings = old_home.registry.settings
     before = sorted(path for path in settings.home.rglob("*") if ".db" not in path.name)
     said = plan(settings, 2)
-    assert said.versions == ["1", "5", "6"]
+    assert said.versions == ["5", "6"]
     counts = {kind: count for kind, (count, _) in said.sizes.items()}
-    assert counts == {"bundles": 3, "MLflow runs": 3, "reports": 12, "Evidently snapshots": 6, "training data": 4}
+    assert counts == {"bundles": 2, "MLflow runs": 2, "reports": 12, "Evidently snapshots": 6, "training data": 3}
     assert said.sizes["bundles"][1] > 1000
     assert sorted(path for path in settings.home.rglob("*") if ".db" not in path.name) == before
 
 
 def test_the_version_that_a_recalibration_moved_stays_because_the_gate_asks_it(old_home: Models) -> None:
     old_home.register(9.0, data_digest="digest-9", run_id="", recalibration={"parent": "5"})
-    assert plan(old_home.registry.settings, 2).versions == ["1", "6", "7"]
+    assert plan(old_home.registry.settings, 2).versions == ["6", "7"]
 
 
 def test_the_candidate_of_a_rollout_stays(days: Days) -> None:
@@ -131,5 +133,5 @@ def test_one_that_was_killed_is_finished_by_the_next(old_home: Models) -> None:
     bundle.rename(bundle.with_name(".pruned-5"))
     registry.client.delete_run(registry.client.get_model_version(problem.NAME, "5").run_id)
     prune(registry.settings, 2, "a test")
-    assert published(registry) == ["2", "3", "4", "7", "8"]
+    assert published(registry) == ["1", "2", "3", "4", "7", "8"]
     assert len(registry.client.search_runs([registry.experiment(problem.NAME)], run_view_type=3)) == 5

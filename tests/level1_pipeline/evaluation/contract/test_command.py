@@ -20,18 +20,21 @@ ORDERS = (ROOT / "tests/problems/orders.py").read_text()
 @pytest.fixture(scope="module")
 def clone(tmp_path_factory: pytest.TempPathFactory) -> Path:
     clone = tmp_path_factory.mktemp("clone")
-    shutil.copytree(ROOT / "level1_pipeline", clone / "level1_pipeline", ignore=shutil.ignore_patterns("__pycache__"))
+    for package in ("level1_pipeline", "serving"):
+        shutil.copytree(ROOT / package, clone / package, ignore=shutil.ignore_patterns("__pycache__"))
     return clone
 
 
-def call(clone: Path, changes: dict[str, str], *command: str) -> subprocess.CompletedProcess[str]:
+def call(
+    clone: Path, changes: dict[str, str], *command: str, package: str = "level1_pipeline"
+) -> subprocess.CompletedProcess[str]:
     text = ORDERS
     for old, new in changes.items():
         assert old in text
         text = text.replace(old, new, 1)
     (clone / "level1_pipeline/problem.py").write_text(text)
     environment = {name: value for name, value in os.environ.items() if not name.startswith("MLOPS_")}
-    run = [sys.executable, "-m", "level1_pipeline", *command]
+    run = [sys.executable, "-m", package, *command]
     ended = subprocess.run(run, cwd=clone, env=environment, capture_output=True, text=True, timeout=300)
     assert "Traceback" not in ended.stdout + ended.stderr
     return ended
@@ -58,18 +61,28 @@ def test_every_mistake_has_its_line_and_the_last_one_counts_them(clone: Path) ->
 @pytest.mark.parametrize(
     ("old", "new", "line"),
     [
-        ("ID =", "ID ==", "NameError: name 'ID' is not defined; mend that line"),
-        ("class Record(BaseModel):", "class Record(BaseModel)", "line 24: SyntaxError: expected ':'; mend that line"),
+        ("ID =", "ID ==", "NameError: name 'ID' is not defined; mend that"),
+        ("class Record(BaseModel):", "class Record(BaseModel)", "line 24: SyntaxError: expected ':'; mend that"),
         ("import BaseModel,", "import BaseModle,", "ImportError: cannot import name 'BaseModle'"),
     ],
     ids=["name", "syntax", "import"],
 )
-def test_a_file_that_python_cannot_read_is_one_line(clone: Path, old: str, new: str, line: str) -> None:
-    ended = call(clone, {old: new}, "check-problem")
+@pytest.mark.parametrize(("package", "command"), [("level1_pipeline", "check-problem"), ("serving", "route")])
+def test_a_file_that_python_cannot_read_is_one_line(
+    clone: Path, package: str, command: str, old: str, new: str, line: str
+) -> None:
+    ended = call(clone, {old: new}, command, package=package)
     assert ended.stderr.count("\n") == 1
     assert ended.stderr.startswith("ProblemRefused: level1_pipeline/problem.py, line ")
     assert line in ended.stderr
     assert ended.returncode == 1
+
+
+@pytest.mark.parametrize("command", ["train", "check-problem"])
+def test_where_the_day_of_the_demo_cannot_be_told_the_mistake_is(clone: Path, command: str) -> None:
+    ended = call(clone, {'TIMEZONE = "UTC"': 'TIMEZONE = "Mars"'}, command, "--as-of", "demo")
+    assert ended.returncode == 1
+    assert "TIMEZONE: 'Mars' is no time zone; write one as UTC or Europe/Zurich" in ended.stdout + ended.stderr
 
 
 @pytest.mark.parametrize(

@@ -168,7 +168,18 @@ STATIC: dict[str, tuple[Change, str]] = {
         {"Record": record(price=(float, Field(validation_alias="cost")))},
         "Record.price: has the alias 'cost'",
     ),
-    "a field that is a time": ({"Record": record(at=(datetime, ...))}, "Record.at: is a time; give what the model can"),
+    "a field that is a time": (
+        {"Record": record(paid_at=(datetime, ...))},
+        "Record.paid_at: is a time; give what the model can",
+    ),
+    "a field with a name of the log": (
+        {"Record": record(score=(float, ...))},
+        "Record.score: has the name of a column of the",
+    ),
+    "a target with a name of the log": (
+        {"TARGET": "score"},
+        "TARGET: 'score' is the name of a column of the prediction",
+    ),
     "a field that is a list": ({"Record": record(tags=(list[str], ...))}, "Record.tags: is of the type list"),
     "a field that is a decimal": ({"Record": record(sum=(Decimal, ...))}, "Record.sum: is of the type Decimal"),
     "a field of two types": ({"Record": record(code=(int | str, ...))}, "Record.code: may be of several types"),
