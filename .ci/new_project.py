@@ -99,6 +99,15 @@ def rename(folder, name, question):
     (folder / "CHANGELOG.md").write_text(CHANGES.format(version=version), encoding="utf-8")
 
 
+def begin_history(folder):
+    """A repository that goes on from the template's history, so that it can merge a newer template (docs/updating.md)."""
+    subprocess.check_call(["git", "init", "--quiet"], cwd=str(folder))
+    fetched = subprocess.run(["git", "fetch", "--quiet", "--no-tags", str(ROOT), "HEAD"], cwd=str(folder))
+    if fetched.returncode == 0:  # a shallow checkout has no history to go on from
+        subprocess.check_call(["git", "reset", "--quiet", "--soft", "FETCH_HEAD"], cwd=str(folder))
+    subprocess.check_call(["git", "add", "--all"], cwd=str(folder))
+
+
 def make(name, source, target):
     """The project in its folder; returns how many files it has. Raises NotMade before anything is written."""
     if not NAME.fullmatch(name):
@@ -114,8 +123,7 @@ def make(name, source, target):
         shutil.copy2(str(ROOT / each), str(target / each))
     (target / PROBLEM).write_text(problem, encoding="utf-8")
     rename(target, name, question)
-    subprocess.check_call(["git", "init", "--quiet"], cwd=str(target))
-    subprocess.check_call(["git", "add", "--all"], cwd=str(target))
+    begin_history(target)
     return len(names)
 
 

@@ -67,6 +67,9 @@ def test_a_project_has_its_own_name_version_changes_and_problem(tmp_path: Path) 
     assert len((project / "CHANGELOG.md").read_text().splitlines()) == 7
     assert not (project / "docs/pictures").exists()
     assert (project / "tests/e2e/test_new_project.py").exists()
+    head = ["git", "rev-parse", "--is-shallow-repository", "HEAD"]
+    here, there = (subprocess.run(head, cwd=at, capture_output=True, text=True).stdout for at in (ROOT, project))
+    assert "true" in here or there == here, "it goes on from our history, so it can merge a newer template"
     staged = subprocess.run(["git", "ls-files"], cwd=project, capture_output=True, text=True, check=True).stdout
     assert "level1_pipeline/problem.py" in staged
     assert ".venv" not in staged
