@@ -182,12 +182,16 @@ def _copy(database: Path, folder: Path) -> Path:
 def _files(home: Path) -> Iterator[Path]:
     """The files of a home that are no database; what is hidden is not finished, or damaged."""
     for entry in sorted(home.iterdir()):
-        if is_left_out(entry) or entry.is_symlink():
+        if is_left_out(entry) or DATABASE.search(entry.name):  # databases were copied
             continue
+        if entry.is_symlink():
+            raise HomeRefused(
+                f"{entry} is a link, and no archive would hold what it leads to: put the folder itself there"
+            )
         paths = sorted(entry.rglob("*")) if entry.is_dir() else [entry]
         for path in paths:
             hidden = any(part.startswith(".") for part in path.relative_to(home).parts)
-            if path.is_file() and not hidden and not DATABASE.search(path.name):
+            if path.is_file() and not hidden:
                 yield path
 
 

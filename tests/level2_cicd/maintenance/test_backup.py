@@ -83,6 +83,14 @@ def test_a_home_that_was_lost_comes_back_with_store_mlflow_bundles_and_its_histo
     assert (restored.action, restored.evidence["archive"]) == (HomeMaintained(), kept.archive)
 
 
+def test_a_home_with_a_linked_folder_is_not_backed_up_without_it(used: Settings, tmp_path: Path) -> None:
+    (used.home / "mlartifacts").rename(tmp_path / "elsewhere")
+    (used.home / "mlartifacts").symlink_to(tmp_path / "elsewhere")
+    with pytest.raises(HomeRefused, match=r"mlartifacts is a link, and no archive would hold what it leads to"):
+        back_up(used, tmp_path / "backups")
+    assert backups.backups(tmp_path / "backups") == []
+
+
 def test_a_backup_of_a_home_in_which_others_write_is_of_one_moment(used: Settings, tmp_path: Path) -> None:
     stop = threading.Event()
 
