@@ -134,4 +134,4 @@ def test_one_that_was_killed_is_finished_by_the_next(old_home: Models) -> None:
     registry.client.delete_run(registry.client.get_model_version(problem.NAME, "5").run_id)
     prune(registry.settings, 2, "a test")
     assert published(registry) == ["1", "2", "3", "4", "7", "8"]
-    assert len(registry.client.search_runs([registry.experiment(problem.NAME)], run_view_type=3)) == 5
+    assert len(registry.client.search_runs([registry.experiment(problem.NAME)], run_view_type=3)) == 6
