@@ -52,6 +52,8 @@ class Planted(ClassifierMixin, BaseEstimator):
             np.ones(100_000_000).sum()  # 800 MB for a moment
         if self.fault == "leak":
             KEPT.append(np.ones(50_000))
+        if self.fault == "once":
+            KEPT.append(np.ones(2_500_000 if len(KEPT) == 60 else 1))  # 20 MB, as another thread may take them
         if self.fault == "biased":
             p = np.clip(p + 0.1, 1e-6, 1 - 1e-6)
         if self.fault == "one airport":

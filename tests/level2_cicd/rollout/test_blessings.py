@@ -64,6 +64,14 @@ def test_a_version_that_takes_too_much_memory_is_not_blessed(
 
 
 @pytest.mark.slow
+def test_memory_that_is_taken_once_between_the_calls_is_no_leak(bundle: Callable[..., Path]) -> None:
+    KEPT.clear()
+    (_, check) = blessings.blessings(bundle("once"))
+    assert max(map(len, KEPT)) == 2_500_000, "the memory was never taken"
+    assert check.status == "pass", check.message
+
+
+@pytest.mark.slow
 def test_how_much_memory_is_too_much_is_a_setting(bundle: Callable[..., Path]) -> None:
     (_, check) = blessings.blessings(bundle("memory"), RolloutPolicy(max_memory_mb=2000))
     assert check.status == "pass", check.message
