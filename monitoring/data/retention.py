@@ -28,7 +28,9 @@ from level1_pipeline.store.tables import monitoring_runs, outcomes, predictions,
 
 ROWS_IN_STATEMENT = 10_000  # rows deleted in one statement, so that the service gets its turn
 IDS_IN_STATEMENT = 500  # ids in one statement: databases limit its parameters
-AT_ONCE = 0.1  # of all rows, which retention deletes without a person: a month's rows of the usual 400 days
+# What retention deletes without a person: so large a share of all rows, or the rows of so many days (of half of a
+# shorter retention). Each run deletes what has come of age since the last one, which is no small share of few days.
+AT_ONCE, AT_ONCE_DAYS = 0.1, 31.0
 STRUCK = "(forgotten)"
 SEARCHED_MIN_CHARACTERS = 4  # characters of a name that is searched in texts; "7" names nobody there
 TEXTS = {  # where words about predictions could stand
@@ -48,6 +50,19 @@ class Forgotten:
     struck: int  # rows of other tables in which a name was struck out
     files: tuple[str, ...]  # files of reports that were removed
     digest: str
+
+
+@dataclass(frozen=True)
+class OldRows:
+    """Rows of a table that are older than the retention."""
+
+    count: int
+    every: int  # row of the table
+    oldest: datetime | None
+
+    def are_many(self, days_ago: datetime) -> bool:
+        """Whether they are too many to be deleted without a person."""
+        return self.count > AT_ONCE * self.every and self.oldest is not None and self.oldest < days_ago
 
 
 def digest(entity: str) -> str:
@@ -89,8 +104,7 @@ def retain(settings: Settings, store: Store, now: datetime, confirmed: bool = Fa
     """Delete predictions older than the retention, and outcomes that old without one. Returns how many of each.
 
     A clock may be wrong, and what is deleted is gone. So age is counted from the newest event in the log, if that is
-    before `now`, and more than AT_ONCE of the rows are deleted only after a person has `confirmed` it: then `now`
-    alone counts.
+    before `now`, and more than AT_ONCE is deleted only after a person has `confirmed` it: then `now` alone counts.
 
     Raises:
         DeletionRefused: so much is old that the clock, or the setting, is more likely to be wrong.
@@ -101,27 +115,29 @@ def retain(settings: Settings, store: Store, now: datetime, confirmed: bool = Fa
     before = min(now, newest) - timedelta(days=settings.retention_days)
     p, o = predictions.c, outcomes.c
     logged, old_predictions = p.problem == problem.NAME, p.at < before
-    same = (p.problem == o.problem) & (p.id == o.id)
     reported, old_outcomes = o.problem == problem.NAME, o.known_at < before
-    counted = {
-        "predictions": _count(store, predictions, logged, old_predictions),
-        "outcomes": _count(store, outcomes, reported, old_outcomes & ~sa.exists().where(same, ~old_predictions)),
+    # A list, made once: SQLite would look through all young rows for each outcome if it were a condition on two rows.
+    young = sa.select(p.id).where(logged, ~old_predictions)
+    old = {
+        "predictions": _old_rows(store, p.at, logged, old_predictions),
+        "outcomes": _old_rows(store, o.known_at, reported, old_outcomes & o.id.not_in(young)),
     }
-    if not any(old for old, _ in counted.values()):
+    if not any(rows.count for rows in old.values()):
         return 0, 0
-    rows = " and ".join(f"{old} {name}" for name, (old, _) in counted.items())
-    if not confirmed and any(old > AT_ONCE * all_rows for old, all_rows in counted.values()):
+    what = " and ".join(f"{rows.count} {name}" for name, rows in old.items())
+    days = min(AT_ONCE_DAYS, settings.retention_days / 2)
+    if not confirmed and any(rows.are_many(before - timedelta(days=days)) for rows in old.values()):
         raise DeletionRefused(
-            f"{rows} are older than {settings.retention_days:g} days at {newest:%Y-%m-%d}, which is more than "
-            f"{AT_ONCE:.0%} of all, so nothing was deleted: if the clock and MLOPS_RETENTION_DAYS are right, say so with "
-            "python -m monitoring retain --confirm"
+            f"{what} are older than {settings.retention_days:g} days at {newest:%Y-%m-%d}, which is more than "
+            f"{AT_ONCE:.0%} of all and more than {days:g} days, so nothing was deleted: if the clock and "
+            "MLOPS_RETENTION_DAYS are right, say so with python -m monitoring retain --confirm"
         )
     # First of all: what is deleted without a line would never be noticed.
-    message = f"{rows} older than {settings.retention_days:g} days deleted"
+    message = f"{what} older than {settings.retention_days:g} days deleted"
     store.record(problem.NAME, Change(settings.who, OldRowsDeleted(), message, now, {"before": before.isoformat()}))
     ids = sa.select(p.id, p.arm).where(logged, old_predictions).limit(ROWS_IN_STATEMENT)
     deleted = _delete_all(store, predictions.delete().where(logged, sa.tuple_(p.id, p.arm).in_(ids)))
-    alone = sa.select(o.id).where(reported, old_outcomes, ~sa.exists().where(same)).limit(ROWS_IN_STATEMENT)
+    alone = sa.select(o.id).where(reported, old_outcomes, o.id.not_in(young)).limit(ROWS_IN_STATEMENT)
     return deleted, _delete_all(store, outcomes.delete().where(reported, o.id.in_(alone)))
 
 
@@ -135,11 +151,12 @@ def _newest_event(store: Store, now: datetime) -> datetime | None:
     return max(filter(None, times), default=None)
 
 
-def _count(store: Store, table: sa.Table, of_problem: Any, old: Any) -> tuple[int, int]:
-    """How many rows are old, and how many there are."""
+def _old_rows(store: Store, at: Any, of_problem: Any, old: Any) -> OldRows:
+    """What is old in the table of the column `at`."""
     with store.engine.connect().execution_options(reads_only=True) as connection:
-        count = sa.select(sa.func.count()).select_from(table).where(of_problem)
-        return connection.scalar(count.where(old)) or 0, connection.scalar(count) or 0
+        every = connection.scalar(sa.select(sa.func.count()).select_from(at.table).where(of_problem))
+        count, oldest = connection.execute(sa.select(sa.func.count(), sa.func.min(at)).where(of_problem, old)).one()
+    return OldRows(count, every or 0, oldest)
 
 
 def scrub(store: Store) -> None:

@@ -173,7 +173,7 @@ def test_each_run_applies_the_retention(home: Settings, store: Store, monkeypatc
 def test_a_run_that_would_delete_much_deletes_nothing_and_asks_a_person(
     home: Settings, store: Store, monkeypatch: pytest.MonkeyPatch, command: Callable[..., Done]
 ) -> None:
-    times = {"old": END - timedelta(days=402), "young": END - timedelta(days=1)}
+    times = {"old": END - timedelta(days=440), "young": END - timedelta(days=1)}
     log_predictions(store, [{"id": name, "at": at, "record": {}, "score": 0.5} for name, at in times.items()])
     assert run(home, monkeypatch, a_run(NOTHING)) == cli.FINE
     with store.engine.begin() as connection:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import math
+import time
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -222,7 +224,9 @@ def test_a_wrong_clock_by_which_something_was_kept_deletes_nothing_either(home: 
     log(store, {"someone": 40})
     wrong = NOW + timedelta(days=3000)
     log(store, {"under the wrong clock": 5}, at=wrong - timedelta(hours=1))
-    with pytest.raises(DeletionRefused, match=r"more than 10% of all, so nothing was deleted.*--confirm"):
+    with pytest.raises(
+        DeletionRefused, match=r"more than 10% of all and more than 31 days, so nothing was deleted.*--confirm"
+    ):
         retention.retain(home, store, wrong)
     assert counts(store) == (47, 45)
     assert store.audit_log(problem.NAME) == []
@@ -235,6 +239,35 @@ def test_old_outcomes_without_predictions_are_bounded_too(home: Settings, store:
     with pytest.raises(DeletionRefused, match="0 predictions and 20 outcomes"):
         retention.retain(home, store, NOW)
     assert counts(store) == (41, 60)
+
+
+def test_a_short_retention_deletes_each_week_without_a_person_also_after_a_week_of_many_rows(
+    home: Settings, store: Store
+) -> None:
+    settings = home.changed({"retention_days": 21.0})
+    for week in range(8):
+        now = NOW + timedelta(weeks=week)
+        log(store, {f"week {week} day {day}": 30 if week == 2 else 10 for day in range(7)}, at=now - timedelta(days=1))
+        retention.retain(settings, store, now)
+    rows, _ = counts(store)
+    assert rows < 4 * 7 * 12, "what is older than three weeks is still there"
+
+
+def test_the_time_of_retention_grows_with_the_rows_and_not_with_their_square(home: Settings, store: Store) -> None:
+    def seconds(entity: str, rows: int) -> float:
+        log(store, {f"old {entity}": rows}, at=NOW - timedelta(days=500))
+        log(store, {f"young {entity}": rows}, at=NOW)
+        best = math.inf
+        for _ in range(3):
+            started = time.perf_counter()
+            with pytest.raises(DeletionRefused):
+                retention.retain(home, store, NOW)
+            best = min(best, time.perf_counter() - started)
+        return best
+
+    few = seconds("few", 500)
+    many = seconds("many", 3500)  # eight times as many in all; each against each would be 64 times the work
+    assert many < 24 * few, f"{few:.3f} s for 1,000 rows, {many:.3f} s for 8,000"
 
 
 def test_what_is_deleted_has_its_line_first(home: Settings, store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
