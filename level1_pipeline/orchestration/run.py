@@ -1,9 +1,7 @@
-"""Start a training: who may, under which identity, with which orchestrator, and what came out."""
+"""Start a training: who may, under which identity, and with which orchestrator."""
 
 from __future__ import annotations
 
-import os
-import shutil
 import time
 from collections.abc import Callable
 from contextlib import ExitStack
@@ -24,18 +22,16 @@ from level1_pipeline.errors import (
 from level1_pipeline.evaluation.contract import check
 from level1_pipeline.evaluation.labels import trusted_set
 from level1_pipeline.inputs import source
-from level1_pipeline.orchestration import lineage
+from level1_pipeline.orchestration import conclusion, lineage
+from level1_pipeline.orchestration.conclusion import PASSED, Result
 from level1_pipeline.orchestration.pipeline import TrainingResults, pipeline
 from level1_pipeline.orchestration.prefect_server import prefect_server, wait_until_ready
 from level1_pipeline.registry import CHAMPION, Registry
 from level1_pipeline.settings import Settings
 from level1_pipeline.steps.step import Run, StepResult
 from level1_pipeline.store import clock, leases
-from level1_pipeline.store.audit import Change, Training, TrainingJudged, TrainingStopped
 from level1_pipeline.store.audit_queries import was_carried_out
 from level1_pipeline.store.days import date_of, start_of
-
-PASSED, NOT_PASSED, DATA_FAULT = 0, 3, 4  # exit codes, see docs/level1.md
 
 
 @dataclass(frozen=True)
@@ -51,15 +47,6 @@ class Request:
     reason: str = ""
     evidence: dict[str, Any] = field(default_factory=dict)  # what the trigger rests on, for the run's tags
     order: str | None = None  # the id of the order that it carries out: once, whoever tries it again
-
-
-@dataclass(frozen=True)
-class Result:
-    """How a request ended: the exit code, and the one line that says what came out and where it is."""
-
-    code: int
-    line: str
-    results: TrainingResults | None = None  # of the steps; None when they did not all run
 
 
 def today(settings: Settings) -> pd.Timestamp:
@@ -113,24 +100,16 @@ def _train(
     try:
         results = _orchestrate(registry.settings, run, request.until, done) if orchestrated else pipeline(run)
     except (DataCheckFailed, NotEnoughData) as fault:
-        return _stopped(registry, run, request, fault, time.perf_counter() - watch)
+        return conclusion.stopped(registry, run, request.order, fault, time.perf_counter() - watch)
     if results is None:
         line = f"level 1 | {problem.NAME} | stopped after {request.until}, as asked: look into {run.folder}"
         return Result(PASSED, line)
-    result = _conclude(registry, run, request, results, time.perf_counter() - watch)
+    result = conclusion.conclude(registry, run, request.order, results, time.perf_counter() - watch)
     if orchestrated:
         from level1_pipeline.orchestration import flow
 
         flow.forget(run)  # and not earlier: killed before its line is written, it must not train again
     return result
-
-
-def _stopped(registry: Registry, run: Run, request: Request, fault: Exception, seconds: float) -> Result:
-    action = TrainingStopped(as_of=run.as_of, seconds=round(seconds, 1), order=request.order)
-    _record(registry, run, action, str(fault), {})
-    page = _keep_reports(registry.settings, run)
-    line = f"level 1 | {problem.NAME} | STOPPED before training: {type(fault).__name__} | {page}"
-    return Result(DATA_FAULT, f"{fault}\n{line}")
 
 
 def new_run(settings: Settings, request: Request, champion: str | None = None) -> Run:
@@ -192,57 +171,3 @@ def _open_mlflow(registry: Registry) -> None:
     except Exception as error:  # of the network, of the database, or of MLflow
         cause = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise NoAnswer(f"MLflow cannot be used, so nothing was trained; look at MLOPS_TRACKING_URI: {cause}") from error
-
-
-def _conclude(registry: Registry, run: Run, request: Request, results: TrainingResults, seconds: float) -> Result:
-    registered, metrics = results.registered, results.evaluated.metrics
-    if not run.experiment:
-        action = TrainingJudged(
-            as_of=run.as_of,
-            seconds=round(seconds, 1),
-            order=request.order,
-            status=registered.status,
-            run_id=registered.run_id,
-        )
-        why = "; ".join(registered.reasons) or run.reason or run.trigger
-        evidence = {"metrics": metrics, "reasons": registered.reasons, "staleness": results.evaluated.staleness}
-        _record(registry, run, action, why, evidence, registered.version)
-    _log_times(registry, results)
-    before = "".join(f"  {reason}\n" for reason in registered.reasons)
-    before += f"  model card: {_keep_reports(registry.settings, run)}\n"
-    shutil.rmtree(run.folder)
-    where = f"MLflow run {registered.run_id[:8]}, no version"
-    if registered.version:
-        where = f"models:/{problem.NAME}/{registered.version} -> {results.published.message}"
-    # The first three metrics fit on a line; all of them stand in the card.
-    scores = " ".join(f"{name}={value:.4f}" for name, value in list(metrics.items())[:3])
-    verdict = f"gate {registered.status.upper()}"
-    line = f"{before}level 1 | {problem.NAME} | {scores} | {verdict} | {where} | {seconds:.0f}s"
-    return Result(PASSED if registered.status == "pass" else NOT_PASSED, line, results)
-
-
-def _log_times(registry: Registry, results: TrainingResults) -> None:
-    """Start and seconds of every step, which only now are known for the last ones."""
-    run_id = results.registered.run_id
-    times = {result.step: {"started": result.started, "seconds": result.seconds} for result in results}
-    registry.client.log_dict(run_id, times, "steps.json")
-    for result in results:
-        registry.client.log_metric(run_id, f"seconds_{result.step}", result.seconds)
-
-
-def _record(
-    registry: Registry, run: Run, action: Training, reason: str, evidence: dict[str, Any], version: str | None = None
-) -> None:
-    settings = registry.settings
-    change = Change(settings.who, action, reason, clock.now(settings), {"trigger": run.trigger, **evidence})
-    registry.store.record(problem.NAME, change, to_version=version)
-
-
-def _keep_reports(settings: Settings, run: Run) -> str:
-    """Keep the pages of a run beyond its folder; returns the one to open first, relative to here if possible."""
-    target = settings.home / "reports" / "level1" / problem.NAME / run.day
-    target.mkdir(parents=True, exist_ok=True)
-    kept = [name for name in ("checks.html", "model_card.md") if run.path(name).exists()]
-    for name in kept:
-        shutil.copyfile(run.path(name), target / name)
-    return os.path.relpath(target / kept[-1]) if kept else "no report"

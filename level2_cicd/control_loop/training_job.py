@@ -9,7 +9,7 @@ from datetime import datetime
 from pathlib import Path
 
 from level1_pipeline import problem
-from level1_pipeline.orchestration.run import DATA_FAULT, NOT_PASSED, PASSED
+from level1_pipeline.orchestration.conclusion import DATA_FAULT, NOT_PASSED, PASSED
 from level1_pipeline.processes import child_process, environment
 from level1_pipeline.settings import Settings
 from level1_pipeline.store.audit import Order

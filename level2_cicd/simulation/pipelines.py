@@ -17,7 +17,8 @@ import sqlalchemy as sa
 from level1_pipeline import problem
 from level1_pipeline.bundle.load import load_bundle, version_folder
 from level1_pipeline.errors import TrainingStopped
-from level1_pipeline.orchestration.run import PASSED, Request, run_training
+from level1_pipeline.orchestration.conclusion import PASSED
+from level1_pipeline.orchestration.run import Request, run_training
 from level1_pipeline.settings import Settings
 from level1_pipeline.steps.fit import shared_fits
 from level1_pipeline.store.audit import Line, Order, RolledBack, Rollout, RolloutMoved

@@ -16,7 +16,7 @@ from pathlib import Path
 
 from level1_pipeline import problem
 from level1_pipeline.errors import TrainingStopped
-from level1_pipeline.orchestration.run import NOT_PASSED, PASSED
+from level1_pipeline.orchestration.conclusion import NOT_PASSED, PASSED
 from level1_pipeline.processes import environment
 from level1_pipeline.settings import Settings
 from level1_pipeline.store.audit import TrainingJudged

@@ -22,7 +22,8 @@ from level1_pipeline.bundle.load import EVALUATION_MODEL, GOLDEN, GOLDEN_TOLERAN
 from level1_pipeline.bundle.predict import predict
 from level1_pipeline.errors import PromotionRefused
 from level1_pipeline.orchestration import lineage
-from level1_pipeline.orchestration.run import Request, Result, run_training
+from level1_pipeline.orchestration.conclusion import Result
+from level1_pipeline.orchestration.run import Request, run_training
 from level1_pipeline.registry import CHAMPION, Registry
 from level1_pipeline.registry.mlflow_pages import NOTE
 from level1_pipeline.settings import Settings

@@ -18,7 +18,8 @@ import psutil
 import pytest
 
 from level1_pipeline import problem
-from level1_pipeline.orchestration.run import Request, Result, run_training
+from level1_pipeline.orchestration.conclusion import Result
+from level1_pipeline.orchestration.run import Request, run_training
 from level1_pipeline.registry import Registry
 from level1_pipeline.settings import Settings
 from level1_pipeline.store.days import start_of
@@ -130,7 +131,7 @@ def test_a_run_that_was_killed_before_its_line_in_the_audit_log_trains_nothing_a
 
     settings, request = Settings(home=seeded, actor="tester"), Request(start_of(AS_OF), promote_to="challenger")
     with monkeypatch.context() as patch:
-        patch.setattr("level1_pipeline.orchestration.run._conclude", killed)
+        patch.setattr("level1_pipeline.orchestration.conclusion.conclude", killed)
         with pytest.raises(Killed):
             run_training(settings, request)
     stopped_at = time.time()

@@ -7,7 +7,7 @@ import pytest
 
 from level1_pipeline import problem
 from level1_pipeline.errors import LeaseHeld
-from level1_pipeline.orchestration import run
+from level1_pipeline.orchestration import conclusion, run
 from level1_pipeline.settings import Settings
 from level1_pipeline.store import leases
 from level1_pipeline.store.database import Store
@@ -19,7 +19,7 @@ REQUEST = run.Request(pd.Timestamp("2013-04-01", tz="UTC"))
 def test_a_second_training_is_skipped_and_says_who_holds_the_lease(home: Settings) -> None:
     with leases.hold(Store(home.operations), f"train {problem.NAME}", 60):
         result = run.run_training(home, REQUEST)
-    assert result.code == run.PASSED
+    assert result.code == conclusion.PASSED
     assert "skipped: another training is going on" in result.line
 
 
