@@ -22,7 +22,7 @@ from level1_pipeline.store import quarantine as quarantined_spans
 from level1_pipeline.store.database import Store
 from monitoring import after_run
 from monitoring.alerting import tickets as incidents
-from monitoring.data import outcome_files, retention
+from monitoring.data import forgetting, outcome_files, retention
 from monitoring.reporting import dashboards, prometheus, text
 from monitoring.results import Cause, MonitoringRun
 from monitoring.run import run_monitoring
@@ -187,7 +187,7 @@ def forget(entity: Annotated[str, typer.Option(help=f"Its {problem.ENTITY}, as i
     Example: python -m monitoring forget --entity UA-1545
     """
     settings = open_settings()
-    deleted = retention.forget(settings, Store(settings.operations), entity)
+    deleted = forgetting.forget(settings, Store(settings.operations), entity)
     rows = f"{deleted.predictions:,} predictions, {deleted.outcomes:,} outcomes"
     print_result(
         "forget",

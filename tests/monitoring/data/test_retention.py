@@ -22,7 +22,7 @@ from level1_pipeline.store.outcomes import Reported, keep
 from level1_pipeline.store.tables import monitoring_runs, outcomes, predictions, quarantine
 from monitoring import history
 from monitoring.alerting import tickets
-from monitoring.data import retention
+from monitoring.data import forgetting, retention
 from monitoring.reporting import evidently_snapshot, html_report, prometheus
 from monitoring.results import Skew
 from tests.serving.conftest import both
@@ -99,7 +99,7 @@ def test_a_forgotten_entity_is_in_no_file_any_more_and_the_others_are_complete(h
     log(store, {SECRET: 40, "person-47110": 60, "someone": 60})
     everything(home, store)
     assert holding(home.home, f"case-of-{SECRET}-")
-    result = retention.forget(home, store, SECRET)
+    result = forgetting.forget(home, store, SECRET)
     assert (result.predictions, result.outcomes) == (41, 40)
     assert result.files == ("reports/monitor/notes.html",)
     assert result.struck == 2  # the run and the quarantine; the ticket and the report never held the name
@@ -118,7 +118,7 @@ def test_the_bytes_would_be_found_if_they_were_only_deleted(home: Settings, stor
         connection.execute(predictions.delete().where(predictions.c.entity_id == SECRET))
         connection.execute(outcomes.delete().where(outcomes.c.id.in_(ids)))
     assert holding(home.home, f"case-of-{SECRET}-")  # this is what `scrub` is for
-    retention.scrub(store)
+    forgetting.scrub(store)
     assert holding(home.home, f"case-of-{SECRET}-") == []
     store.close()
 
@@ -126,31 +126,31 @@ def test_the_bytes_would_be_found_if_they_were_only_deleted(home: Settings, stor
 def test_forgetting_works_on_both_databases(both: Settings) -> None:
     with opened(both) as store:
         log(store, {SECRET: 700, "someone": 3})  # more ids than one statement takes
-        retention.forget(both, store, SECRET)
+        forgetting.forget(both, store, SECRET)
         assert counts(store) == (4, 3)
 
 
 def test_the_audit_log_says_that_something_was_forgotten_and_not_who(home: Settings, store: Store) -> None:
     log(store, {SECRET: 2})
-    result = retention.forget(home, store, SECRET)
+    result = forgetting.forget(home, store, SECRET)
     (line,) = store.audit_log(problem.NAME)
     assert (line.text, line.actor) == ("forget", "tester")
-    assert line.evidence == {"entity_sha256": retention.digest(SECRET)} == {"entity_sha256": result.digest}
+    assert line.evidence == {"entity_sha256": forgetting.digest(SECRET)} == {"entity_sha256": result.digest}
     assert SECRET not in json.dumps(line, default=str)
 
 
 def test_forgetting_again_is_fine_and_an_unknown_entity_is_an_error(home: Settings, store: Store) -> None:
     log(store, {SECRET: 2})
-    retention.forget(home, store, SECRET)
-    assert retention.forget(home, store, SECRET).predictions == 0
+    forgetting.forget(home, store, SECRET)
+    assert forgetting.forget(home, store, SECRET).predictions == 0
     with pytest.raises(LookupError, match="spelt as in the requests"):
-        retention.forget(home, store, "person-471")
+        forgetting.forget(home, store, "person-471")
 
 
 def test_a_training_that_goes_on_keeps_its_files_and_the_entity_until_it_is_done(home: Settings, store: Store) -> None:
     log(store, {SECRET: 2})
     with leases.hold(store, f"train {problem.NAME}", 30), pytest.raises(LeaseHeld):
-        retention.forget(home, store, SECRET)
+        forgetting.forget(home, store, SECRET)
     assert counts(store) == (3, 2)
 
 
@@ -166,10 +166,10 @@ def test_a_reader_of_an_old_state_is_said_and_the_command_again_finishes(
         connection.execute("SELECT count(*) FROM predictions").fetchone()
         sa.event.listen(store.engine, "checkout", lambda raw, *_: raw.execute("PRAGMA busy_timeout = 100"))
         with pytest.raises(TimeoutError, match="run the command again"):
-            retention.forget(home, store, SECRET)
+            forgetting.forget(home, store, SECRET)
         connection.execute("COMMIT")
     other.close()
-    retention.forget(home, store, SECRET)
+    forgetting.forget(home, store, SECRET)
     assert holding(home.home, f"case-of-{SECRET}-") == []
     store.close()
 
@@ -178,8 +178,8 @@ def test_a_name_inside_another_name_and_a_short_one_are_left_alone(home: Setting
     log(store, {"UA154": 1, "7": 1})
     run = a_run(skew=Skew("equal", 7, 0, ("UA1545", "7 days", "of UA154."), "7 of 7"))
     history.record(store, run)
-    retention.forget(home, store, "UA154")
-    retention.forget(home, store, "7")
+    forgetting.forget(home, store, "UA154")
+    forgetting.forget(home, store, "7")
     with store.engine.begin() as connection:
         figures = connection.scalars(sa.select(monitoring_runs.c.figures)).one()
     assert figures == {
