@@ -21,12 +21,12 @@ from pydantic_core import PydanticCustomError
 from typing_extensions import TypedDict  # pydantic needs this one before Python 3.12
 
 from level1_pipeline import problem, schema
+from level1_pipeline.schema.task import task
 
 Identifier = Annotated[str, Field(pattern="^[!-~]{1,128}$")]  # printable ASCII: safe in every database and log
 Value = str | bool | int | float | None  # of an input
 STRICT = ConfigDict(extra="forbid", frozen=True)
-CLASSIFICATION = problem.TASK == "classification"
-SCORE = f"probability that {problem.TARGET} = 1" if CLASSIFICATION else f"predicted {problem.TARGET}"
+SCORE = task().score_means
 
 
 def _no_bool(value: Any) -> Any:
@@ -37,7 +37,7 @@ def _no_bool(value: Any) -> Any:
 
 # As strict as the Record. Python's True equals 1, so a Literal alone would take it.
 TrueValue: Any = (
-    Annotated[Literal[0, 1], BeforeValidator(_no_bool)] if CLASSIFICATION else Annotated[FiniteFloat, Strict()]
+    Annotated[Literal[0, 1], BeforeValidator(_no_bool)] if task().has_event else Annotated[FiniteFloat, Strict()]
 )
 
 

@@ -9,7 +9,7 @@ from scipy.special import expit, logit
 from sklearn.base import BaseEstimator
 from sklearn.pipeline import Pipeline
 
-from level1_pipeline import problem
+from level1_pipeline.schema.task import task
 
 
 class Recalibrated(BaseEstimator):  # type: ignore[misc]  # scikit-learn has no types
@@ -40,14 +40,14 @@ class Recalibrated(BaseEstimator):  # type: ignore[misc]  # scikit-learn has no 
 
     def predict(self, X: Any) -> np.ndarray:
         """The value of a regression, or the likelier class; shape (n,)."""
-        if problem.TASK == "classification":
+        if task().has_classes:
             return self.classes_[self.predict_proba(X).argmax(axis=1)]
         return moved(self.model.predict(X), self.offset)
 
 
 def moved(scores: np.ndarray, offset: float | np.ndarray) -> np.ndarray:
     """Scores with an offset, or with one for each; shape (n,)."""
-    if problem.TASK != "classification":
+    if not task().has_event:
         return scores + offset
     with np.errstate(divide="ignore"):  # a score of 0 or 1 stays what it is
         return expit(logit(scores) + offset)

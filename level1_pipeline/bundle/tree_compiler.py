@@ -5,8 +5,9 @@ from __future__ import annotations
 from sys import float_info
 from typing import Any
 
-from level1_pipeline import problem, schema
+from level1_pipeline import schema
 from level1_pipeline.errors import NotCompilable
+from level1_pipeline.schema.task import task
 
 LESS_OR_EQUAL = 3  # treelite's code of the comparison `value <= threshold`
 
@@ -98,7 +99,7 @@ def _trees(model: Any) -> dict[str, Any]:
         raise NotCompilable(f"treelite cannot read a {type(model).__name__} ({error})") from error
     header = read.get_header_accessor()
     link = str(header.get_field("postprocessor"))
-    wanted = "sigmoid" if problem.TASK == "classification" else "identity"
+    wanted = task().link
     if link != wanted or int(header.get_field("num_class")[0]) > 1:
         raise NotCompilable(f"a {type(model).__name__} ends in '{link}' here, where '{wanted}' is known")
     if header.get_field("average_tree_output")[0] or str(header.get_field("sigmoid_alpha")[0]) != "1.0":

@@ -15,6 +15,7 @@ import pandas as pd
 
 from level1_pipeline import problem, schema
 from level1_pipeline.errors import DataCheckFailed
+from level1_pipeline.schema.task import task
 
 if TYPE_CHECKING:
     from great_expectations.expectations.expectation import Expectation
@@ -53,8 +54,8 @@ def expectations() -> list[Expectation]:
         gxe.ExpectColumnValuesToBeUnique(column=problem.ID),
         *(gxe.ExpectColumnValuesToNotBeNull(column=key) for key in (problem.ID, problem.ENTITY, problem.EVENT_TIME)),
     ]
-    if problem.TASK == "classification":
-        suite.append(gxe.ExpectColumnValuesToBeInSet(column=problem.TARGET, value_set=[0, 1]))
+    if labels := task().labels:
+        suite.append(gxe.ExpectColumnValuesToBeInSet(column=problem.TARGET, value_set=list(labels)))
     for column in schema.columns():
         suite.append(gxe.ExpectColumnValuesToBeOfType(column=column.name, type_="str" if column.text else "float64"))
         suite.append(

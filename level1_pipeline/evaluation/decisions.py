@@ -11,6 +11,7 @@ from datetime import datetime, timedelta
 import numpy as np
 
 from level1_pipeline import problem
+from level1_pipeline.schema.task import task
 
 
 @dataclass(frozen=True)
@@ -69,7 +70,7 @@ def prices() -> tuple[float, float] | None:
     """The price of a miss and of a needless action, which `problem.COSTS` names in this order; None without them, and
     for a regression."""
     named = list(getattr(problem, "COSTS", {}).values())
-    return (named[0], named[1]) if problem.TASK == "classification" and len(named) > 1 else None
+    return (named[0], named[1]) if task().has_event and len(named) > 1 else None
 
 
 def acted(p: np.ndarray) -> np.ndarray:

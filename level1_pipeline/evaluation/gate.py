@@ -15,6 +15,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from level1_pipeline import problem
 from level1_pipeline.evaluation.metrics import Comparison, by_slice, compare, days
+from level1_pipeline.schema.task import task
 
 Status = Literal["pass", "inconclusive", "fail", "error"]
 SEVERITY: tuple[Status, ...] = ("pass", "inconclusive", "fail", "error")
@@ -99,9 +100,7 @@ def enough_data(holdout: pd.DataFrame) -> Check:
 
 def sound_numbers(p: np.ndarray) -> Check:
     """Is every prediction a finite number, and a probability where it should be one?"""
-    wrong = ~np.isfinite(p)
-    if problem.TASK == "classification":
-        wrong |= (p < 0) | (p > 1)
+    wrong = ~task().sound(p)
     return judge(
         "sound numbers",
         not wrong.any(),

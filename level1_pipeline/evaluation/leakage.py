@@ -16,6 +16,7 @@ from level1_pipeline import problem, schema
 from level1_pipeline.evaluation import encodings
 from level1_pipeline.evaluation.gate import Check, rules
 from level1_pipeline.evaluation.metrics import days
+from level1_pipeline.schema.task import task
 
 TRAIN_ROWS, HOLDOUT_ROWS = 10_000, 5_000  # that a tree sees: more rows change no verdict and cost time
 MIN_PRESENT = 100  # newer rows on which an input that is mostly missing is judged
@@ -38,10 +39,10 @@ def no_leakage(train: pd.DataFrame, holdout: pd.DataFrame) -> Check:
         train: older rows, with labels.
         holdout: newer rows, with labels; a tree of the older ones is judged here.
     """
-    if problem.TASK == "classification" and min(part[problem.TARGET].nunique() for part in (train, holdout)) < 2:
+    if task().has_classes and min(part[problem.TARGET].nunique() for part in (train, holdout)) < 2:
         return Check("no leakage", "inconclusive", "there is only one label, so nothing can be told from it")
     scores = pd.Series(dict(_scores(_sample(train, TRAIN_ROWS), _sample(holdout, HOLDOUT_ROWS))))
-    limit, guess = (rules().max_single_feature_auc, 0.5) if _classify() else (rules().max_single_feature_r2, 0.0)
+    limit, guess = (rules().max_single_feature_auc, 0.5) if task().has_event else (rules().max_single_feature_r2, 0.0)
     part = np.where(scores.index.str.endswith(GIVEN_OTHERS), GIVEN_OTHERS_LIMIT, 1.0)
     limits = pd.Series(guess + part * (limit - guess), scores.index)
     worst = (scores - limits).sort_values(ascending=False).index
@@ -88,12 +89,8 @@ def not_too_good(train: pd.DataFrame, holdout: pd.DataFrame, p: np.ndarray, past
     return Check("not too good", "fail", f"{message}: no model improves so much at once; {todo}")
 
 
-def _classify() -> bool:
-    return problem.TASK == "classification"
-
-
 def _metric() -> str:
-    return "AUC" if _classify() else "R²"
+    return "AUC" if task().has_event else "R²"
 
 
 def _sample(rows: pd.DataFrame, most: int) -> pd.DataFrame:
@@ -106,20 +103,20 @@ def _score(y: np.ndarray, p: np.ndarray) -> float:
 
     if len(y) < 2 or len(np.unique(y)) < 2:
         return np.nan
-    return float(roc_auc_score(y, p) if _classify() else r2_score(y, p))
+    return float(roc_auc_score(y, p) if task().has_event else r2_score(y, p))
 
 
 def _fit_predict(model: str, older: np.ndarray, y: np.ndarray, newer: np.ndarray) -> np.ndarray:
     """Predictions for newer rows, by a tree of a few leaves or by boosted trees."""
     from sklearn import ensemble, tree
 
-    kind = "Classifier" if _classify() else "Regressor"
+    kind = "Classifier" if task().has_classes else "Regressor"
     if model == "tree":
         fitted = getattr(tree, f"DecisionTree{kind}")(max_depth=5, min_samples_leaf=encodings.MIN_LEAF, random_state=0)
     else:
         fitted = getattr(ensemble, f"HistGradientBoosting{kind}")(max_iter=50, early_stopping=False, random_state=0)
     fitted.fit(older, y)
-    return fitted.predict_proba(newer)[:, 1] if _classify() else fitted.predict(newer)
+    return fitted.predict_proba(newer)[:, 1] if task().has_event else fitted.predict(newer)
 
 
 def _scores(older: pd.DataFrame, newer: pd.DataFrame) -> Iterator[tuple[str, float]]:
@@ -151,7 +148,7 @@ def _telling_groups(train: pd.DataFrame, holdout: pd.DataFrame) -> list[str]:
         values = [part[name] for part in parts]
         if values[0].isna().any():
             lines += _telling(f"{name} is missing:", [part.isna() for part in values], parts)
-        if _classify():  # of a regression, a value may well have labels of its own
+        if task().has_event:  # of a regression, a value may well have labels of its own
             lines += _telling(f"{name} is", [part.dropna() for part in values], parts)
     return lines
 
@@ -160,7 +157,7 @@ def _telling(what: str, groups: list[pd.Series], parts: list[pd.DataFrame]) -> l
     was, now = (_effects(group, part[problem.TARGET]) for group, part in zip(groups, parts, strict=True))
     both = was.join(now, lsuffix="_before", how="inner")
     size = np.minimum(both["size"].abs(), both["size_before"].abs()).where(both["size"] * both["size_before"] > 0, 0.0)
-    far = size >= (np.log(GROUP_MIN_ODDS) if _classify() else GROUP_MIN_GAP)
+    far = size >= (np.log(GROUP_MIN_ODDS) if task().has_event else GROUP_MIN_GAP)
     lines = []
     for value, group in both[far & both["sure"] & both["sure_before"]].iterrows():
         rows = groups[1].index[groups[1] == value]
@@ -179,7 +176,7 @@ def _effects(groups: pd.Series, labels: pd.Series) -> pd.DataFrame:
     rows, total = np.bincount(places), np.bincount(places, weights=y)
     rest, rest_total = len(labels) - rows, labels.sum() - total
     table = pd.DataFrame({"mean": total / rows, "rest": rest_total / np.maximum(rest, 1)}, index=names)
-    if _classify():
+    if task().has_event:
         rate = labels.mean()
         prior = 1 / min(rate, 1 - rate)
         inside, outside = ((k + prior * rate) / (n + prior) for k, n in ((total, rows), (rest_total, rest)))

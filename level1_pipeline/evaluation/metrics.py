@@ -16,6 +16,7 @@ import pandas as pd
 from level1_pipeline import problem
 from level1_pipeline.evaluation.day_mean import DIFFERENCE_CORRELATION, DayMean, day_mean
 from level1_pipeline.evaluation.decisions import acted, prices
+from level1_pipeline.schema.task import task
 
 CONFIDENCE = 0.95
 HARM_CONFIDENCE = 0.90  # of the one-sided bound on how much worse the challenger may be
@@ -95,7 +96,7 @@ def group_gaps(rows: pd.DataFrame, p: np.ndarray, min_rows: int) -> pd.DataFrame
     Reported in the model card and blocking nothing: whether a gap is unfair is a question for people.
     Empty for a regression, where a miss is not defined.
     """
-    if problem.TASK != "classification":
+    if not task().has_event:
         return pd.DataFrame()
     y, day, table = rows[problem.TARGET].to_numpy(), days(rows), []
     no_action = ~acted(p)

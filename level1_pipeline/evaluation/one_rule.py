@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 
-from level1_pipeline import problem, schema
+from level1_pipeline import schema
+from level1_pipeline.evaluation.decisions import prices
 
 
 class OneRule:
@@ -56,8 +57,7 @@ class OneRule:
 
 def _loss(sums: np.ndarray, rows: np.ndarray) -> np.ndarray:
     """What groups of rows cost if each is treated as its mean label says, up to what no rule can change."""
-    means, prices = sums / rows, list(getattr(problem, "COSTS", {}).values())
-    if problem.TASK != "classification" or len(prices) < 2:
-        return -sums * means
-    miss, needless = prices[:2]
+    if (named := prices()) is None:
+        return -sums * (sums / rows)
+    miss, needless = named
     return np.minimum(sums * miss, (rows - sums) * needless)

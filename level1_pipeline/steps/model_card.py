@@ -21,6 +21,7 @@ from level1_pipeline.evaluation import decisions, gate, metrics, staleness
 from level1_pipeline.evaluation.data_checks import Finding
 from level1_pipeline.evaluation.drift import DriftTest
 from level1_pipeline.evaluation.gate import Verdict
+from level1_pipeline.schema.task import task
 from level1_pipeline.store.days import local
 
 if TYPE_CHECKING:
@@ -80,7 +81,7 @@ def plots(
         PredictionErrorDisplay.from_predictions(y, p, kind="actual_vs_predicted", ax=axes)
 
     drawings = {"calibration": lambda axes: _calibration(axes, y.to_numpy(), p.to_numpy())}
-    drawings |= {"roc": roc} if problem.TASK == "classification" else {"residuals": residuals}
+    drawings |= {"roc": roc} if task().has_event else {"residuals": residuals}
     drawings["slices"] = lambda axes: _slices(axes, holdout, p.to_numpy())
     drawings["importance"] = lambda axes: _importance(axes, holdout, pipeline)
     figures = {name: partial(_one_picture, draw) for name, draw in drawings.items()}

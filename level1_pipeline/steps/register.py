@@ -17,6 +17,7 @@ from level1_pipeline.errors import BundleRefused
 from level1_pipeline.evaluation.gate import Status, Verdict
 from level1_pipeline.registry import Registry, mlflow_pages
 from level1_pipeline.registry.mlflow_pages import CARD
+from level1_pipeline.schema.task import task
 from level1_pipeline.steps import model_card
 from level1_pipeline.steps.evaluate import Evaluated
 from level1_pipeline.steps.extract import Extracted
@@ -219,6 +220,6 @@ def log_model(pipeline: Any, rows: pd.DataFrame) -> str:
         skops_trusted_types=[*problem.TRUSTED_TYPES, *OWN_TYPES],
         signature=signature,
         pip_requirements=[f"{package}=={metadata.version(package)}" for package in REQUIREMENTS_OF_THE_MODEL],
-        pyfunc_predict_fn="predict_proba" if problem.TASK == "classification" else "predict",
+        pyfunc_predict_fn="predict_proba" if task().has_classes else "predict",
     )
     return str(logged.model_uri)

@@ -10,6 +10,7 @@ import pandas as pd
 from level1_pipeline import problem
 from level1_pipeline.errors import NotEnoughData
 from level1_pipeline.evaluation.contract.as_of import advice
+from level1_pipeline.schema.task import task
 from level1_pipeline.steps.extract import ROWS, Extracted
 from level1_pipeline.steps.step import Run, StepResult, step
 from level1_pipeline.store import quarantine
@@ -104,7 +105,7 @@ def split_rows(rows: pd.DataFrame, as_of: pd.Timestamp) -> SplitRows:
             f"as of {date_of(as_of)} there are {len(parts.train):,} rows to train on and {len(parts.holdout):,} to judge with; "
             f"{need:,} of each are needed: {advice(rows, as_of)}"
         )
-    if problem.TASK == "classification" and parts.train[problem.TARGET].nunique() < 2:
+    if task().has_classes and parts.train[problem.TARGET].nunique() < 2:
         raise NotEnoughData(
             f"every row to train on has {problem.TARGET} = {parts.train[problem.TARGET].iloc[0]:g}: there is nothing to learn"
         )

@@ -13,6 +13,7 @@ from level1_pipeline.bundle.load import EVALUATION_MODEL
 from level1_pipeline.bundle.predict import predict
 from level1_pipeline.errors import NotEnoughData
 from level1_pipeline.evaluation.one_rule import OneRule
+from level1_pipeline.schema.task import task
 from level1_pipeline.steps.extract import Extracted
 from level1_pipeline.steps.fit import fit_model
 from level1_pipeline.steps.model_card import EVALUATED
@@ -72,7 +73,7 @@ def fit_baselines(rows: pd.DataFrame) -> dict[str, Any]:
         ],
         sparse_threshold=0,
     )
-    classify = problem.TASK == "classification"
+    classify = task().has_classes
     models: dict[str, Any] = {
         "constant": DummyClassifier(strategy="prior") if classify else DummyRegressor(),
         "linear": make_pipeline(encode, LogisticRegression(solver="newton-cholesky") if classify else Ridge()),

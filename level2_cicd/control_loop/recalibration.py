@@ -25,6 +25,7 @@ from level1_pipeline.evaluation.gate import Check, Verdict
 from level1_pipeline.evaluation.metrics import days
 from level1_pipeline.orchestration.run import today
 from level1_pipeline.registry import Registry
+from level1_pipeline.schema.task import task
 from level1_pipeline.steps.register import log_model
 from level1_pipeline.store import audit, clock, quarantine
 from level1_pipeline.store.audit_queries import last_recalibration
@@ -52,7 +53,7 @@ def fit_offset(y: np.ndarray, p: np.ndarray, prior_rows: int = PRIOR_ROWS) -> fl
     """
     if not len(y):
         return 0.0
-    if problem.TASK != "classification":
+    if not task().has_event:
         return float((y - p).sum() / (len(y) + prior_rows))
     offset, weight = 0.0, prior_rows / len(y)
     for _ in range(STEPS):

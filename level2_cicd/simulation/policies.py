@@ -10,8 +10,8 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from level1_pipeline import problem
 from level1_pipeline.evaluation.day_mean import DIFFERENCE_CORRELATION, day_mean
+from level1_pipeline.schema.task import task
 from level2_cicd.simulation.world import World
 
 BAD_BY = 0.002  # in the primary metric: a promotion is bad if it is surely worse than its predecessor by so much
@@ -92,19 +92,11 @@ def promotions(world: World, tenures: Sequence[tuple[str, str]], scores_of: Scor
 
 
 def _compared(world: World, day: str, versions: tuple[str, str], served: np.ndarray, scores_of: ScoresOf) -> Promotion:
-    old, new = (losses(world.labels[served], scores_of(version, served)) for version in versions)
+    old, new = (task().losses(world.labels[served], scores_of(version, served)) for version in versions)
     daily = pd.Series(new - old).groupby(world.day[served]).mean()
     mean = day_mean(daily.to_numpy(), daily.index.to_numpy(), DIFFERENCE_CORRELATION)
     half = mean.half_width(SURE)
     return Promotion(day, versions[1], versions[0], len(daily), mean.value, mean.value - half, mean.value + half)
-
-
-def losses(y: np.ndarray, p: np.ndarray) -> np.ndarray:
-    """The primary metric of each row by itself (log loss, or the squared error of a regression); shape (n,)."""
-    if problem.TASK != "classification":
-        return (y - p) ** 2
-    p = np.clip(p, 1e-15, 1 - 1e-15)
-    return -(y * np.log(p) + (1 - y) * np.log(1 - p))
 
 
 def calendar(world: World, name: str, mondays: Sequence[str], delay_days: int = 0, manual_steps: int = 0) -> Played:

@@ -21,6 +21,7 @@ from level1_pipeline import problem, schema
 from level1_pipeline.errors import NoAnswer
 from level1_pipeline.inputs import source
 from level1_pipeline.processes import child_process, environment
+from level1_pipeline.schema.task import task
 from level1_pipeline.settings import Settings
 from level1_pipeline.store.database import Store
 from level1_pipeline.store.days import date_of, start_of
@@ -62,7 +63,7 @@ class Traffic:
     def tell(self, rows: pd.DataFrame) -> None:
         """Report outcomes with the time at which they became known."""
         labels = zip(rows[problem.ID], rows[problem.TARGET], rows[problem.LABEL_TIME], strict=True)
-        body = [{"id": str(i), "value": _json(value), "known_at": at.isoformat()} for i, value, at in labels]
+        body = [{"id": str(i), "value": task().as_json(value), "known_at": at.isoformat()} for i, value, at in labels]
         for start in range(0, len(body), ROWS):
             part = body[start : start + ROWS]
             self.outcomes += len(part)
@@ -85,10 +86,6 @@ class Traffic:
         if answer.status != 200:
             self.reasons.append(f"{path}: {answer.status} {content.decode()[:300]}")
         return answer.status == 200
-
-
-def _json(value: float) -> float | int:
-    return int(value) if problem.TASK == "classification" else float(value)
 
 
 @contextmanager

@@ -8,7 +8,8 @@ import numpy as np
 import pandas as pd
 
 from level1_pipeline.evaluation.metrics import cost
-from level2_cicd.simulation.policies import Played, losses
+from level1_pipeline.schema.task import task
+from level2_cicd.simulation.policies import Played
 from level2_cicd.simulation.world import World
 
 HOUR_DOLLARS = 100.0  # of a person's work
@@ -65,7 +66,7 @@ def score(world: World, played: list[Played], training_dollars: float) -> Scoreb
     """Hold all policies against the oracle: in hindsight the best for each week of the Mondays' models until then."""
     labelled = ~np.isnan(world.labels)
     y, week = world.labels[labelled], world.week[labelled]
-    table = np.vstack([losses(y, world.scores(monday)[labelled]) for monday in world.mondays])
+    table = np.vstack([task().losses(y, world.scores(monday)[labelled]) for monday in world.mondays])
     weekly = pd.DataFrame(table.T).groupby(week).mean()
     best = [float(np.nanmin(weekly.loc[number, : int(number)])) for number in weekly.index]
     oracle = float(np.average(best, weights=np.bincount(week)))
@@ -74,7 +75,7 @@ def score(world: World, played: list[Played], training_dollars: float) -> Scoreb
 
 
 def _row(played: Played, y: np.ndarray, week: np.ndarray, labelled: np.ndarray, oracle: float, training: float) -> Row:
-    loss = losses(y, played.scores[labelled])
+    loss = task().losses(y, played.scores[labelled])
     return Row(
         played,
         float(loss.mean()),

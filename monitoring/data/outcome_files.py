@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import re
 from collections import Counter
 from collections.abc import Iterator
@@ -15,9 +14,9 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet
 
-from level1_pipeline import problem
 from level1_pipeline.errors import MLOpsError, OutcomeFileRefused
 from level1_pipeline.inputs.csv_file import ROW, CsvFile, Fault, is_csv, is_missing, number
+from level1_pipeline.schema.task import task
 from level1_pipeline.store.database import Store
 from level1_pipeline.store.outcomes import Reported, keep, possible
 
@@ -126,10 +125,8 @@ def check(row: dict[Any, Any], now: datetime) -> Reported | str:
         value = _as_float(row["value"])
     except (TypeError, ValueError):
         return "value is no number"
-    if problem.TASK == "classification" and value not in (0, 1):
-        return f"value is neither 0 nor 1, and {problem.TARGET} is one of them"
-    if not math.isfinite(value):
-        return "value is not finite"
+    if wrong := task().wrong_label(value):
+        return wrong
     try:
         if isinstance(known_at, str):
             known_at = None if is_missing(known_at) else datetime.fromisoformat(known_at)

@@ -17,11 +17,10 @@ import pandas as pd
 
 from level1_pipeline import problem
 from level1_pipeline.evaluation.day_mean import DIFFERENCE_CORRELATION, DayMean, day_mean
+from level1_pipeline.schema.task import task
 from level1_pipeline.store.quarantine import AND
 from monitoring import thresholds
 from monitoring.results import AffectedSlice
-
-SCORE_EDGE = 1e-6  # scores are kept this far from 0 and 1, where the log loss is infinite
 
 
 @dataclass(frozen=True)
@@ -106,11 +105,7 @@ def beyond(daily: pd.Series, confidence: float) -> bool:
 
 def _figures(rows: pd.DataFrame, scores: np.ndarray, promised: float | None) -> pd.DataFrame:
     y = rows[problem.TARGET].to_numpy("float64")
-    if problem.TASK == "classification":
-        p = np.clip(scores, SCORE_EDGE, 1 - SCORE_EDGE)
-        excess = (p - y) * np.log(p / (1 - p))  # log loss minus its expectation, the entropy
-    else:
-        excess = (y - scores) ** 2 / promised**2 - 1 if promised else np.full(len(y), np.nan)
+    excess = task().excess(y, scores, promised)
     return pd.DataFrame({"y": y, "bias": y - scores, "excess": excess, "day": rows["day"].to_numpy()})
 
 

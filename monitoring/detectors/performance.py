@@ -17,6 +17,7 @@ from level1_pipeline import problem
 from level1_pipeline.evaluation import metrics
 from level1_pipeline.evaluation.day_mean import day_mean, inflation
 from level1_pipeline.evaluation.metrics import CONFIDENCE
+from level1_pipeline.schema.task import task
 from monitoring.data.aggregates import ALL
 from monitoring.data.prediction_window import Answers
 from monitoring.results import Bin, Coverage, DayFigures, Estimate, Interval, Performance, SliceFigures
@@ -129,7 +130,7 @@ def estimate(rows: pd.DataFrame, reference: pd.DataFrame | None) -> Estimate | N
     long as the days of the window are like those.
     """
     scored = rows[rows["score"].notna()] if len(rows) else rows
-    if problem.TASK != "classification" or len(scored) < METRIC_MIN_ROWS:
+    if not task().has_event or len(scored) < METRIC_MIN_ROWS:
         return None
     expected = _by_day(scored, *_expected(scored["score"].to_numpy()))
     errors = pd.DataFrame()

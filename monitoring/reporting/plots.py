@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from zoneinfo import ZoneInfo
 
 from level1_pipeline import problem
+from level1_pipeline.schema.task import task
 from monitoring.results import Bin, DayFigures, Effect, Performance, Release
 
 if TYPE_CHECKING:
@@ -23,7 +24,6 @@ STYLE: dict[str, Any] = {
     "axes.spines.right": False,
     "text.parse_math": False,  # a value with dollars is no formula
 }
-CLASSIFY = problem.TASK == "classification"
 BARS_SHOWN = 14  # that people can read
 
 
@@ -60,7 +60,7 @@ def over_time(axes: Any, days: list[DayFigures], releases: tuple[Release, ...], 
         )
     axes[1].plot(x, _numbers(day.observed for day in days), marker="o", ms=3, color=ORANGE, label="observed")
     axes[1].plot(x, _numbers(day.expected for day in days), color=BLUE, label="expected by the model")
-    axes[1].set(ylabel=f"share of\n{problem.TARGET}" if CLASSIFY else f"mean {problem.TARGET}")
+    axes[1].set(ylabel=f"share of\n{problem.TARGET}" if task().has_event else f"mean {problem.TARGET}")
     axes[1].legend(frameon=False, fontsize=8, loc="lower left", bbox_to_anchor=(0, 1), ncols=2)
     _mark(axes, [release for release in releases if x and x[0] <= local_day(release) <= x[-1]])
     axes[1].tick_params(axis="x", rotation=30)

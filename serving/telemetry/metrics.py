@@ -13,7 +13,7 @@ from typing import Any
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, disable_created_metrics, generate_latest
 from prometheus_client.multiprocess import MultiProcessCollector, mark_process_dead
 
-from level1_pipeline import problem
+from level1_pipeline.schema.task import task
 
 SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5)
 SHARES = tuple(step / 20 for step in range(1, 21))
@@ -39,7 +39,7 @@ class Metrics:
         disable_created_metrics()
         own = self.registry = CollectorRegistry()
         self._parts: dict[Any, Any] = {}
-        scores = SHARES if problem.TASK == "classification" else MAGNITUDES
+        scores = SHARES if task().has_classes else MAGNITUDES
         self.requests = Counter("mlops_requests", "answers", ["path", "method", "status"], registry=own)
         self.seconds = BatchHistogram(
             "mlops_request_seconds", "time to answer", ["path"], buckets=SECONDS, registry=own

@@ -15,10 +15,10 @@ from pydantic import ValidationError
 from level1_pipeline import problem
 from level1_pipeline.evaluation.contract.mistake import Mistake, did_you_mean
 from level1_pipeline.evaluation.gate import Gate
+from level1_pipeline.schema.task import task
 
 # Two models are compared day by day, and a day may have a single row, or a single label.
 DAYS = {"one row": [1.0], "one row without the event": [0.0], "rows with one label only": [1.0, 1.0, 1.0]}
-LOSSES = ("rmse", "mse")  # of a regression; monitoring tests one of them against what training promised
 ROWS = 400  # that were made up, to see which direction is better
 
 
@@ -67,7 +67,7 @@ def _named(metrics: dict[str, float]) -> Iterator[Mistake]:
         if name not in metrics:
             hint = did_you_mean(name, sorted(metrics))
             yield Mistake("GATE['limits']", f"names '{name}', which `evaluate` does not give; {hint}")
-    if problem.TASK == "regression" and not {*LOSSES} & {*metrics}:
+    if (losses := task().loss_metrics) and not {*losses} & {*metrics}:
         yield Mistake(
             "evaluate",
             "gives neither rmse nor mse, so monitoring cannot test the loss of a regression; add one of them",
@@ -129,7 +129,7 @@ def costs() -> Iterator[Mistake]:
             yield Mistake(
                 f"COSTS['{name}']", f"is {price!r}, and must be a finite number that is not below 0; correct it"
             )
-    if problem.TASK == "classification" and len(problem.COSTS) == 1:
+    if task().has_event and len(problem.COSTS) == 1:
         yield Mistake(
             "COSTS", "has one price; name first that of a miss, then that of a needless action, or leave it empty"
         )
@@ -150,8 +150,7 @@ def _costs_used() -> set[str]:
 
 def choose_action() -> Iterator[Mistake]:
     """A text for every score."""
-    scores = [0.0, 0.25, 0.5, 0.75, 1.0] if problem.TASK == "classification" else [-1e6, -1.0, 0.0, 1.0, 1e6]
-    for score in scores:
+    for score in task().probes:
         try:
             action = problem.choose_action(score)
         except Exception as error:  # whatever the cloner's code raises
@@ -173,13 +172,13 @@ def _quietly(y: np.ndarray, p: np.ndarray) -> dict[str, float]:
 
 def _labels() -> np.ndarray:
     draws = np.random.default_rng(0)
-    return (draws.random(ROWS) < 0.4) * 1.0 if problem.TASK == "classification" else 10 + draws.normal(size=ROWS)
+    return (draws.random(ROWS) < 0.4) * 1.0 if task().has_event else 10 + draws.normal(size=ROWS)
 
 
 def _good(y: np.ndarray) -> np.ndarray:
     noise = np.random.default_rng(1).normal(size=len(y))
-    return np.clip(0.2 + 0.6 * y + 0.1 * noise, 0.01, 0.99) if problem.TASK == "classification" else y + 0.1 * noise
+    return np.clip(0.2 + 0.6 * y + 0.1 * noise, 0.01, 0.99) if task().has_event else y + 0.1 * noise
 
 
 def _bad(y: np.ndarray) -> np.ndarray:
-    return 1 - _good(y) if problem.TASK == "classification" else _good(y)[::-1]
+    return 1 - _good(y) if task().has_event else _good(y)[::-1]

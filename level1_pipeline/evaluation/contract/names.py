@@ -10,8 +10,8 @@ from zoneinfo import ZoneInfo
 from level1_pipeline import problem
 from level1_pipeline.evaluation.contract.mistake import Mistake, did_you_mean
 from level1_pipeline.evaluation.contract.record_fields import RESERVED
+from level1_pipeline.schema.task import TASKS, unknown
 
-TASKS = ("classification", "regression")
 COLUMNS = ("TARGET", "ID", "ENTITY", "EVENT_TIME", "LABEL_TIME")
 TEXTS = ("NAME", "TASK", "TIMEZONE", *COLUMNS, "PRIMARY_METRIC")
 FUNCTIONS = ("load", "fingerprint", "build_model", "evaluate", "choose_action")
@@ -36,9 +36,9 @@ def missing_or_of_another_kind() -> Iterator[Mistake]:
             yield Mistake(name, f"must be {kind}, and it is of the type {is_of}; write {kind}")
         elif name in FUNCTIONS and not callable(getattr(problem, name)):
             yield Mistake(name, f"must be a function, and it is of the type {type(getattr(problem, name)).__name__}")
-    task = getattr(problem, "TASK", TASKS[0])
+    task = getattr(problem, "TASK", next(iter(TASKS)))
     if isinstance(task, str) and task not in TASKS:
-        yield Mistake("TASK", f"{task!r} is no task that this project knows; it must be {' or '.join(TASKS)}")
+        yield Mistake("TASK", unknown(task))
 
 
 def _misspelt(name: str) -> str:

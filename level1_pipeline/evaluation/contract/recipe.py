@@ -13,6 +13,7 @@ from level1_pipeline import problem, schema
 from level1_pipeline.bundle.load import OWN_TYPES
 from level1_pipeline.bundle.predict import predict
 from level1_pipeline.evaluation.contract.mistake import Mistake, did_you_mean
+from level1_pipeline.schema.task import task
 
 FEW_ROWS = 400  # fitted on, to see that it can be done
 
@@ -36,10 +37,10 @@ def pipeline() -> Iterator[Mistake]:
         )
     if _is_fitted(model):
         yield Mistake("build_model", "gives a fitted pipeline, whose rows nobody judged; leave the fit to the training")
-    wanted = is_classifier if problem.TASK == "classification" else is_regressor
+    wanted = is_classifier if task().has_classes else is_regressor
     if not wanted(model):
         yield Mistake("build_model", f"ends in a {type(model[-1]).__name__}, which is no model for a {problem.TASK}")
-    elif problem.TASK == "classification" and not hasattr(model[-1], "predict_proba"):
+    elif task().has_classes and not hasattr(model[-1], "predict_proba"):
         kind = type(model[-1]).__name__
         yield Mistake("build_model", f"ends in a {kind}, which gives no probabilities; take one with predict_proba")
     parameters = model.get_params()

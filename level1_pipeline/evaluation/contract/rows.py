@@ -9,6 +9,7 @@ import pandas as pd
 
 from level1_pipeline import problem, schema
 from level1_pipeline.evaluation.contract.mistake import Mistake, did_you_mean
+from level1_pipeline.schema.task import task
 
 ENTITY_MAX_SHARE = 0.1  # of the rows; the first step of a canary is 5 %
 STRANGE = re.compile("[^!-~]")
@@ -94,13 +95,14 @@ def labels(rows: pd.DataFrame) -> Iterator[Mistake]:
     values = rows[problem.TARGET]
     if values.dtype != "float64":
         what = ", ".join(sorted({repr(value) for value in values.dropna().unique()[:3].tolist()}))
-        todo = "0 and 1, and NaN where it is not known" if problem.TASK == "classification" else "numbers"
-        yield Mistake("TARGET", f"'{problem.TARGET}' holds {what}, as {values.dtype}; make them {todo} in `load`")
+        yield Mistake(
+            "TARGET", f"'{problem.TARGET}' holds {what}, as {values.dtype}; make them {task().labels_wanted} in `load`"
+        )
         return
     different = sorted(values.dropna().unique().tolist())
     if not different:
         yield Mistake("TARGET", f"'{problem.TARGET}' is missing in every row; there is nothing to learn from")
-    elif problem.TASK == "classification" and (wrong := [value for value in different if value not in (0.0, 1.0)]):
+    elif wrong := [value for value in different if task().labels and task().wrong_label(value)]:
         told = ", ".join(f"{value:g}" for value in wrong[:3])
         yield Mistake("TARGET", f"'{problem.TARGET}' holds {told}; a classification needs 0 and 1: map them in `load`")
     elif len(different) == 1:

@@ -12,6 +12,7 @@ import pandas as pd
 import sqlalchemy as sa
 
 from level1_pipeline import problem
+from level1_pipeline.schema.task import task
 from level1_pipeline.settings import Settings
 from level1_pipeline.store.audit import Line, RolloutMoved, Training, TrainingStopped
 from level1_pipeline.store.database import Store
@@ -21,7 +22,7 @@ from level2_cicd.control_loop.triggers import RELEASE
 from level2_cicd.rollout.states import ROLLED_BACK
 from level2_cicd.simulation.faults import spoiling
 from level2_cicd.simulation.faults.table import Planted
-from level2_cicd.simulation.policies import Played, losses
+from level2_cicd.simulation.policies import Played
 from level2_cicd.simulation.world import World
 
 TOLERANCE = 1.01  # of a loss beside that of the clean run
@@ -123,12 +124,12 @@ def figures(
         days=fault.days,
         detected=_days(first, day) if day else None,
         alarm=alarm,
-        recovered=_recovered(world, planted, lived, losses(world.labels, old), losses(world.labels, new)),
+        recovered=_recovered(world, planted, lived, task().losses(world.labels, old), task().losses(world.labels, new)),
         other_actions=sum(map(_differs, old[during], new[during])),
         caused=max(0, _fitted(trainings) - _fitted(clean.trainings(first, world.last))),
         trainings=tuple(f"{date_of(line.at)} {line.evidence.get('trigger')}: {line.text}" for line in trainings),
         bad=sum(promotion.bad for promotion in lived.promotions if promotion.day >= first),
-        ratio=_ratio(losses(world.labels, new)[untouched], losses(world.labels, old)[untouched]),
+        ratio=_ratio(task().losses(world.labels, new)[untouched], task().losses(world.labels, old)[untouched]),
     )
 
 

@@ -13,6 +13,7 @@ import numpy as np
 import pandas as pd
 
 from level1_pipeline import problem, schema
+from level1_pipeline.schema.task import task
 
 HOUR = pd.Timedelta("1h")
 NEW_SHARE = 0.3  # of the entities of the largest slice value that get the new value
@@ -128,11 +129,7 @@ def labels_late(rows: pd.DataFrame, start: pd.Timestamp, end: pd.Timestamp) -> p
 def concept_change(rows: pd.DataFrame, start: pd.Timestamp, end: pd.Timestamp) -> pd.DataFrame:
     """The same inputs have other outcomes: some 0 are 1 (of a regression: a standard deviation more)."""
     label, hit = rows[problem.TARGET], in_span(rows, start, end) & _drawn(rows[problem.ID], CHANGED_SHARE)
-    changed = (
-        label.where(label != 0, 1)
-        if problem.TASK == "classification"
-        else label + _before(rows, start)[label.name].std()
-    )
+    changed = label.where(label != 0, 1) if task().has_event else label + _before(rows, start)[label.name].std()
     return rows.assign(**{problem.TARGET: label.where(~hit, changed)})
 
 

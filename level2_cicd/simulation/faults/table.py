@@ -15,6 +15,7 @@ import pandas as pd
 from level1_pipeline import problem
 from level1_pipeline.inputs import source
 from level1_pipeline.orchestration import lineage
+from level1_pipeline.schema.task import task
 from level1_pipeline.store.days import date_of, start_of
 from level2_cicd.simulation.faults import spoiling
 
@@ -42,7 +43,7 @@ def _an_open_slice() -> str:
 
 
 def _classes() -> str:
-    return "" if problem.TASK == "classification" and problem.SLICES else "it needs SLICES and labels 0 and 1"
+    return "" if task().has_event and problem.SLICES else "it needs SLICES and labels 0 and 1"
 
 
 def _nothing() -> str:

@@ -14,6 +14,7 @@ import numpy as np
 import pandas as pd
 
 from level1_pipeline import problem
+from level1_pipeline.schema.task import task
 from monitoring import thresholds
 from monitoring.data.aggregates import ALL
 
@@ -162,4 +163,4 @@ def by_slice(rows: pd.DataFrame, slices: Sequence[str]) -> pd.DataFrame:
 
 def classes() -> bool:
     """Whether labels are classes."""
-    return problem.TASK == "classification"
+    return task().has_event

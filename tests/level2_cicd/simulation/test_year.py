@@ -20,12 +20,13 @@ import pandas as pd
 import pytest
 
 from level1_pipeline import problem
+from level1_pipeline.schema.task import task
 from level1_pipeline.settings import Settings
 from level1_pipeline.store.database import Store
 from level2_cicd.simulation import scoreboard, scoreboard_page, year
 from level2_cicd.simulation.faults import report
 from level2_cicd.simulation.faults.figures import FaultFigures
-from level2_cicd.simulation.policies import Played, calendar, losses
+from level2_cicd.simulation.policies import Played, calendar
 from level2_cicd.simulation.world import World
 from tests.support import ROOT
 
@@ -69,7 +70,7 @@ def world(home: Settings) -> Planted:
 
 def loss(world: World, played: Played) -> float:
     known = ~np.isnan(world.labels)
-    return float(losses(world.labels[known], played.scores[known]).mean())
+    return float(task().losses(world.labels[known], played.scores[known]).mean())
 
 
 @classification
