@@ -16,6 +16,7 @@ import pandas as pd
 from level1_pipeline import problem, schema
 from level1_pipeline.errors import DataCheckFailed
 from level1_pipeline.schema.task import task
+from level1_pipeline.evaluation.labels.label_times import wrong_times
 
 if TYPE_CHECKING:
     from great_expectations.expectations.expectation import Expectation
@@ -99,7 +100,7 @@ def findings(rows: pd.DataFrame, part: str = "all") -> tuple[list[Finding], int]
         if not r.success and r.expectation_config.kwargs.get("column") not in missing
     ]
     own, rules = _of_kinds(rows, part)
-    return broken + own, len(results) + rules
+    return broken + own + _of_label_times(rows, part), len(results) + rules + 1
 
 
 def _of_kinds(rows: pd.DataFrame, part: str) -> tuple[list[Finding], int]:
@@ -114,6 +115,15 @@ def _of_kinds(rows: pd.DataFrame, part: str) -> tuple[list[Finding], int]:
         if rows[name].iloc[violation.rows].notna().all()  # a missing value is broken, too, and said already
     ]
     return broken, len(names)
+
+
+def _of_label_times(rows: pd.DataFrame, part: str) -> list[Finding]:
+    """Labels without a time, or with one before the decision, named by the ids of their rows."""
+    times = [rows[key].dtype for key in (problem.EVENT_TIME, problem.LABEL_TIME) if key in rows]
+    aware = [dtype for dtype in times if isinstance(dtype, pd.DatetimeTZDtype)]
+    if len(aware) < 2 or not {problem.ID, problem.TARGET} <= {*rows.columns}:
+        return []  # which is said already
+    return [Finding(part, problem.LABEL_TIME, wrong.rule, len(wrong.ids), wrong.ids[:3]) for wrong in wrong_times(rows)]
 
 
 def _finding(result: Any, part: str, rows: int) -> Finding:

@@ -33,7 +33,7 @@ STATIC: tuple[Question, ...] = (
 )
 # `load` itself is wrong: nothing that stands behind it could work. Other rows are data faults, which a training finds in
 # its step `validate`, with a page and a line in the audit log.
-OF_ROWS: tuple[Question, ...] = (rows.decisions, rows.labels, rows.ids, rows.inputs, rows.entities)
+OF_ROWS: tuple[Question, ...] = (rows.decisions, rows.label_times, rows.labels, rows.ids, rows.inputs, rows.entities)
 
 
 def static() -> list[Mistake]:
@@ -42,9 +42,12 @@ def static() -> list[Mistake]:
 
 
 def of_load(table: pd.DataFrame, time: pd.Timestamp) -> list[Mistake]:
-    """What is wrong with `load` as a function: types of times, and rows and labels from after its `until`."""
-    there = [key for key in (problem.EVENT_TIME, problem.LABEL_TIME, problem.TARGET) if key in table]
-    return [*_asked(rows.times, table)] or (_all([rows.until], table, time) if len(there) == 3 else [])
+    """What is wrong with `load` as a function: types of times, rows and labels from after its `until`, and label times
+    of which none is right. A few wrong ones are bad data."""
+    keys = {problem.EVENT_TIME, problem.LABEL_TIME, problem.TARGET, problem.ID}
+    if (wrong := [*_asked(rows.times, table)]) or not keys <= {*table.columns}:
+        return wrong
+    return [*_asked(rows.until, table, time), *_asked(rows.label_times_everywhere, table)]
 
 
 def of_rows(table: pd.DataFrame, time: pd.Timestamp | None = None) -> list[Mistake]:
@@ -83,7 +86,7 @@ def mistakes(settings: Settings, as_of: pd.Timestamp | None = None) -> list[Mist
         return wrong
     time = as_of if as_of is not None else _within(table)
     earlier = table if as_of is not None else source.load(settings, time)
-    return of_load(earlier, time) + of_rows(table, as_of)
+    return _all([rows.until], earlier, time) + of_rows(table, as_of)
 
 
 def _within(table: pd.DataFrame) -> pd.Timestamp:

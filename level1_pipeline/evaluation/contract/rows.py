@@ -10,6 +10,7 @@ import pandas as pd
 from level1_pipeline import problem, schema
 from level1_pipeline.evaluation.contract.mistake import Mistake, did_you_mean
 from level1_pipeline.schema.task import task
+from level1_pipeline.evaluation.labels.label_times import wrong_times
 
 ENTITY_MAX_SHARE = 0.1  # of the rows; the first step of a canary is 5 %
 STRANGE = re.compile("[^!-~]")
@@ -81,13 +82,20 @@ def until(rows: pd.DataFrame, time: pd.Timestamp) -> Iterator[Mistake]:
             f"gives {early:,} labels that become known only at or after `until`, so a training would learn from the future; "
             f"make {problem.TARGET} missing where {problem.LABEL_TIME} >= until",
         )
-    if gone := int((labelled & label_time.isna()).sum()):
-        yield Mistake("LABEL_TIME", f"is missing in {gone:,} rows that have a label; say when it was known")
-    if before := int((labelled & (label_time < rows[problem.EVENT_TIME])).sum()):
+
+
+def label_times(rows: pd.DataFrame) -> Iterator[Mistake]:
+    """Each label has a time, which is not before the decision. The rows must have aware times."""
+    for wrong in wrong_times(rows):
         yield Mistake(
-            "LABEL_TIME",
-            f"lies before {problem.EVENT_TIME} in {before:,} rows, so the label was known before the decision; correct one of them",
+            "LABEL_TIME", f"{wrong.rule}: {len(wrong.ids):,} rows, for example '{wrong.ids[0]}'; {wrong.todo}"
         )
+
+
+def label_times_everywhere(rows: pd.DataFrame) -> Iterator[Mistake]:
+    """The same, where no row is right: a source that delivers some bad rows does not do that."""
+    if any(wrong.everywhere for wrong in wrong_times(rows)):
+        yield from label_times(rows)
 
 
 def labels(rows: pd.DataFrame) -> Iterator[Mistake]:

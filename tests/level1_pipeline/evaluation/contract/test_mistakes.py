@@ -18,7 +18,9 @@ from examples.no_trees import problem as no_trees
 from examples.simulated_regression import problem as friedman
 from examples.table_without_time import problem as table
 from level1_pipeline import problem
+from level1_pipeline.errors import ProblemRefused
 from level1_pipeline.evaluation.contract import check
+from level1_pipeline.orchestration.run import DATA_FAULT, Request, run_training
 from level1_pipeline.settings import Settings
 from tests.problems import orders
 from tests.support.problems import forget_the_record, put_in_place
@@ -253,10 +255,13 @@ ROWS: dict[str, tuple[Callable[[pd.DataFrame, pd.Timestamp], Any], str]] = {
     ),
     "times as texts": (with_column("known_at", lambda t: t["known_at"].astype(str)), "LABEL_TIME: the column 'known_at' holds str"),
     "no decision time": (with_column("placed_at", some("placed_at", pd.NaT)), "EVENT_TIME: is missing in 1 rows"),
-    "a label without its time": (with_column("known_at", some("known_at", pd.NaT)), "LABEL_TIME: is missing in 1 rows"),
+    "a label without its time": (
+        with_column("known_at", some("known_at", pd.NaT)),
+        "LABEL_TIME: is missing where there is a label: 1 rows, for example 'order-2'; say when",
+    ),
     "a label before its decision": (
         with_column("known_at", lambda t: t["placed_at"] - pd.Timedelta("1h")),
-        "LABEL_TIME: lies before placed_at in 4,680 rows",
+        "LABEL_TIME: lies before placed_at, so the label .* decision: 4,680 rows, for example 'order-0'; correct one",
     ),
     "classes one and two": (
         with_column("sent_back", lambda t: t["sent_back"].astype("float64") + 1),
@@ -361,3 +366,27 @@ def test_numbers_as_ids_are_taken_as_texts(sound: None, tmp_path: Any, monkeypat
     change = with_column("order_id", lambda t: np.arange(len(t)))
     monkeypatch.setattr(problem, "load", lambda until, source, cache: change(ALL.copy(), until))
     assert check.mistakes(Settings(home=tmp_path), TIME) == []
+
+
+WRONG_TIMES: dict[str, Callable[[pd.DataFrame], pd.Series]] = {
+    "before the decision": lambda t: t["placed_at"] - pd.Timedelta("1h"),
+    "missing": lambda t: t["known_at"].mask(t["known_at"].notna()),
+}
+
+
+@pytest.mark.integration
+@pytest.mark.parametrize("wrong", WRONG_TIMES.values(), ids=WRONG_TIMES)
+def test_one_wrong_label_time_is_bad_data_and_wrong_ones_everywhere_are_a_mistake(
+    sound: None, tmp_path: Any, monkeypatch: pytest.MonkeyPatch, wrong: Callable[[pd.DataFrame], pd.Series]
+) -> None:
+    of_some = with_column("known_at", lambda t: t["known_at"].where(t["order_id"] != "order-7", wrong(t)))
+    monkeypatch.setattr(problem, "load", lambda until, source, cache: of_some(ALL.copy(), until))
+    check.refuse(Settings(home=tmp_path), TIME)  # does not raise: the step `validate` stops such a training
+    stopped = run_training(Settings(home=tmp_path, actor="tester"), Request(TIME), orchestrated=False)
+    assert stopped.code == DATA_FAULT
+    assert re.search(r"known_at: .* \(1 rows of all, for example order-7\)\nNothing was trained", stopped.line)
+
+    everywhere = with_column("known_at", wrong)
+    monkeypatch.setattr(problem, "load", lambda until, source, cache: everywhere(ALL.copy(), until))
+    with pytest.raises(ProblemRefused, match=r"^problem\.py: LABEL_TIME: .*: 4,680 rows"):
+        check.refuse(Settings(home=tmp_path), TIME)
