@@ -2,14 +2,29 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
+import pytest
 
 from level1_pipeline import problem
+from level1_pipeline.bundle.load import COMPILED, MANIFEST
 from level1_pipeline.bundle.write import seal_bundle, write_bundle
 from level1_pipeline.evaluation.drift import day_summaries
+
+
+def is_compiled(folder: Path) -> bool:
+    """Whether the model of this bundle is compiled. That of flights has to be, so it always counts as such."""
+    return problem.NAME == "flight_delay" or COMPILED in json.loads((folder / MANIFEST).read_text())["files"]
+
+
+def demand_compiled(folder: Path) -> None:
+    """Skip a test about the compiled form where another problem's model has none."""
+    if not is_compiled(folder):
+        why = json.loads((folder / MANIFEST).read_text())["engine"]["why"]
+        pytest.skip(f"the model of {problem.NAME} is not compiled: {why}")
 
 
 def make_bundle(

@@ -29,6 +29,9 @@ def of_a_constant(rows: pd.DataFrame) -> float:
 
 @pytest.fixture(scope="module")
 def some(rows: pd.DataFrame) -> pd.DataFrame:
+    trees = {"model__max_iter", "model__min_samples_leaf"}
+    if problem.NAME != "flight_delay" and not trees <= problem.build_model().get_params().keys():
+        pytest.skip(f"the model of {problem.NAME} is not boosted trees, whose number the tests vary")
     return rows[rows[problem.TARGET].notna()].iloc[2000:4000]
 
 
