@@ -6,6 +6,8 @@ allows one open ticket for each incident, and a window is counted once.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Literal
@@ -16,7 +18,7 @@ from level1_pipeline import problem
 from level1_pipeline.errors import NotFound
 from level1_pipeline.store.database import Store
 from level1_pipeline.store.days import local
-from level1_pipeline.store.tables import INSERT, monitoring_runs, tickets
+from level1_pipeline.store.tables import monitoring_runs, tickets
 from monitoring.reporting.text import body, title
 from monitoring.results import MonitoringRun
 
@@ -69,9 +71,7 @@ def follow(store: Store, run: MonitoringRun) -> list[Event]:
     now = incident(run)
     if now == UNSURE and not _unsure_before(store, run):
         return []
-    with store.engine.begin() as connection:
-        if connection.dialect.name == "postgresql":  # SQLite has one writer anyway
-            connection.execute(sa.text("LOCK TABLE tickets IN SHARE ROW EXCLUSIVE MODE"))
+    with _writing(store) as connection:
         seen = sa.select(sa.func.max(T.window_end)).where(T.problem == problem.NAME)
         newest = connection.scalar(seen.where(T.window_end <= run.at))  # later ones were seen by a wrong clock
         if newest and newest > run.window.end:
@@ -85,23 +85,28 @@ def ask_a_person(store: Store, about: str, message: str, at: datetime) -> list[E
 
     Returns what is to be told to others: nothing the second time.
     """
-    with store.engine.begin() as connection:
-        last = connection.scalar(sa.select(sa.func.max(T.number)).where(T.problem == problem.NAME)) or 0
-        identity = {"problem": problem.NAME, "number": last + 1, "incident": PERSON_NEEDED + about, "seen": 1}
-        times = {"opened_at": at, "updated_at": at, "window_end": at}
-        diagnosis = {"title": f"A person is needed: {about}", "body": f"# A person is needed: {about}\n\n{message}\n"}
-        insert = INSERT[connection.dialect.name](tickets).values(identity | times | diagnosis)
-        is_new = connection.execute(insert.on_conflict_do_nothing()).rowcount == 1
-    event = Event("opened", last + 1, PERSON_NEEDED + about, diagnosis["title"], diagnosis["body"], 1)
-    return [event] if is_new else []
+    text = {"title": f"A person is needed: {about}", "body": f"# A person is needed: {about}\n\n{message}\n"}
+    with _writing(store) as connection:
+        if connection.execute(sa.select(T.number).where(MINE, T.incident == PERSON_NEEDED + about)).first():
+            return []
+        return [_open(connection, PERSON_NEEDED + about, text, at, at)]
 
 
 def person_answered(store: Store, message: str, at: datetime) -> None:
     """Close what `ask_a_person` opened."""
-    with store.engine.begin() as connection:
+    with _writing(store) as connection:
         open_ones = MINE & T.incident.startswith(PERSON_NEEDED)
         body = T.body + f"\n## Closed\n\n{message}\n"
         connection.execute(tickets.update().where(open_ones).values(closed_at=at, updated_at=at, body=body))
+
+
+@contextmanager
+def _writing(store: Store) -> Iterator[sa.Connection]:
+    """A transaction in which nobody else writes tickets, so that two writers do not take the same number."""
+    with store.engine.begin() as connection:
+        if connection.dialect.name == "postgresql":  # SQLite has one writer anyway
+            connection.execute(sa.text("LOCK TABLE tickets IN SHARE ROW EXCLUSIVE MODE"))
+        yield connection
 
 
 def open_tickets(store: Store) -> list[dict[str, Any]]:
@@ -157,11 +162,15 @@ def _open_or_update(connection: sa.Connection, run: MonitoringRun, now: str) -> 
         values = {**text, "seen": seen, "updated_at": run.at, "window_end": run.window.end}
         connection.execute(tickets.update().where(T.problem == problem.NAME, T.number == old.number).values(values))
         return [Event("updated", old.number, now, text["title"], text["body"], seen)]
+    return [_open(connection, now, text, run.at, run.window.end)]
+
+
+def _open(connection: sa.Connection, about: str, text: dict[str, str], at: datetime, window_end: datetime) -> Event:
     last = connection.scalar(sa.select(sa.func.max(T.number)).where(T.problem == problem.NAME)) or 0
-    first = {"opened_at": run.at, "updated_at": run.at, "window_end": run.window.end, "seen": 1}
-    values = {**text, **first, "problem": problem.NAME, "number": last + 1, "incident": now}
-    connection.execute(tickets.insert().values(values))
-    return [Event("opened", last + 1, now, text["title"], text["body"], 1)]
+    times = {"opened_at": at, "updated_at": at, "window_end": window_end}
+    identity = {"problem": problem.NAME, "number": last + 1, "incident": about, "seen": 1}
+    connection.execute(tickets.insert().values({**text, **times, **identity}))
+    return Event("opened", last + 1, about, text["title"], text["body"], 1)
 
 
 def _day(at: datetime) -> str:

@@ -66,6 +66,31 @@ def test_an_incident_is_opened_then_updated_then_closed(both: Settings) -> None:
         assert follow(store, a_run(NOTHING, weeks=3)) == []
 
 
+def test_whoever_asks_a_person_at_the_same_time_is_heard_once(both: Settings) -> None:
+    """Eight processes with four questions: each question has one ticket, and each ticket was told to others once."""
+    count, told = 8, list[Event]()
+    with opened(both) as store:
+        store.audit_log(problem.NAME)  # the tables are there
+        together = threading.Barrier(count)
+
+        def ask(number: int) -> None:
+            own = Store(store.url)
+            own.audit_log(problem.NAME)
+            together.wait()
+            told.extend(incidents.ask_a_person(own, f"question {number % 4}", "why", a_run(FAULT).at))
+            own.close()
+
+        threads = [threading.Thread(target=ask, args=(number,)) for number in range(count)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        asked = [row.incident.removeprefix(incidents.PERSON_NEEDED) for row in rows(store)]
+        assert sorted(asked) == [f"question {number}" for number in range(4)]
+        assert sorted(kinds(told)) == [("opened", number) for number in (1, 2, 3, 4)]
+        assert {event.number: event.incident for event in told} == {row.number: row.incident for row in rows(store)}
+
+
 def test_an_incident_that_comes_back_gets_a_ticket_of_its_own(store: Store) -> None:
     for week, answer in enumerate((FAULT, NOTHING, FAULT)):
         follow(store, a_run(answer, weeks=week))
