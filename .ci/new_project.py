@@ -70,10 +70,16 @@ def problem_of(source, name):
     path = source / "problem.py" if source.is_dir() else source
     if not path.is_file():
         raise NotMade("FROM=%s has no problem.py; choose one of: %s" % (source, ", ".join(examples())))
-    text = path.read_text(encoding="utf-8")
+    try:
+        text = path.read_text(encoding="utf-8")
+    except ValueError as error:
+        raise NotMade("%s is no text in UTF-8 (%s); save it so" % (path, error)) from None
     if len(NAME_LINE.findall(text)) != 1:
         raise NotMade('%s needs one line NAME = "…" to put the new name in; write it so' % path)
-    question = (ast.get_docstring(ast.parse(text)) or name).splitlines()[0]
+    try:
+        question = (ast.get_docstring(ast.parse(text)) or name).splitlines()[0]
+    except (SyntaxError, ValueError) as error:  # ValueError: of a null byte, in an older Python
+        raise NotMade("%s is no Python that can be read (%s); mend it first" % (path, error)) from None
     return NAME_LINE.sub('NAME = "%s"' % name, text), question
 
 
@@ -112,6 +118,9 @@ def make(name, source, target):
     """The project in its folder; returns how many files it has. Raises NotMade before anything is written."""
     if not NAME.fullmatch(name):
         raise NotMade("NAME=%s is no name; write 2 to 40 small letters, digits and _, for example NAME=churn" % name)
+    blocked = [place for place in (target, *target.parents) if place.exists() and not place.is_dir()]
+    if blocked:
+        raise NotMade("%s is a file, so no folder can be there; name another folder with TO=…" % blocked[0])
     if target.exists() and any(target.iterdir()):
         raise NotMade("%s is there already and not empty; name another folder with TO=…" % target)
     if target.resolve() == ROOT or ROOT in target.resolve().parents:

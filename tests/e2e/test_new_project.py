@@ -13,6 +13,7 @@ import pytest
 from tests.support import ROOT
 
 EXAMPLES = sorted(path.parent.name for path in ROOT.glob("examples/*/problem.py"))
+BROKEN = {"<cut>": b'NAME = "churn"\ndef load(', "<no text>": b'NAME = "churn"\n# \xff'}  # files that are no Python
 DAYS = 9  # one monitoring run, and the data of table_without_time ends soon after the first training
 
 
@@ -38,12 +39,20 @@ def call(project: Path, *arguments: str) -> str:
         ("churn", "", "there", "FROM is missing; choose one of: examples/"),
         ("churn", "examples/no_trees", ".", "not empty"),
         ("churn", "examples/no_trees", str(ROOT / "inside"), "lies inside the template"),
+        ("churn", "examples/no_trees", "mine", "mine is a file, so no folder can be there"),
+        ("churn", "examples/no_trees", "mine/deeper", "mine is a file, so no folder can be there"),
+        ("churn", "<cut>", "there", "is no Python that can be read"),
+        ("churn", "<no text>", "there", "is no text in UTF-8"),
     ],
 )
 def test_what_cannot_be_made_is_said_in_one_line_and_nothing_is_written(
-    tmp_path: Path, name: str, source: str, to: str, told: str
+    tmp_path: Path, tmp_path_factory: pytest.TempPathFactory, name: str, source: str, to: str, told: str
 ) -> None:
     (tmp_path / "mine").write_text("")
+    if source in BROKEN:
+        file = tmp_path_factory.mktemp("broken") / "problem.py"
+        file.write_bytes(BROKEN[source])
+        source = str(file)
     done = new(name, source, tmp_path / to)
     assert done.returncode == 1
     assert told in done.stderr
