@@ -22,8 +22,8 @@ from level1_pipeline.settings import Settings
 from level1_pipeline.store import clock, leases
 from level1_pipeline.store.audit import Change, HomeMaintained, Line
 from level1_pipeline.store.database import Lease, Store
+from level1_pipeline.store.tables import audit, predictions
 from level1_pipeline.store.tables import leases as lease_rows
-from level1_pipeline.store.tables import predictions
 from level2_cicd.maintenance import archive
 from level2_cicd.maintenance.archive import OPERATIONS, Kept
 from level2_cicd.maintenance.audit_chain import Chain, chain
@@ -47,7 +47,7 @@ def lease(store: Store, settings: Settings) -> AbstractContextManager[Lease]:
 
 def backups(folder: Path) -> list[Kept]:
     """The facts of the backups in a folder, the oldest first."""
-    return [Kept.load(facts) for facts in sorted(folder.glob("home-*.json"))]
+    return sorted((Kept.load(facts) for facts in folder.glob("home-*.json")), key=lambda kept: kept.number)
 
 
 def back_up(settings: Settings, folder: Path) -> Kept:
@@ -146,22 +146,30 @@ def _newer(settings: Settings, coming: Path, kept: Kept) -> str:
         return ""
     here, there = Store(settings.operations), Store(f"sqlite:///{coming / OPERATIONS}")
     try:
-        log, answered = here.audit_log(problem.NAME), _answered(here)
+        log = here.audit_log(problem.NAME)
         if chain(log[: kept.audit_lines]) != kept.audit:
             return f"the home {settings.home} is another one, or went another way: its audit log has {len(log)} lines"
-        lines, more = len(log) - kept.audit_lines, answered - _answered(there)
+        lines, more = (_more(table, here, there) for table in (audit, predictions))
     except (StoreRefused, sa.exc.DatabaseError) as error:
         return f"nobody can say what the home {settings.home} holds, since its store cannot be read ({error})"
     finally:
         here.close()
         there.close()
-    is_newer = lines > 0 or more > 0
-    return f"the home {settings.home} has {lines} more lines in its audit log and {more} more predictions" * is_newer
+    if not (lines or more):
+        return ""
+    return f"the home {settings.home} has {lines} more lines in its audit log and {more} more predictions"
 
 
-def _answered(store: Store) -> int:
+def _more(table: sa.Table, here: Store, there: Store) -> int:
+    """How many more rows there are here, of every problem that lives in the home: what one has less hides nothing."""
+    ours, theirs = (_rows(table, store) for store in (here, there))
+    return sum(max(count - theirs.get(name, 0), 0) for name, count in ours.items())
+
+
+def _rows(table: sa.Table, store: Store) -> dict[str, int]:
+    counted = sa.select(table.c.problem, sa.func.count().label("rows")).group_by(table.c.problem)
     with store.engine.connect().execution_options(reads_only=True) as connection:
-        return connection.scalar(sa.select(sa.func.count()).select_from(predictions)) or 0
+        return {row.problem: row.rows for row in connection.execute(counted)}
 
 
 def _note(coming: Settings, kept: Kept, reason: str) -> None:

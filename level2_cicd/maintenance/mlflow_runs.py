@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import subprocess
 import sys
@@ -84,10 +85,13 @@ def delete(registry: Registry, gone: Old) -> None:
         return
     for start in range(0, len(gone.runs), IDS_IN_COMMAND):
         runs = ",".join(gone.runs[start : start + IDS_IN_COMMAND])
-        command = [sys.executable, "-m", "mlflow", "gc", f"--backend-store-uri={store}", f"--tracking-uri={store}"]
-        done = subprocess.run([*command, f"--run-ids={runs}"], capture_output=True, text=True, check=False)
+        command = [sys.executable, "-m", "mlflow", "gc", f"--run-ids={runs}"]
+        # The address may hold a password, and everybody on this machine sees the command lines of all processes.
+        environment = {**os.environ, "MLFLOW_TRACKING_URI": store}
+        done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
         if done.returncode:
-            raise NoAnswer(f"mlflow gc failed, the same command again goes on: {done.stderr.strip().splitlines()[-1]}")
+            why = (done.stderr.strip() or f"exit code {done.returncode}").splitlines()[-1]
+            raise NoAnswer(f"mlflow gc failed, the same command again goes on: {why}")
     for folder in gone.folders:  # which MLflow leaves, empty
         if folder.is_relative_to(registry.settings.home):
             shutil.rmtree(folder, ignore_errors=True)

@@ -18,6 +18,7 @@ import sqlalchemy as sa
 
 from level1_pipeline import problem
 from level1_pipeline.bundle.load import MANIFEST
+from level1_pipeline.errors import BundleRefused
 from level1_pipeline.inputs import training_data
 from level1_pipeline.registry import Registry
 from level1_pipeline.settings import Settings
@@ -64,14 +65,19 @@ class Plan:
 
 
 def plan(settings: Settings, keep: int) -> Plan:
-    """What can go if the newest `keep` of each kind stay. Nothing is changed."""
+    """What can go if the newest `keep` of each kind stay. Nothing is changed.
+
+    Raises:
+        BundleRefused: the manifest of a version cannot be read, so nobody knows what it needs.
+        NoAnswer: MLflow cannot be asked.
+    """
     registry = Registry(settings)
     needed = needed_versions(registry.store)
     published = [path.parent for path in settings.bundles.glob(f"*/{MANIFEST}") if not path.parent.name.startswith(".")]
     newest = sorted(published, key=lambda bundle: _number(bundle.name))[-keep:]
     staying = _with_parents(settings, needed | {bundle.name for bundle in newest})
     bundles = [bundle for bundle in published if bundle.name not in staying]
-    kept = [json.loads((bundle / MANIFEST).read_text()) for bundle in published if bundle not in bundles]
+    kept = [_manifest(bundle) for bundle in published if bundle not in bundles]
     digests = {manifest.get("data_digest") for manifest in kept}
     names = {bundle.name for bundle in published if bundle not in bundles} | staying
     reports = settings.home / "reports"
@@ -105,11 +111,21 @@ def _with_parents(settings: Settings, versions: Iterable[str]) -> set[str]:
         version = open_.pop()
         manifest = settings.bundles / version / MANIFEST
         if version not in staying and manifest.exists():
-            facts = json.loads(manifest.read_text())
+            facts = _manifest(manifest.parent)
             below = (facts.get("recalibration", {}).get("parent"), facts.get("judged_version"))
             open_ += [str(other) for other in below if other]
         staying.add(version)
     return staying
+
+
+def _manifest(bundle: Path) -> dict[str, Any]:
+    try:
+        return dict(json.loads((bundle / MANIFEST).read_text()))
+    except (OSError, ValueError, TypeError) as error:
+        raise BundleRefused(
+            f"{bundle / MANIFEST} cannot be read ({error}), so nobody knows what version {bundle.name} needs, and "
+            f"nothing was deleted: make repair VERSION={bundle.name}, then prune again"
+        ) from error
 
 
 def prune(settings: Settings, keep: int, reason: str) -> Plan:
@@ -117,6 +133,7 @@ def prune(settings: Settings, keep: int, reason: str) -> Plan:
 
     Raises:
         LeaseHeld: a training, a promotion, a backup or another pruning goes on at this moment.
+        BundleRefused, NoAnswer: see `plan`; or MLflow did not delete its runs.
     """
     registry = Registry(settings)
     store, seconds = registry.store, settings.lease_seconds

@@ -143,6 +143,21 @@ def test_what_is_newer_is_replaced_only_when_a_person_says_so_and_then_stays_bes
     assert (used.home / "level2" / "operations.db").exists()
 
 
+def test_a_newer_line_of_another_problem_in_the_home_counts_too(used: Settings, tmp_path: Path) -> None:
+    back_up(used, tmp_path / "backups")
+    with opened(used) as store:
+        store.record("another", CHANGE)
+    with pytest.raises(HomeRefused, match=r"1 more lines in its audit log and 0 more predictions"):
+        go_back(used, tmp_path / "backups")
+
+
+def test_the_newest_backup_is_the_one_with_the_highest_number(tmp_path: Path) -> None:
+    for number in (10_000, 9999, 1):
+        kept = archive.Kept(number, "", "2013-04-01", None, 0, "")
+        kept.save(tmp_path / kept.facts)
+    assert [kept.number for kept in backups.backups(tmp_path)] == [1, 9999, 10_000]
+
+
 def test_a_home_that_was_restored_from_an_older_backup_can_be_backed_up_again(used: Settings, tmp_path: Path) -> None:
     back_up(used, tmp_path / "backups")
     add_line(used)

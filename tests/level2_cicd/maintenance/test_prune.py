@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import os
+import subprocess
+from typing import Any
 
 import pandas as pd
 import pytest
 
 from level1_pipeline import problem, schema
-from level1_pipeline.errors import LeaseHeld
+from level1_pipeline.bundle.load import MANIFEST
+from level1_pipeline.errors import BundleRefused, LeaseHeld
 from level1_pipeline.registry import CHAMPION, Registry
 from level1_pipeline.settings import Settings
 from level1_pipeline.store import leases
@@ -61,14 +64,24 @@ def published(registry: Registry) -> list[str]:
 
 @pytest.mark.slow
 def test_what_is_needed_stays_however_old_it_is_and_the_rest_goes_with_one_line_in_the_audit_log(
-    old_home: Models,
+    old_home: Models, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     registry, settings = old_home.registry, old_home.registry.settings
+    run, commands = subprocess.run, list[str]()
+
+    def noted(command: list[str], **how: Any) -> Any:
+        commands.append(" ".join(command))
+        return run(command, **how)
+
+    monkeypatch.setattr(subprocess, "run", noted)
     before = len(registry.store.audit_log(problem.NAME))
     assert needed_versions(registry.store) == {"1", "2", "3", "4"}, (
         "the champion, those before it, and what the log names"
     )
     prune(settings, 2, "a test")
+    (collected,) = commands
+    assert "mlflow gc" in collected
+    assert settings.tracking not in collected, "of a server it holds the password, and everybody sees command lines"
     assert published(registry) == ["1", "2", "3", "4", "7", "8"]
     line, *more = registry.store.audit_log(problem.NAME)[before:]
     assert not more
@@ -110,6 +123,16 @@ def test_without_a_confirmation_only_the_figures_are_said(old_home: Models) -> N
 def test_the_version_that_a_recalibration_moved_stays_because_the_gate_asks_it(old_home: Models) -> None:
     old_home.register(9.0, data_digest="digest-9", run_id="", recalibration={"parent": "5"})
     assert plan(old_home.registry.settings, 2).versions == ["6", "7"]
+
+
+def test_where_a_manifest_cannot_be_read_nothing_is_deleted_and_one_line_says_what_to_do(old_home: Models) -> None:
+    registry = old_home.registry
+    for content in ("{", "[1]"):
+        (registry.bundle_folder("8") / MANIFEST).write_text(content)
+        with pytest.raises(BundleRefused, match=r"bundle.json cannot be read .* make repair VERSION=8") as refusal:
+            prune(registry.settings, 2, "a test")
+        assert "\n" not in str(refusal.value)
+    assert len(published(registry)) == 8
 
 
 def test_the_candidate_of_a_rollout_stays(days: Days) -> None:
