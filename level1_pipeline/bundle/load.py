@@ -23,9 +23,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from level1_pipeline import problem, schema
+from level1_pipeline.bundle import contract
 from level1_pipeline.bundle.predict import predict
 from level1_pipeline.bundle.tree_scorer import Scorer
-from level1_pipeline.errors import BundleRefused, NotFound, OtherContract
+from level1_pipeline.errors import BundleRefused, NotFound
 
 if TYPE_CHECKING:
     import numpy as np
@@ -36,10 +37,6 @@ MANIFEST, MODEL, GOLDEN, PROFILE = "bundle.json", "model.skops", "golden.json", 
 COMPILED, EVALUATION_MODEL = "compiled.json", "evaluation_model"
 OWN_TYPES = ("level1_pipeline.bundle.recalibrated.Recalibrated",)  # beside those that the cloner reviewed
 GOLDEN_TOLERANCE = 1e-12
-TRAIN_AGAIN = (
-    "train one for them: python -m level1_pipeline train --promote-to champion (the gate judges it against the baselines), "
-    "or bring the earlier problem.py back"
-)
 REPAIR = "bring it back: python -m level1_pipeline repair VERSION"
 
 
@@ -148,11 +145,12 @@ def load_bundle(folder: Path, checksum: str | None = None) -> Bundle:
 
     Raises:
         BundleRefused: see `verify_bundle`; or a type that is not in TRUSTED_TYPES, or other numbers.
-        OtherContract: it needs an input that the Record has no more, or is for another TASK. An input that the Record has
-            since got is no reason: such a model goes on without it.
+        OtherContract: it needs an input that the Record has no more, or has in another form, or is for another TASK. An
+            input that the Record has since got is no reason: such a model goes on without it.
     """
     manifest, actual = _verify(folder, checksum)
-    _demand_task(folder, manifest)
+    contract.demand_task(str(folder), manifest)
+    contract.demand_inputs(str(folder), manifest, _golden(folder)["records"])
     bundle = Bundle(manifest, folder, _scorer(folder, manifest), actual)
     if bundle.scorer:
         _repeat_golden(folder, bundle.predict)
@@ -180,28 +178,23 @@ def load_to_serve(folder: Path, checksum: str | None = None) -> Bundle:
     return bundle
 
 
-def _demand_task(folder: Path, manifest: dict[str, Any]) -> None:
-    """A probability is no value, and a value no probability. Bundles of earlier releases do not say their task."""
-    task = manifest.get("task", problem.TASK)
-    if task != problem.TASK:
-        raise OtherContract(
-            f"the model in {folder} was trained for a {task}, and TASK is {problem.TASK} now; {TRAIN_AGAIN}"
-        )
+def _golden(folder: Path) -> dict[str, Any]:
+    """The golden records of a bundle, and the predictions for them."""
+    try:
+        golden = json.loads((folder / GOLDEN).read_text())
+        return {"records": [dict(record) for record in golden["records"]], "predictions": golden["predictions"]}
+    except Exception as error:  # whatever a hostile or broken file makes the reader raise, it is not loaded
+        raise BundleRefused(f"{folder / GOLDEN} holds no golden predictions ({error!r}); {REPAIR}") from error
 
 
 def _repeat_golden(folder: Path, predict: Callable[[list[dict[str, Any]]], np.ndarray]) -> None:
+    golden = _golden(folder)
     try:
-        golden = json.loads((folder / GOLDEN).read_text())
-        gone = sorted(set().union(*golden["records"]) - set(schema.names()))
-        difference = 0.0 if gone else abs(predict(golden["records"]) - golden["predictions"]).max()
+        difference = abs(predict(golden["records"]) - golden["predictions"]).max()
     except Exception as error:  # a model that cannot answer its own golden records is not served, whatever it raises
         raise BundleRefused(
             f"the model in {folder} cannot repeat its golden predictions ({error!r}); train again"
         ) from error
-    if gone:
-        raise OtherContract(
-            f"the model in {folder} was trained for other inputs: the Record has no {', '.join(gone)}; {TRAIN_AGAIN}"
-        )
     if not difference <= GOLDEN_TOLERANCE:
         raise BundleRefused(
             f"the model in {folder} predicts other numbers than when it was trained (off by {difference:.2g}); compare the environments"

@@ -15,4 +15,6 @@ if TYPE_CHECKING:
 
 def predict(pipeline: Pipeline, rows: pd.DataFrame) -> np.ndarray:
     """What the pipeline says about rows: P(target = 1), or the value for a regression; shape (n,)."""
-    return task().scores(pipeline, rows[schema.names()])
+    # A model without an encoder of columns refuses those that came into the Record after it was fitted.
+    inputs = rows[list(getattr(pipeline, "feature_names_in_", schema.names()))]
+    return task().scores(pipeline, inputs)

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
 from level1_pipeline import problem, schema
+from level1_pipeline.bundle import contract
 from level1_pipeline.bundle.equivalence import prove
 from level1_pipeline.bundle.load import (
     COMPILED,
@@ -51,7 +52,8 @@ def write_bundle(
     profile.to_parquet(partial / PROFILE)
     engine = _compile(partial / COMPILED, pipeline, holdout)
     files = {file.name: sha256(file) for file in sorted(partial.iterdir())}
-    _write_manifest(partial, {"problem": problem.NAME, "task": problem.TASK, **info, "engine": engine, "files": files})
+    made_for = {"problem": problem.NAME, "task": problem.TASK, "inputs": contract.input_forms()}
+    _write_manifest(partial, {**made_for, **info, "engine": engine, "files": files})
     _replace_folder(partial, folder)
     return bundle_checksum(folder)
 

@@ -26,6 +26,11 @@ CHANGES = {
         PRICE: "    cost: float = Field(ge=0, le=1000)\n",
         END: '    return rows.rename(columns={"price": "cost"}).reset_index(drop=True)',
     },
+    "retyped": {
+        PRICE: '    price: Literal["cheap", "dear"]\n',
+        END: '    dear = rows["price"].gt(50).map({True: "dear", False: "cheap"}).astype("str")\n'
+        "    return rows.assign(price=dear).reset_index(drop=True)",
+    },
     "added": {
         PRICE: PRICE + "    weight: float | None = Field(ge=0)\n",
         END: '    return rows.assign(weight=rows["items"] * 2.0).reset_index(drop=True)',
@@ -111,6 +116,7 @@ def test_each_change_leaves_a_way_on(clone: Path) -> None:
     assert added["predicted"][0] == added["explained"][0] == 200
 
     for change, day, why in (
+        ("retyped", "", "price was a number, and is a text now"),
         ("renamed", "", "the Record has no price"),
         ("removed", "2024-08-24", "the Record has no price"),
         ("task", "2024-08-28", "was trained for a classification, and TASK is regression now"),
