@@ -50,10 +50,11 @@ def expectations() -> list[Expectation]:
     """The suite: every bound of the Record, the keys, and the outcome."""
     import great_expectations.expectations as gxe
 
+    never_missing = dict.fromkeys((problem.ID, problem.ENTITY, problem.EVENT_TIME))  # ID may be the entity, too
     suite = [
         gxe.ExpectTableColumnsToMatchSet(column_set=[*key_columns(), *schema.names()]),
         gxe.ExpectColumnValuesToBeUnique(column=problem.ID),
-        *(gxe.ExpectColumnValuesToNotBeNull(column=key) for key in (problem.ID, problem.ENTITY, problem.EVENT_TIME)),
+        *(gxe.ExpectColumnValuesToNotBeNull(column=key) for key in never_missing),
     ]
     if labels := task().labels:
         suite.append(gxe.ExpectColumnValuesToBeInSet(column=problem.TARGET, value_set=list(labels)))

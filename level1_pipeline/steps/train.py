@@ -20,6 +20,7 @@ from level1_pipeline.steps.model_card import EVALUATED
 from level1_pipeline.steps.split import Split, read_parts
 from level1_pipeline.steps.step import Run, StepResult, step
 from level1_pipeline.steps.write_bundle import write_model
+from level1_pipeline.store.days import date_of
 
 PREDICTIONS, SEARCHED = "predictions.parquet", "search.json"
 ONE_RULE = "one rule"  # the name of that baseline
@@ -94,7 +95,7 @@ def tune_model(train: pd.DataFrame, tries: int) -> tuple[dict[str, Any], pd.Data
     older, newer = train[train[problem.EVENT_TIME] <= cut], train[train[problem.EVENT_TIME] > cut]
     if len(older) < problem.GATE["min_rows"]:
         raise NotEnoughData(
-            f"a search fits on rows older than {cut:%Y-%m-%d} and there are {len(older):,}: choose a later --as-of, or leave out --tune"
+            f"a search fits on rows older than {date_of(cut)} and there are {len(older):,}: choose a later --as-of, or leave out --tune"
         )
     size = int(np.prod([len(values) for values in problem.SEARCH.values()]))
     drawn = list(ParameterSampler(problem.SEARCH, min(tries, size), random_state=0))

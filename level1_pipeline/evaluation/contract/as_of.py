@@ -5,12 +5,13 @@ from __future__ import annotations
 import pandas as pd
 
 from level1_pipeline import problem
+from level1_pipeline.store.days import date_of
 
 
 def advice(rows: pd.DataFrame, as_of: pd.Timestamp) -> str:
     """What to do where a training as of a time has too few rows."""
     if rows.empty:
-        return f"there is no row before {as_of:%Y-%m-%d}: choose a later --as-of"
+        return f"there is no row before {date_of(as_of)}: choose a later --as-of"
     times = rows[problem.EVENT_TIME].dt.tz_convert(problem.TIMEZONE)
     matured = as_of - pd.Timedelta(hours=problem.GATE["maturity_hours"])
     if times.max() > matured - pd.Timedelta(days=1):

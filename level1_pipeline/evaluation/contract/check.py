@@ -16,7 +16,7 @@ from level1_pipeline.evaluation.contract.as_of import advice
 from level1_pipeline.evaluation.contract.mistake import Mistake
 from level1_pipeline.inputs import demo, source
 from level1_pipeline.settings import Settings
-from level1_pipeline.store.days import start_of
+from level1_pipeline.store.days import date_of, start_of
 
 Question = Callable[..., Iterable[Mistake]]
 STATIC: tuple[Question, ...] = (
@@ -60,7 +60,7 @@ def of_rows(table: pd.DataFrame, time: pd.Timestamp | None = None) -> list[Mista
     wrong = _all(OF_ROWS, table)
     if not wrong and time is not None and _too_few(table, time):
         wrong.append(
-            Mistake("load", f"too few rows with a label for a training as of {time:%Y-%m-%d}; {advice(table, time)}")
+            Mistake("load", f"too few rows with a label for a training as of {date_of(time)}; {advice(table, time)}")
         )
     return wrong or [*_asked(recipe.on_few_rows, table)]
 

@@ -362,6 +362,17 @@ def test_a_regression_without_a_loss_is_told(sound: None, monkeypatch: pytest.Mo
     assert only(check.static()).startswith("evaluate: gives neither rmse nor mse")
 
 
+def test_a_training_of_a_day_is_told_by_its_local_day(
+    sound: None, tmp_path: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(problem, "TIMEZONE", "Asia/Tokyo")  # where a day begins on the day before, in UTC
+    time = pd.Timestamp("2024-06-13", tz="Asia/Tokyo").tz_convert("UTC")
+    told = only(check.mistakes(Settings(home=tmp_path), time))
+    assert told.startswith("load: too few rows with a label for a training as of 2024-06-13; choose a later --as-of")
+    nothing = pd.Timestamp("2024-01-01", tz="Asia/Tokyo").tz_convert("UTC")
+    assert "no row before 2024-01-01" in only(check.mistakes(Settings(home=tmp_path), nothing))
+
+
 def test_numbers_as_ids_are_taken_as_texts(sound: None, tmp_path: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     change = with_column("order_id", lambda t: np.arange(len(t)))
     monkeypatch.setattr(problem, "load", lambda until, source, cache: change(ALL.copy(), until))
