@@ -77,7 +77,8 @@ def test_days_in_a_row_say_less_than_days_apart() -> None:
     y, p, q = draw.integers(0, 2, 140), draw.uniform(0.2, 0.8, 140), draw.uniform(0.2, 0.8, 140)
     together, apart = (metrics.compare(table(list(np.repeat(range(7), 20) * step), list(y)), p, q) for step in (1, 50))
     assert together.gain == apart.gain
-    assert together.harm_bound > apart.harm_bound + 0.01
+    widths = [seen.harm_bound + seen.gain for seen in (together, apart)]
+    assert widths[0] > 1.2 * widths[1], widths
 
 
 @pytest.mark.flights
@@ -127,7 +128,11 @@ def test_flips_count_decisions_that_change_and_say_where() -> None:
 
 
 @pytest.mark.evidence("Model 6")
-def test_slices_that_are_too_small_are_not_judged_and_the_others_are_by_their_own_rows() -> None:
+def test_slices_that_are_too_small_are_not_judged_and_the_others_are_by_their_own_rows(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    if not len(problem.SLICES):
+        monkeypatch.setattr(problem, "SLICES", ("part",))
     name = problem.SLICES[0]
     draw = np.random.default_rng(0)
     values = ["a"] * 30 + ["b"] * 20 + ["c"] * 19

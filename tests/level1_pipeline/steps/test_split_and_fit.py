@@ -112,7 +112,7 @@ def test_too_early_a_day_is_refused_with_the_counts_and_what_to_do(rows: pd.Data
     early = midnight(rows, 0) + HOLDOUT
     with pytest.raises(NotEnoughData) as refused:
         split_rows(problem.load(early, cache=cache), early)
-    local = f"{early:%Y-%m-%d}"
+    local = f"{early.tz_convert(problem.TIMEZONE):%Y-%m-%d}"
     assert all(
         part in str(refused.value)
         for part in (
@@ -155,8 +155,14 @@ np.savez(sys.argv[3], **{name: predict(model, holdout) for name, model in models
 @pytest.fixture(scope="module")
 def parts(rows: pd.DataFrame, cache: Path) -> SplitRows:
     """A small split of real rows."""
-    as_of = midnight(rows, 0.16)
-    train, holdout = split_rows(problem.load(as_of, cache=cache), as_of)
+    for share in (0.16, 0.4, 0.7, 0.9, 1.0):  # of few rows nearly all are needed
+        as_of = midnight(rows, share)
+        try:
+            train, holdout = split_rows(problem.load(as_of, cache=cache), as_of)
+            break
+        except NotEnoughData:
+            if problem.NAME == "flight_delay" or share == 1.0:
+                raise
     return SplitRows(train.iloc[::3], holdout)
 
 

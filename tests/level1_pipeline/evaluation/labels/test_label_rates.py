@@ -17,6 +17,13 @@ from tests.support.wrong_labels import flip
 SIX_WEEKS = pd.Timedelta("42D")  # four of training, before the holdout and the days that have not matured
 
 
+@pytest.fixture(autouse=True)
+def slices(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The tables that the tests make have slices, also where the problem has none."""
+    if not len(problem.SLICES):
+        monkeypatch.setattr(problem, "SLICES", ("part",))
+
+
 def parts(rows: pd.DataFrame, day: str) -> SplitRows:
     as_of = start_of(day)
     return split_rows(rows[rows[problem.EVENT_TIME] < as_of], as_of)
