@@ -58,10 +58,12 @@ def number(text: str | None) -> float | str | None:
 
 
 def truth(text: str | None) -> float | str | None:
-    """The truth value that a cell holds, as 0 or 1: true, false, 1 or 0, in capitals, too."""
+    """The truth value that a cell holds, as 0 or 1: true or false, in capitals, too, or a number that is 0 or 1, as 1.0."""
     if text is None or is_missing(text):
         return None
-    return {"true": 1.0, "1": 1.0, "false": 0.0, "0": 0.0}.get(text.strip().lower(), text)
+    named = {"true": 1.0, "false": 0.0}.get(text.strip().lower())
+    value = number(text) if named is None else named
+    return value if value in (0.0, 1.0) else text
 
 
 def day(text: str | None) -> float | str | None:

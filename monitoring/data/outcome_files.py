@@ -15,7 +15,7 @@ import pyarrow as pa
 import pyarrow.parquet
 
 from level1_pipeline.errors import MLOpsError, OutcomeFileRefused
-from level1_pipeline.inputs.csv_file import ROW, CsvFile, Fault, is_csv, is_missing, number
+from level1_pipeline.inputs.csv_file import ROW, CsvFile, Fault, is_csv, is_missing, number, truth
 from level1_pipeline.schema.task import task
 from level1_pipeline.store.database import Store
 from level1_pipeline.store.outcomes import Reported, keep, possible
@@ -144,6 +144,8 @@ def _as_float(value: Any) -> float:
     """A value of whatever type a file holds. Raises TypeError or ValueError for one that is no number."""
     if isinstance(value, str):
         value = number(value)
+        if isinstance(value, str) and problem.TASK == "classification":
+            value = truth(value)
         if isinstance(value, str):
             raise ValueError(f"{value} is no number")
     return float(value)

@@ -99,6 +99,7 @@ CELLS = [("true", "2024-02-29"), ("0", ""), ("yes", "2024-02-29"), ("FALSE", "29
 
 def test_texts_of_other_tools_are_read() -> None:
     assert [truth(text) for text in ("True", "FALSE", "1", "0", "", "perhaps")] == [1, 0, 1, 0, None, "perhaps"]
+    assert [truth(text) for text in ("1.0", "0.0", "2.0", "nan")] == [1, 0, "2.0", None]
     assert [day(text) for text in ("1970-01-02", "1970-01-03 00:00:00", "", "1970")] == [1, 2, None, "1970"]
 
 

@@ -238,6 +238,13 @@ def test_a_value_that_is_no_class_is_no_outcome(value: str) -> None:
     assert "neither 0 nor 1" in str(check({"id": "a", "value": value}, NOW))
 
 
+@pytest.mark.skipif(not CLASSIFY, reason="a regression takes no truth values")
+def test_a_truth_value_is_an_outcome_in_each_kind_of_file(home: Settings, tmp_path: Path) -> None:
+    report = take(home, csv(tmp_path, "id,value", "a,True", "b,false", "c,1.0", "d,0"))
+    assert (report.new, report.bad.total()) == (4, 0)
+    assert [check({"id": "a", "value": value}, NOW).value for value in (True, "TRUE", 1.0, "1.0")] == [1.0] * 4  # type: ignore[union-attr]
+
+
 @pytest.mark.parametrize("value", [None, "", [], {}])
 def test_no_value_is_a_reason_and_not_an_error(value: Any) -> None:
     assert check({"id": "a", "value": value}, NOW) == "value is no number"
