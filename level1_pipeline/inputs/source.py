@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from level1_pipeline import problem, schema
-from level1_pipeline.errors import DataCheckFailed, NotFound
+from level1_pipeline.errors import DataCheckFailed, NotFound, ProblemRefused
 from level1_pipeline.settings import Settings
 
 if TYPE_CHECKING:
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 Change = Callable[["pd.DataFrame", "pd.Timestamp"], "pd.DataFrame"]  # the rows until a time, as they are to be read
 _change: ContextVar[Change | None] = ContextVar("a change of the source", default=None)
+NO_TABLE = "problem.py: load: gives no table"
 FULL = (errno.ENOSPC, errno.EDQUOT)  # the disk, or what this user may have of it
 
 
@@ -27,6 +28,7 @@ def load(settings: Settings, until: pd.Timestamp | None = None) -> pd.DataFrame:
     Raises:
         DataCheckFailed: a file is missing, cut, or not what it should be. `load` is the cloner's own code, and damaged
             data may fail in it anywhere, so every error of it counts.
+        ProblemRefused: `load` gives no table.
         MemoryError, OSError: memory or disk is full, or the cache cannot be used: no fault of the data.
     """
     import pandas as pd
@@ -35,7 +37,12 @@ def load(settings: Settings, until: pd.Timestamp | None = None) -> pd.DataFrame:
         until = pd.Timestamp.max.tz_localize("UTC").as_unit("us")
     cache = settings.home / "cache"
     try:
-        rows = schema.typed(problem.load(until, settings.source, cache))
+        loaded = problem.load(until, settings.source, cache)
+        if not isinstance(loaded, pd.DataFrame):
+            raise ProblemRefused(f"{NO_TABLE} (it is of the type {type(loaded).__name__}); end it with `return rows`")
+        rows = schema.typed(loaded)
+    except ProblemRefused:
+        raise
     except Exception as error:
         if _is_ours(error, cache):
             raise

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from decimal import Decimal
+from numbers import Real
 from typing import TYPE_CHECKING
 
 from level1_pipeline import problem
@@ -43,10 +45,14 @@ def _numbers(values: pd.Series, truth: bool = True) -> pd.Series:
     kind = values.dtype.kind
     if str(values.dtype) != "float64" and (kind in "iuf" or (kind == "b" and truth)):
         return values.astype("float64")
-    present = values.dropna() if values.dtype == object and truth else values
-    if values.dtype == object and truth and all(isinstance(value, bool) for value in present):
-        return values.astype("float64")
+    if values.dtype == object and all(_is_number(value, truth) for value in values.dropna()):
+        return values.where(values.notna(), None).astype("float64")
     return values
+
+
+def _is_number(value: object, truth: bool) -> bool:
+    """Whether a Python object is one, as a database driver gives them."""
+    return isinstance(value, Real | Decimal) and (truth or not isinstance(value, bool))
 
 
 def _days(values: pd.Series) -> pd.Series:

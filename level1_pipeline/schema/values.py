@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from datetime import date, datetime, timedelta
+from datetime import date, datetime, time, timedelta
 from functools import cache
 from typing import Any
 
@@ -21,9 +21,11 @@ def as_number(value: Any) -> Any:
     """A date, or its text, as the model takes it; None stays None.
 
     Raises:
-        ValueError: the text is no date.
+        ValueError: the text is no date, or it is a time of a day, which would be lost.
     """
     if isinstance(value, datetime):
+        if value.time() != time():
+            raise ValueError(f"{value} is no date")
         value = value.date()
     given = date.fromisoformat(value) if isinstance(value, str) else value
     return float((given - EPOCH).days) if isinstance(given, date) else given

@@ -11,7 +11,7 @@ import pandas as pd
 
 from level1_pipeline import problem
 from level1_pipeline.errors import DataCheckFailed, ProblemRefused
-from level1_pipeline.evaluation.contract import measures, names, recipe, record_fields, rows
+from level1_pipeline.evaluation.contract import demo_days, measures, names, recipe, record_fields, rows
 from level1_pipeline.evaluation.contract.as_of import advice
 from level1_pipeline.evaluation.contract.mistake import Mistake
 from level1_pipeline.inputs import demo, source
@@ -29,6 +29,7 @@ STATIC: tuple[Question, ...] = (
     measures.direction,
     measures.costs,
     measures.choose_action,
+    demo_days.demo,
     recipe.pipeline,
 )
 # `load` itself is wrong: nothing that stands behind it could work. Other rows are data faults, which a training finds in
@@ -80,7 +81,9 @@ def mistakes(settings: Settings, as_of: pd.Timestamp | None = None) -> list[Mist
         table = source.load(settings, as_of)
     except DataCheckFailed as error:
         return [Mistake("load", f"{error}; mend it, or the raw data")]
-    if not isinstance(table, pd.DataFrame) or table.empty:
+    except ProblemRefused as error:
+        return [Mistake("load", str(error).partition("load: ")[2])]
+    if table.empty:
         return [Mistake("load", f"gives no rows; {advice(table, as_of) if as_of is not None else 'mend it'}")]
     if wrong := _all([rows.columns, rows.times], table):
         return wrong

@@ -85,9 +85,14 @@ def on_few_rows(rows: pd.DataFrame) -> Iterator[Mistake]:
 
 
 def _sample(rows: pd.DataFrame) -> pd.DataFrame | None:
-    """Some rows with each class; None if there is nothing to learn."""
-    some = rows.sample(min(FEW_ROWS, len(rows)), random_state=0)
-    return some if len(some) > 1 and len(some[problem.TARGET].unique()) > 1 else None
+    """Some rows in their order, with each class alike, because one may be rare; None if there is nothing to learn."""
+    rows = rows.reset_index(drop=True)
+    parts = [rows]
+    if problem.TASK == "classification":
+        parts = [of_class for _, of_class in rows.groupby(problem.TARGET)]
+    each = FEW_ROWS // max(len(parts), 1)
+    some = pd.concat([rows.head(0), *(part.sample(min(each, len(part)), random_state=0) for part in parts)])
+    return some.sort_index() if len(some) > 1 and len(some[problem.TARGET].unique()) > 1 else None
 
 
 def _first(error: Exception) -> str:

@@ -49,14 +49,19 @@ def times(rows: pd.DataFrame) -> Iterator[Mistake]:
             continue
         values = rows[name]
         if not pd.api.types.is_datetime64_any_dtype(values.dtype):
-            yield Mistake(
-                key, f"the column '{name}' holds {values.dtype}, no times; use pd.to_datetime(…, utc=True) in `load`"
-            )
+            held = values.dtype if values.dtype != object else f"objects of {_types(values)}"
+            todo = "make it one in `load`: pd.to_datetime(…, utc=True)"
+            yield Mistake(key, f"the column '{name}' holds {held}, and is no column of times; {todo}")
         elif not isinstance(values.dtype, pd.DatetimeTZDtype):
             yield Mistake(
                 key,
                 f"the times in '{name}' have no zone; give them theirs in `load`: .dt.tz_localize('{problem.TIMEZONE}')",
             )
+
+
+def _types(values: pd.Series) -> str:
+    """The types of the objects in a column."""
+    return " and ".join(sorted({type(value).__name__ for value in values.dropna()})) or "no type"
 
 
 def decisions(rows: pd.DataFrame) -> Iterator[Mistake]:
@@ -103,9 +108,9 @@ def labels(rows: pd.DataFrame) -> Iterator[Mistake]:
     values = rows[problem.TARGET]
     if values.dtype != "float64":
         what = ", ".join(sorted({repr(value) for value in values.dropna().unique()[:3].tolist()}))
-        yield Mistake(
-            "TARGET", f"'{problem.TARGET}' holds {what}, as {values.dtype}; make them {task().labels_wanted} in `load`"
-        )
+        kinds = _types(values) if values.dtype == object else values.dtype
+        todo = task().labels_wanted
+        yield Mistake("TARGET", f"'{problem.TARGET}' holds {what}, as {kinds}; make them {todo} in `load`")
         return
     different = sorted(values.dropna().unique().tolist())
     if not different:

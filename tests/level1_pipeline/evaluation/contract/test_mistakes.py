@@ -17,9 +17,10 @@ from examples.demand_by_the_hour import problem as demand
 from examples.no_trees import problem as no_trees
 from examples.simulated_regression import problem as friedman
 from examples.table_without_time import problem as table
-from level1_pipeline import problem
+from level1_pipeline import problem, schema
 from level1_pipeline.errors import ProblemRefused
 from level1_pipeline.evaluation.contract import check
+from level1_pipeline.inputs import source
 from level1_pipeline.orchestration.run import DATA_FAULT, Request, run_training
 from level1_pipeline.settings import Settings
 from tests.problems import orders
@@ -88,6 +89,10 @@ def needs_no_gap() -> Any:
     return Pipeline([("model", LogisticRegression())])
 
 
+def demo(**simulate: Any) -> Change:
+    return {"DEMO": {"simulate": simulate}}
+
+
 EXAMPLES = [friedman, demand, table, no_trees]
 STATIC: dict[str, tuple[Change, str]] = {
     "a name is missing": ({"LABEL_TIME": GONE}, "LABEL_TIME: is missing; docs/level1.md"),
@@ -101,6 +106,33 @@ STATIC: dict[str, tuple[Change, str]] = {
     "a slash in NAME": ({"NAME": "orders/eu"}, "NAME: 'orders/eu' is no name; use 1 to 64 letters"),
     "NAME is empty": ({"NAME": ""}, "NAME: '' is no name"),
     "an unknown task": ({"TASK": "multiclass"}, "TASK: 'multiclass' is no task .* classification or regression"),
+    "a demo that is a list": ({"DEMO": ["2024-08-20"]}, "DEMO: must be a dict, and it is of the type list"),
+    "a misspelt key of the demo": ({"DEMO": {"asof": "2024-08-20"}}, "DEMO: knows no 'asof'; did you mean 'as_of'?"),
+    "a day of the demo in another form": (
+        {"DEMO": {"as_of": "20.08.2024"}},
+        "DEMO\\['as_of'\\]: is '20.08.2024'; write a day, written as \"2024-02-29\"",
+    ),
+    "a year of one day": (
+        {"DEMO": {"year": "2024-08-20"}},
+        "DEMO\\['year'\\]: is '2024-08-20'; write the first and the",
+    ),
+    "a year backwards": (
+        {"DEMO": {"year": ("2024-09-01", "2024-08-01")}},
+        "DEMO\\['year'\\]: ends on 2024-08-01, before",
+    ),
+    "a simulation that is a text": (
+        {"DEMO": {"simulate": "2024"}},
+        "DEMO\\['simulate'\\]: must be a dict of trained, first",
+    ),
+    "a misspelt key of the simulation": (
+        demo(frist="2024-08-20"),
+        "DEMO\\['simulate'\\]: knows no 'frist'; did you mean",
+    ),
+    "a fault in no number": (
+        demo(fault="shop"),
+        "DEMO\\['simulate'\\]\\['fault'\\]: 'shop' is no number of the Record; possible",
+    ),
+    "a fault of no day": (demo(fault_days=0), "DEMO\\['simulate'\\]\\['fault_days'\\]: is 0, and must be"),
     "an unknown zone": ({"TIMEZONE": "Europe/Zuerich"}, "TIMEZONE: 'Europe/Zuerich' is no time zone"),
     "the same column twice": (
         {"LABEL_TIME": "placed_at"},
@@ -239,8 +271,24 @@ def some(name: str, value: Any, kind: Any = None) -> Callable[[pd.DataFrame], An
     return changed
 
 
+def as_objects(name: str, value: Callable[[Any], Any]) -> Callable[[pd.DataFrame, pd.Timestamp], Any]:
+    """A column of Python objects, as a database driver gives it."""
+    return with_column(name, lambda t: pd.Series([None if pd.isna(v) else value(v) for v in t[name]], t.index, object))
+
+
 ROWS: dict[str, tuple[Callable[[pd.DataFrame, pd.Timestamp], Any], str]] = {
     "load raises": (fails, "load: the rows of orders cannot be loaded: RuntimeError: not done yet"),
+    "load has no return": (lambda rows, time: None, "load: gives no table \\(it is of the type NoneType\\); end it with `return rows`"),
+    "load gives a list": (lambda rows, time: [rows], "load: gives no table \\(it is of the type list\\)"),
+    "times as objects": (
+        as_objects("placed_at", lambda v: v.to_pydatetime()),
+        "EVENT_TIME: the column 'placed_at' holds objects of datetime, and is no column of times; make it one",
+    ),
+    "labels as objects": (as_objects("sent_back", lambda v: "y" if v else "n"), "TARGET: 'sent_back' holds 'n', 'y', as str; make them 0 and 1"),
+    "a date with an hour": (
+        as_objects("member_since", lambda v: v.to_pydatetime().replace(hour=3)),
+        "Record.member_since: Input should be a valid date, and it is datetime.datetime",
+    ),
     "load gives nothing": (lambda rows, time: rows.head(0), "load: gives no rows; there is no row before 2024-08-20"),
     "rows after until": (lambda rows, time: rows.assign(sent_back=rows["sent_back"].mask(rows["known_at"] >= time)),
         "load: gives 1,200 rows whose placed_at is not before `until`",
@@ -371,6 +419,40 @@ def test_a_training_of_a_day_is_told_by_its_local_day(
     assert told.startswith("load: too few rows with a label for a training as of 2024-06-13; choose a later --as-of")
     nothing = pd.Timestamp("2024-01-01", tz="Asia/Tokyo").tz_convert("UTC")
     assert "no row before 2024-01-01" in only(check.mistakes(Settings(home=tmp_path), nothing))
+
+
+OBJECTS: dict[str, Callable[[Any], Any]] = {
+    "sent_back": int,
+    "items": int,
+    "price": lambda value: Decimal(str(value)),
+    "member_since": lambda value: value.date(),
+    "gift": bool,
+}
+
+
+def test_numbers_and_dates_in_columns_of_objects_are_what_they_are(
+    sound: None, tmp_path: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def load(until: pd.Timestamp, source: Any, cache: Any) -> pd.DataFrame:
+        given = without_the_later(ALL.copy(), until)
+        return given.assign(**{name: as_objects(name, kind)(given, until)[name] for name, kind in OBJECTS.items()})
+
+    plain = schema.typed(without_the_later(ALL.copy(), TIME))
+    monkeypatch.setattr(problem, "load", load)
+    assert check.mistakes(Settings(home=tmp_path), TIME) == []
+    pd.testing.assert_frame_equal(source.load(Settings(home=tmp_path), TIME), plain)
+
+
+def test_a_rare_class_is_among_the_few_rows_that_are_tried(
+    sound: None, tmp_path: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rare = with_column(
+        "sent_back", lambda t: t["sent_back"].astype("float64").where(t["sent_back"].isna(), t.index % 1000 == 1)
+    )
+    monkeypatch.setattr(problem, "load", lambda until, source, cache: rare(ALL.copy(), until))
+    assert check.mistakes(Settings(home=tmp_path), TIME) == []
+    monkeypatch.setattr(problem, "TRUSTED_TYPES", ())
+    assert only(check.mistakes(Settings(home=tmp_path), TIME)).startswith("TRUSTED_TYPES: lacks")
 
 
 def test_numbers_as_ids_are_taken_as_texts(sound: None, tmp_path: Any, monkeypatch: pytest.MonkeyPatch) -> None:
