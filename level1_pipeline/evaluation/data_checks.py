@@ -15,8 +15,8 @@ import pandas as pd
 
 from level1_pipeline import problem, schema
 from level1_pipeline.errors import DataCheckFailed
-from level1_pipeline.schema.task import task
 from level1_pipeline.evaluation.labels.label_times import wrong_times
+from level1_pipeline.schema.task import task
 
 if TYPE_CHECKING:
     from great_expectations.expectations.expectation import Expectation

@@ -144,7 +144,7 @@ def _as_float(value: Any) -> float:
     """A value of whatever type a file holds. Raises TypeError or ValueError for one that is no number."""
     if isinstance(value, str):
         value = number(value)
-        if isinstance(value, str) and problem.TASK == "classification":
+        if isinstance(value, str) and task().has_event:
             value = truth(value)
         if isinstance(value, str):
             raise ValueError(f"{value} is no number")

@@ -88,7 +88,7 @@ def _sample(rows: pd.DataFrame) -> pd.DataFrame | None:
     """Some rows in their order, with each class alike, because one may be rare; None if there is nothing to learn."""
     rows = rows.reset_index(drop=True)
     parts = [rows]
-    if problem.TASK == "classification":
+    if task().has_classes:
         parts = [of_class for _, of_class in rows.groupby(problem.TARGET)]
     each = FEW_ROWS // max(len(parts), 1)
     some = pd.concat([rows.head(0), *(part.sample(min(each, len(part)), random_state=0) for part in parts)])
