@@ -144,7 +144,8 @@ def _actions(log: list[Any]) -> list[Any]:
 
 def _unpacked(repository: Repository, kept: Kept) -> list[Any]:
     folder = repository.scratch / "newest"
-    shutil.unpack_archive(repository.github.folder / RELEASE / kept.archive, folder, filter="data")
+    (archive,) = (repository.github.folder / RELEASE).glob(f"home-{kept.number:04d}-*.tar.gz")
+    shutil.unpack_archive(archive, folder, filter="data")
     store = Store(f"sqlite:///{folder / 'operations.db'}")
     log = store.audit_log(problem.NAME)
     store.close()

@@ -64,10 +64,11 @@ def test_only_the_newest_homes_are_kept_and_the_facts_are_sent_last(
     for version in range(1, KEPT + 3):
         promote(str(version))
         release_assets.keep(loop)
-    names = [f"home-{number:04d}" for number in range(3, KEPT + 3)]
-    assert github.assets(RELEASE) == [f"{name}{kind}" for name in names for kind in (".json", ".tar.gz")]
-    sent = [Path(call[3]).name for call in github.calls if call[:2] == ["release", "upload"]]
-    assert sent[:2] == ["home-0001.tar.gz", "home-0001.json"]
+    assert sorted(asset.partition(".")[0][:9] for asset in github.assets(RELEASE)) == [
+        f"home-{number:04d}" for number in range(3, KEPT + 3) for _ in ("facts", "archive")
+    ]
+    sent = [Path(call[3]) for call in github.calls if call[:2] == ["release", "upload"]]
+    assert [file.suffix for file in sent] == [".gz", ".json"] * (KEPT + 2)
 
 
 def test_a_run_that_was_killed_before_the_facts_were_sent_has_kept_nothing(
@@ -99,12 +100,67 @@ def test_a_second_writer_is_refused_and_keeps_nothing(loop: Settings, promote: P
     assert [name for name in github.assets(RELEASE) if "json" in name] == ["home-0001.json", "home-0002.json"]
 
 
+def test_of_two_runs_that_keep_at_the_same_moment_one_wins_and_its_home_stays_whole(
+    loop: Settings, promote: Promote, github: GitHub, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Both looked before either had sent something. No workflow does this, but a person beside one can."""
+    promote("1")
+    release_assets.keep(loop)
+    other = Settings.model_construct(home=loop.home.parent.with_name("other") / loop.home.name, clock="replay")
+    shutil.copytree(loop.home.parent, other.home.parent)
+    promote("2")
+    pack, winner = kept_home.pack, list[Kept]()
+
+    def overtaken(settings: Settings, folder: Path) -> Kept:
+        monkeypatch.setattr(kept_home, "pack", pack)
+        winner.append(release_assets.keep(other))
+        return pack(settings, folder)
+
+    monkeypatch.setattr(kept_home, "pack", overtaken)
+    with pytest.raises(HomeRefused, match="another run was quicker"):
+        release_assets.keep(loop)
+    next_machine(loop)
+    assert release_assets.restore(loop) == winner[0]
+    assert champions(loop) == ["1"]
+    for version in range(3, KEPT + 3):
+        promote(str(version))
+        release_assets.keep(loop)
+    assert len(github.assets(RELEASE)) == 2 * KEPT, "what the loser sent is deleted with the others"
+
+
+def test_a_home_with_the_same_number_in_a_release_that_began_again_is_another_one(
+    loop: Settings, promote: Promote, github: GitHub
+) -> None:
+    promote("1")
+    release_assets.keep(loop)
+    old = shutil.copytree(loop.home.parent, loop.home.parent.with_name("old"))
+    shutil.rmtree(github.folder / RELEASE)
+    (github.folder / RELEASE).mkdir()
+    next_machine(loop)
+    promote("1")
+    release_assets.keep(loop)
+    next_machine(loop)
+    old.rename(loop.home.parent)
+    promote("2")
+    with pytest.raises(HomeRefused, match="another run was quicker"):
+        release_assets.keep(loop)
+
+
+def test_a_home_that_an_older_template_kept_comes_back(loop: Settings, promote: Promote, github: GitHub) -> None:
+    promote("1")
+    kept = release_assets.keep(loop)
+    (archive,) = (github.folder / RELEASE).glob("*.tar.gz")
+    archive.rename(archive.with_name(kept.archive))
+    next_machine(loop)
+    assert release_assets.restore(loop) == kept
+
+
 def test_a_damaged_archive_is_refused_and_nothing_takes_its_place(
     loop: Settings, promote: Promote, github: GitHub
 ) -> None:
     promote("1")
-    kept = release_assets.keep(loop)
-    archive = github.folder / RELEASE / kept.archive
+    release_assets.keep(loop)
+    (archive,) = (github.folder / RELEASE).glob("*.tar.gz")
     archive.write_bytes(archive.read_bytes()[:-1] + b"?")
     next_machine(loop)
     with pytest.raises(HomeRefused, match="is damaged"):
