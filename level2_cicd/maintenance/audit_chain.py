@@ -40,6 +40,11 @@ def _as_text(line: Line) -> str:
     return json.dumps([*parts, line.from_version, line.to_version, line.evidence], default=str, sort_keys=True)
 
 
+def home_id(log: Sequence[Line]) -> str:
+    """Which home this is: twelve digits of its first line, which says to the microsecond when it was written."""
+    return chain(log[:1]).sha256[:12]
+
+
 def refuse_broken(log: Sequence[Line], before: Chain) -> None:
     """Look whether each champion follows the one before it, and the log goes on from an earlier one.
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shutil
+
 import pytest
 
 from level1_pipeline.errors import NoAnswer
@@ -10,6 +12,7 @@ from level1_pipeline.store.database import Store
 from level2_cicd.workflows import issues
 from level2_cicd.workflows.github import OUTPUT, SUMMARY, add_to_summary, gh, set_output
 from monitoring.alerting.tickets import follow
+from tests.level2_cicd.workflows.conftest import Promote
 from tests.support.github import GitHub
 from tests.support.monitoring_runs import CHANGE, FAULT, NOTHING, a_run
 
@@ -17,9 +20,10 @@ pytestmark = pytest.mark.integration
 
 
 @pytest.fixture
-def tickets(home: Settings) -> Store:
-    home.home.mkdir(parents=True)
-    return Store(home.operations)
+def tickets(loop: Settings, promote: Promote) -> Store:
+    """A home whose audit log has begun."""
+    promote("1")
+    return Store(loop.operations)
 
 
 def events(github: GitHub) -> list[tuple[int, str, list[str]]]:
@@ -46,6 +50,34 @@ def test_what_happened_while_nobody_looked_is_made_up_for(tickets: Store, github
     follow(tickets, a_run(CHANGE, weeks=1))
     issues.follow(tickets)
     assert events(github) == [(1, "CLOSED", ["created", "closed"]), (2, "OPEN", ["created"])]
+
+
+def test_a_home_that_begins_again_leaves_the_issues_of_the_one_before_alone(
+    tickets: Store, loop: Settings, promote: Promote, github: GitHub
+) -> None:
+    follow(tickets, a_run(FAULT))
+    issues.follow(tickets)
+    before = github.issues
+    tickets.close()
+    shutil.rmtree(loop.home)
+    promote("1")
+    again = Store(loop.operations)
+    follow(again, a_run(CHANGE))
+    issues.follow(again)
+    follow(again, a_run(NOTHING, weeks=1))
+    issues.follow(again)
+    assert github.issues[:1] == before
+    assert events(github)[1:] == [(2, "CLOSED", ["created", "edited", "closed"])]
+
+
+def test_an_issue_to_which_a_person_added_words_is_still_found(tickets: Store, github: GitHub) -> None:
+    follow(tickets, a_run(FAULT))
+    issues.follow(tickets)
+    (github.folder / "body").write_text(github.issues[0]["body"] + "\nI look into it.")
+    gh("issue", "edit", "1", "--body-file", str(github.folder / "body"))
+    follow(tickets, a_run(NOTHING, weeks=1))
+    issues.follow(tickets)
+    assert events(github) == [(1, "CLOSED", ["created", "edited", "edited", "closed"])]
 
 
 def test_an_issue_of_a_stranger_with_the_same_title_is_left_alone(tickets: Store, github: GitHub) -> None:
