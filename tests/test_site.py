@@ -10,16 +10,12 @@ from pathlib import Path
 
 import pytest
 
-from level1_pipeline import problem
 from level1_pipeline.orchestration import lineage
 from level1_pipeline.settings import Settings
-from level1_pipeline.store.database import Store
-from monitoring import history
-from monitoring.reporting import html_report
 from tests.support import ROOT
 from tests.support.checkout import needs_uv
+from tests.support.demo import leave_demo
 from tests.support.homes import environment
-from tests.support.monitoring_runs import CHANGE, a_run
 
 CHROMIUM = shutil.which("chromium")
 pytestmark = pytest.mark.integration
@@ -30,22 +26,6 @@ def broken(monkeypatch: pytest.MonkeyPatch) -> Callable[[Path], Iterator[str]]:
     monkeypatch.syspath_prepend(str(ROOT / ".ci"))
     found: Callable[[Path], Iterator[str]] = importlib.import_module("site_links").broken
     return found
-
-
-def leave_demo(home: Settings, digest: str) -> None:
-    """What a demo leaves, small: the notebooks without outputs, a model card, and the report of a week."""
-    notebooks = home.home / "reports" / "level0"
-    notebooks.mkdir(parents=True)
-    for notebook in (ROOT / "level0_notebooks").glob("*.ipynb"):
-        (notebooks / f"{notebook.stem}.html").write_text(f"<h1>{notebook.stem}</h1>")
-    summer = Settings(home=home.summer)
-    card = summer.home / "reports" / "level1" / problem.NAME / "2013-07-28" / "model_card.md"
-    card.parent.mkdir(parents=True)
-    card.write_text(f"# Model card: {problem.NAME}\n\n- source_digest: {digest}\n")
-    store, run = Store(summer.operations), a_run(CHANGE)
-    history.record(store, run)
-    html_report.write(summer, store, run, [])
-    store.close()
 
 
 def make_site(home: Settings) -> subprocess.CompletedProcess[str]:

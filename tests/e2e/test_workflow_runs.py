@@ -7,24 +7,27 @@ import os
 import re
 import shutil
 import subprocess
-from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from level1_pipeline import problem
+from level1_pipeline.orchestration import lineage
+from level1_pipeline.settings import Settings
 from level1_pipeline.store.audit import RolloutApproved, RolloutMoved, RolloutWaits
 from level1_pipeline.store.audit_queries import releases
 from level1_pipeline.store.database import Store
+from level2_cicd.delivery.environments import APPROVED, Environment
+from level2_cicd.delivery.release import open_release
 from level2_cicd.maintenance.archive import Kept
 from level2_cicd.maintenance.audit_chain import chain, refuse_broken
 from level2_cicd.rollout.states import CHAMPION
 from level2_cicd.workflows.release_assets import KEPT, RELEASE
 from tests.support import ROOT
 from tests.support.checkout import git, needs_uv
-from tests.support.expressions import NotUnderstood, evaluate, filled, holds
+from tests.support.demo import leave_demo
 from tests.support.github import PROGRAM, GitHub
 from tests.support.workflow_runner import Runner
 
@@ -35,6 +38,8 @@ PLANTED = "--fault temp --fault-from 2013-04-25 --fault-days 3"
 # With dearer trainings there is one in these weeks, which keeps the test short; a person lets each champion in.
 VARIABLES = {"REPLAY": PLANTED, "MLOPS_APPROVALS": CHAMPION, "MLOPS_TRAINING_DOLLARS": "3000"}
 
+CHECKS = "check-workflows"  # of the release: the shortest one that says something
+
 # Scripts of steps that are not run here, each with the reason.
 EXCEPTED = {
     "make check": "it is a step of .ci/run",
@@ -42,17 +47,20 @@ EXCEPTED = {
     "make test-slow": "it is a step of .ci/run; this test is a part of it",
     "make test-containers": "it is a step of .ci/run",
     "make demo": "tests of each level run its parts, and it takes minutes",
-    "make site": "tests/test_site.py makes one",
     "make level0": "tests/test_notebooks.py runs the notebooks",
-    "make release": "tests/level2_cicd/delivery/test_delivery.py makes one; its checks are the whole test suite",
-    "make deploy ENV=staging": "tests/level2_cicd/delivery/test_delivery.py deploys",
-    "make approve-release": "tests/level2_cicd/delivery/test_delivery.py approves",
-    "make deploy ENV=production": "tests/level2_cicd/delivery/test_delivery.py deploys",
     "make up": "tests/containers starts the images",
     "make down": "tests/containers stops them",
     "make audit": "it asks a database of vulnerabilities on the network",
     "make test-newest": "it asks the package registry what is new, and takes minutes",
     "python .ci/without_make.py": "it is for Windows",
+}
+
+# What is really run of the others, beside the two workflows with tests of their own.
+RAN = {
+    "ci": set(),
+    "freshness": set(),
+    "pages": {"make site"},
+    "security": {"make secrets", "make check-workflows", "make components OUTPUT=components.cdx.json"},
 }
 
 
@@ -65,11 +73,22 @@ class Repository:
     scratch: Path
 
     def runner(self, **options: Any) -> Runner:
-        given = {"PATH": f"{PROGRAM}:{os.environ['PATH']}", "OMP_NUM_THREADS": "1", **self.github.variables}
-        del given["GH_TOKEN"]  # the workflow says which steps get it
-        excepted: Callable[[str, str], bool] = lambda job, script: script in EXCEPTED  # noqa: E731
-        begin = lambda: shutil.rmtree(self.clone / ".mlops", ignore_errors=True)  # noqa: E731
-        return Runner(self.clone, self.scratch, environment=given, excepted=excepted, begin_job=begin, **options)
+        given = {"PATH": f"{PROGRAM}:{os.environ['PATH']}", "OMP_NUM_THREADS": "1", "CHECKS": CHECKS}
+        given |= {name: value for name, value in self.github.variables.items() if name != "GH_TOKEN"}  # a step has it
+        return Runner(
+            self.clone, self.scratch, environment=given, excepted=self.leave_out, begin_job=self.clean, **options
+        )
+
+    def clean(self) -> None:
+        """What a job finds: the commit, and no files of another job. The environment stays, which `make setup` made."""
+        shutil.rmtree(self.clone / ".mlops", ignore_errors=True)
+        git(self.clone, "clean", "-fd", "--quiet")
+
+    def leave_out(self, job: str, script: str) -> bool:
+        """Whether a script is excepted; later steps find what it would have left."""
+        if script == "make demo":
+            leave_demo(Settings(home=self.clone / ".mlops"), str(lineage.identity()["source_digest"]))
+        return script in EXCEPTED
 
     def newest(self) -> Kept:
         return Kept.load(sorted((self.github.folder / RELEASE).glob("*.json"))[-1])
@@ -155,20 +174,49 @@ def _unpacked(repository: Repository, kept: Kept) -> list[Any]:
 @pytest.mark.slow
 @pytest.mark.integration
 @needs_uv
-@pytest.mark.parametrize("workflow", [file for file in WORKFLOWS if file.stem != "ct"], ids=lambda file: file.stem)
+@pytest.mark.parametrize(
+    "workflow", [file for file in WORKFLOWS if file.stem not in ("ct", "cd")], ids=lambda file: file.stem
+)
 def test_each_step_of_a_workflow_works_in_a_clean_clone_or_is_excepted_by_name(
     repository: Repository, workflow: Path
 ) -> None:
-    event = {"event_name": "push", "ref": "refs/tags/v1"}
+    event = {"event_name": "push", "ref": "refs/heads/main"}
     jobs = repository.runner(event=event).run(workflow)
     assert [job.printed for job in jobs.values() if job.result not in ("success", "skipped")] == []
+    assert {script for job in jobs.values() for script in job.ran} == RAN[workflow.stem]
     if workflow.stem == "security":
-        assert [job.ran for job in jobs.values()] == [
-            ["make secrets", "make check-workflows"],
-            ["make components OUTPUT=components.cdx.json"],
-        ]
-        components = json.loads((repository.clone / "components.cdx.json").read_text())["components"]
-        assert len(components) > 100
+        components = json.loads((repository.scratch / "artifacts/components/components.cdx.json").read_text())
+        assert len(components["components"]) > 100
+    if workflow.stem == "pages":
+        assert (repository.scratch / "artifacts/github-pages/run/overview.html").is_file()
+
+
+@pytest.mark.slow
+@pytest.mark.integration
+@pytest.mark.flights
+@pytest.mark.timeout(1800)
+@needs_uv
+def test_a_tag_becomes_a_release_which_staging_accepts_and_production_runs(repository: Repository) -> None:
+    """Each job begins with nothing but the commit and the artifacts of the jobs before: so the hand-over is proved."""
+    event = {"event_name": "push", "ref": "refs/tags/v1"}
+    jobs = repository.runner(event=event).run(ROOT / ".github/workflows/cd.yml")
+    assert [job.printed for job in jobs.values() if job.result != "success"] == []
+    assert {name: job.ran for name, job in jobs.items()} == {
+        "release": ["make release"],
+        "images": [],
+        "staging": ["make deploy ENV=staging"],
+        "production": ["make approve-release", "make deploy ENV=production"],
+    }
+    (made,) = (repository.scratch / "artifacts/release" / problem.NAME).iterdir()
+    production = Environment.of(repository.clone / ".mlops", "production")
+    current = production.current()
+    assert current
+    assert current.release == replace(open_release(made), folder=current.release.folder)
+    approved = production.noted(APPROVED, made.name)
+    assert approved
+    assert "let run 7 go on" in approved["reason"]
+    (accepted,) = (repository.scratch / "artifacts/accepted").iterdir()
+    assert json.loads(accepted.read_text())["golden requests"] > 10
 
 
 @pytest.mark.slow
@@ -202,74 +250,3 @@ def test_every_exception_is_a_step_of_a_workflow_and_has_a_reason() -> None:
     assert all(EXCEPTED.values())
     named = re.findall(r"tests/[\w/.]+", " ".join(EXCEPTED.values()))
     assert [name for name in named if not (ROOT / name).exists()] == []
-
-
-# ---- the emulated runner itself
-
-PLANTED_WORKFLOW = """
-name: planted
-on: push
-env: {WHERE: all}
-jobs:
-  second:
-    needs: first
-    if: needs.first.outputs.word != ''
-    runs-on: ubuntu-24.04
-    steps:
-      - run: test "$WORD" = "a b" && test "$WHERE" = job
-        env: {WORD: "${{ needs.first.outputs.word }}"}
-      - run: exit 3
-      - run: touch never
-      - run: touch always
-        if: always()
-    env: {WHERE: job}
-  third: {needs: second, runs-on: ubuntu-24.04, steps: [{run: touch never}]}
-  first:
-    runs-on: ubuntu-24.04
-    strategy: {matrix: {python: ["3.11"]}}
-    outputs: {word: "${{ steps.say.outputs.word }}"}
-    steps:
-      - uses: actions/checkout@v5
-      - id: say
-        run: |
-          echo "word=a b" >> "$GITHUB_OUTPUT"
-          echo "LATER<<END" >> "$GITHUB_ENV"; printf 'x\\ny\\nEND\\n' >> "$GITHUB_ENV"
-          echo "# ${{ matrix.python }}" >> "$GITHUB_STEP_SUMMARY"
-      - run: test "$LATER" = "$(printf 'x\\ny')" && test "$WHERE" = all
-      - run: make nothing
-"""
-
-
-def test_the_runner_hands_on_outputs_and_variables_and_stops_a_job_at_its_first_failure(tmp_path: Path) -> None:
-    workflow, clone, scratch = tmp_path / "planted.yml", tmp_path / "clone", tmp_path / "scratch"
-    clone.mkdir()
-    scratch.mkdir()
-    workflow.write_text(PLANTED_WORKFLOW)
-    jobs = Runner(clone, scratch, excepted=lambda job, script: script == "make nothing").run(workflow)
-    first, second, third = (jobs[name] for name in ("first 3.11", "second", "third"))
-    assert (first.result, first.summary, first.left_out) == ("success", "# 3.11\n", ["make nothing"])
-    assert (second.result, third.result) == ("failure", "skipped")
-    assert [file.name for file in clone.iterdir()] == ["always"]
-
-
-@pytest.mark.parametrize(
-    ("text", "value"),
-    [
-        ("a.b == 'x' && !a.c", True),
-        ("a.c || 'other'", "other"),
-        ("(a.b == 'y' || a.b == 'X') && 'it''s'", "it's"),
-        ("a.b != 'x'", False),
-    ],
-)
-def test_an_expression_has_its_value(text: str, value: object) -> None:
-    assert evaluate(text, {"a": {"b": "x"}}) == value
-
-
-def test_an_expression_that_is_not_understood_is_no_guess() -> None:
-    for text in ("fromJSON('1')", "a.b == ", "b.c", "a.b 'x'", "(a.b"):
-        with pytest.raises((NotUnderstood, KeyError)):
-            evaluate(text, {"a": {"b": "x"}})
-    assert filled("v${{ a.b }}-${{ a.none }}", {"a": {"b": 1}}) == "v1-"
-    assert not holds("always() && a.b", {"a": {"b": ""}}, succeeded=False)
-    assert holds("always()", {}, succeeded=False)
-    assert not holds("a.b", {"a": {"b": "x"}}, succeeded=False)

@@ -1,13 +1,14 @@
 """Runs the jobs of a workflow here, as a runner of GitHub does: steps are scripts of bash, files carry what they say on.
 
 What is emulated: `needs`, `if`, a matrix, `env`, the contexts of expressions, and the files GITHUB_ENV, GITHUB_OUTPUT,
-GITHUB_PATH and GITHUB_STEP_SUMMARY. Each job begins with a clean workspace. A hosted action is not run (`uses`).
+GITHUB_PATH and GITHUB_STEP_SUMMARY, and what hosted actions do (`hosted_actions`). Each job begins with a clean workspace.
 """
 
 from __future__ import annotations
 
 import itertools
 import os
+import shutil
 import subprocess
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -17,6 +18,7 @@ from typing import Any
 import yaml
 
 from tests.support.expressions import filled, holds
+from tests.support.hosted_actions import ActionFailed, Hosted
 
 FILES = ("GITHUB_ENV", "GITHUB_OUTPUT", "GITHUB_PATH", "GITHUB_STEP_SUMMARY")
 # Of this machine: how it reaches packages, where programs are, and which engine answers. Nothing of ours: no MLOPS_….
@@ -52,6 +54,8 @@ class Runner:
     def run(self, workflow: Path) -> dict[str, JobRun]:
         """Run all jobs, in the order of their needs; the key is the job's name, and its values of a matrix."""
         data = yaml.safe_load(workflow.read_text())
+        shutil.rmtree(self._hosted.artifacts, ignore_errors=True)
+        self._hosted.artifacts.mkdir()
         done: dict[str, JobRun] = {}
         waiting = dict(data["jobs"])
         while waiting:
@@ -62,6 +66,10 @@ class Runner:
                 for matrix in _matrix(job):
                     done[" ".join([name, *matrix.values()])] = self._job(name, job, data, matrix, done)
         return done
+
+    @property
+    def _hosted(self) -> Hosted:
+        return Hosted(self.clone, self.scratch / "artifacts")
 
     def _contexts(self, data: Any, job: Any, matrix: Mapping[str, str], done: Mapping[str, JobRun]) -> dict[str, Any]:
         needs = {name: _together([run for run in done.values() if run.name == name]) for name in _needs(job)}
@@ -90,13 +98,24 @@ class Runner:
             key: filled(value, contexts) for part in (data, job) for key, value in (part.get("env") or {}).items()
         }
         for step in job["steps"]:
-            if "run" in step and holds(step.get("if"), contexts, run.result == "success"):
-                self._step(step, run, contexts, files)
+            if holds(step.get("if"), contexts, run.result == "success"):
+                (self._script if "run" in step else self._action)(step, run, contexts, files)
         run.outputs = {key: filled(value, contexts) for key, value in (job.get("outputs") or {}).items()}
         run.summary = files["GITHUB_STEP_SUMMARY"].read_text()
         return run
 
-    def _step(self, step: Any, run: JobRun, contexts: dict[str, Any], files: Mapping[str, Path]) -> None:
+    def _action(self, step: Any, run: JobRun, contexts: dict[str, Any], files: Mapping[str, Path]) -> None:
+        given = {key: filled(value, contexts) for key, value in (step.get("with") or {}).items()}
+        try:
+            outputs = self._hosted.run(step["uses"], given)
+        except ActionFailed as error:
+            run.printed += f"{step['uses']}: {error}\n"
+            run.result = "failure"
+            return
+        if step.get("id"):
+            contexts["steps"][step["id"]] = {"outputs": outputs}
+
+    def _script(self, step: Any, run: JobRun, contexts: dict[str, Any], files: Mapping[str, Path]) -> None:
         script = filled(step["run"], contexts)
         if self.excepted(run.name, script):
             run.left_out.append(script)
