@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import ast
 import subprocess
 import sys
 from collections import Counter
 from pathlib import Path
 
 import pytest
+import yaml
 
 from tests.evidence import __main__ as command
 from tests.evidence import judge, results
@@ -131,6 +133,22 @@ def test_where_nobody_can_say_which_files_were_tested_nothing_is_checked(
 
 def test_ci_compares_with_the_scorecard_after_the_last_tests() -> None:
     assert (ROOT / ".ci/run").read_text().splitlines()[-1] == "make scorecard CHECK=1"
+    steps = yaml.safe_load((ROOT / ".github/workflows/ci.yml").read_text())["jobs"]["test"]["steps"]
+    assert [step["run"] for step in steps if "run" in step][-3:] == [
+        "make test",
+        "make test-slow",
+        "make scorecard CHECK=1",
+    ]
+    assert steps[-1]["if"] == steps[-2]["if"]
+
+
+def test_no_evidence_needs_what_some_machines_lack() -> None:
+    """There it would be skipped, and the score would fall. In `ci.yml` the containers are another job, too."""
+    assert [test.id for test in MARKED if test.file.startswith("tests/containers/")] == []
+    for test in MARKED:
+        nodes = ast.walk(ast.parse((ROOT / test.file).read_text()))
+        function = next(node for node in nodes if getattr(node, "name", "") == test.name)
+        assert "pytest.skip(" not in ast.unparse(function), test.id
 
 
 CONFTEST = """

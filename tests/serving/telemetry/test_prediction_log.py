@@ -428,7 +428,6 @@ def test_the_same_outcome_posted_by_many_at_once_is_new_once(both: Settings) -> 
 
 @pytest.mark.skipif(not Path("/dev/shm").is_dir(), reason="needs a place in memory for a small disk")
 @pytest.mark.slow
-@pytest.mark.evidence("the disk is full")
 def test_a_really_full_disk_stops_the_log_but_not_the_service(
     start: Any, served: Settings, records: list[dict[str, Any]], tmp_path: Path
 ) -> None:
