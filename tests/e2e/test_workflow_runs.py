@@ -230,19 +230,22 @@ def test_a_tag_becomes_a_release_which_staging_accepts_and_production_runs(repos
 @pytest.mark.flights
 @needs_uv
 def test_a_pull_request_shows_the_verdict_about_the_model_of_its_change(repository: Repository) -> None:
-    base = subprocess.run(
-        ["git", "rev-parse", "HEAD"], cwd=repository.clone, capture_output=True, text=True, check=True
-    )
     record = repository.clone / "level1_pipeline" / "problem.py"
     code = record.read_text()
     worse = re.sub(r"max_iter=\d+", "max_iter=2", code)
     assert worse != code
+    clone = repository.clone
+    git(clone, "checkout", "--quiet", "-b", "change")
     record.write_text(worse)
+    git(clone, "commit", "--quiet", "--all", "--message", "a worse model")
+    git(clone, "checkout", "--quiet", "-b", "merged", "main")
+    git(clone, "commit", "--quiet", "--allow-empty", "--message", "the base goes on")
+    git(clone, "merge", "--quiet", "--no-ff", "--message", "what GitHub checks out", "change")
     try:
-        event = {"event_name": "pull_request", "event": {"pull_request": {"base": {"sha": base.stdout.strip()}}}}
+        event = {"event_name": "pull_request"}
         verdict = repository.runner(event=event).run(ROOT / ".github/workflows/ci.yml")["verdict"]
     finally:
-        record.write_text(code)
+        git(clone, "checkout", "--quiet", "main")
     assert verdict.result == "success", verdict.printed
     assert verdict.summary.startswith("## The gate says: fail"), verdict.summary[:500]
     assert f"| {problem.PRIMARY_METRIC} | 0." in verdict.summary
