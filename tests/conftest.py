@@ -21,7 +21,9 @@ import pytest
 from level1_pipeline import problem
 from level1_pipeline.settings import Settings
 from level1_pipeline.store.database import Store
+from level2_cicd.workflows.github import SUMMARY
 from tests.evidence.results import ABOUT_FLIGHTS, Recorder
+from tests.support.job_summary import JobSummary
 
 END_OF_TIME = pd.Timestamp("2100-01-01", tz="UTC")  # by then every outcome of any problem is known
 
@@ -33,6 +35,10 @@ INTEGRATION = {"home", "store", "client", "served", "serve", "models", "trained"
 def pytest_configure(config: pytest.Config) -> None:
     if not hasattr(config, "workerinput"):  # a worker of xdist tells this process how its tests ended
         config.pluginmanager.register(Recorder())
+        if page := os.environ.pop(
+            SUMMARY, None
+        ):  # taken away, so that a planted failure of a test writes nothing there
+            config.pluginmanager.register(JobSummary(Path(page)))
 
 
 def pytest_collection_modifyitems(items: list[pytest.Function]) -> None:
