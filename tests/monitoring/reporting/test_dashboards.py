@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -16,9 +17,10 @@ import pytest
 
 from level1_pipeline import problem, schema
 from level1_pipeline.registry import Registry
-from level1_pipeline.registry.mlflow_pages import GAIN
+from level1_pipeline.registry.mlflow_pages import GAIN, card_link, description
 from level1_pipeline.settings import Settings
 from level1_pipeline.store.database import Store
+from level1_pipeline.store.days import date_of
 from monitoring import history
 from monitoring.alerting import tickets
 from monitoring.reporting import evidently_snapshot, html_report
@@ -121,6 +123,11 @@ def running(home: Settings, store: Store, rows: Any) -> Iterator[dict[str, str]]
     about = {"verdict": "fail", "trigger": "staleness", "reasons": "harm is bounded"}
     made = registry.client.create_run(registry.experiment(problem.NAME), run_name="as of 2013-07-01: fail", tags=about)
     registry.client.log_metric(made.info.run_id, GAIN, -0.0123)
+    (home.home / "sealed").mkdir()
+    (home.home / "sealed" / "bundle.json").write_text("{}")
+    line = description("2013-07-01", "pass", 0.4321, 0.0123, "1", "staleness")
+    line += f" · {card_link(made.info.experiment_id, made.info.run_id)}"
+    registry.register(made.info.run_id, f"runs:/{made.info.run_id}/model", home.home / "sealed", {}, line)
     clean = {name: value for name, value in os.environ.items() if not name.startswith(("MLOPS_", "DO_NOT_TRACK"))}
     child = subprocess.Popen(
         [sys.executable, "-m", "monitoring", "ui"],
@@ -141,8 +148,20 @@ def running(home: Settings, store: Store, rows: Any) -> Iterator[dict[str, str]]
         child.stdout.close()
 
 
+SCORE_FILES = "import sys; from level1_pipeline.orchestration.flow import score_folder; score_folder(*sys.argv[1:])"
+
+
+def score_an_empty_inbox(home: Settings, prefect: str) -> str:
+    """A real run of Prefect on the server of the dashboards, and the name that we give it."""
+    clean = {name: value for name, value in os.environ.items() if not name.startswith("MLOPS_")}
+    environment = {**clean, "MLOPS_HOME": str(home.home), "PREFECT_API_URL": f"{prefect}/api"}
+    inbox = [str(home.home / name) for name in ("inbox", "scores")]
+    subprocess.run([sys.executable, "-c", SCORE_FILES, *inbox], cwd=ROOT, env=environment, check=True, timeout=300)
+    return f"score files on {date_of(datetime.now(UTC))}"
+
+
 def test_the_dashboards_open_in_a_browser_and_ask_nobody_else(
-    running: dict[str, str], visit: Callable[[str], Visit]
+    home: Settings, running: dict[str, str], visit: Callable[[str], Visit]
 ) -> None:
     assert list(running) == ["Overview", "Evidently", "MLflow", "Prefect"]
     begin = visit(running["Overview"])
@@ -161,6 +180,16 @@ def test_the_dashboards_open_in_a_browser_and_ask_nobody_else(
     mlflow = visit(cards["MLflow: trainings"] or "")
     for text in ("as of 2013-07-01: fail", "-0.0123", "gain", "verdict"):
         mlflow.page.get_by_text(text).first.wait_for(timeout=60_000)
+    versions = visit(cards["MLflow: versions"] or "")
+    versions.page.get_by_text("2013-07-01 · gate PASS").first.wait_for(timeout=60_000)
+    versions.page.get_by_role("link", name=re.compile("^Version ")).first.click()
+    for text in ("0.0123 better than champion 1", "trigger: staleness", "model card"):
+        versions.page.get_by_text(text).first.wait_for(timeout=60_000)
+    name = score_an_empty_inbox(home, running["Prefect"])
     prefect = visit(cards["Prefect"] or "")
     prefect.page.get_by_text("Work Pools").first.wait_for(timeout=60_000)
-    assert {name for item in (begin, seen, mlflow, prefect) for name in item.elsewhere} == set()
+    prefect.page.get_by_role("link", name=name).first.click()
+    for text in (f"score {problem.NAME}", "Completed"):
+        prefect.page.get_by_text(text).first.wait_for(timeout=60_000)
+    assert "/flow-run/" in prefect.page.url
+    assert {name for item in (begin, seen, mlflow, versions, prefect) for name in item.elsewhere} == set()
