@@ -21,7 +21,8 @@ from level1_pipeline import problem, schema
 from level1_pipeline.errors import ProblemRefused
 from level1_pipeline.evaluation.contract import check
 from level1_pipeline.inputs import source
-from level1_pipeline.orchestration.conclusion import DATA_FAULT, Request, run_training
+from level1_pipeline.orchestration.conclusion import DATA_FAULT
+from level1_pipeline.orchestration.run import Request, run_training
 from level1_pipeline.settings import Settings
 from tests.problems import orders
 from tests.support.problems import forget_the_record, put_in_place
