@@ -65,7 +65,7 @@ def _commits(hosted: Hosted, *revisions: str) -> list[str]:
 
 def _upload(hosted: Hosted, given: Mapping[str, str]) -> None:
     path, target = _path(hosted, given["path"]), hosted.artifacts / given.get("name", "artifact")
-    files = list(_visible(path)) if given.get("include-hidden-files") != "true" else list(_all(path))
+    files = list(_all(path) if given.get("include-hidden-files") == "true" else _visible(path))
     if not files and given.get("if-no-files-found") == "error":
         raise ActionFailed(f"no files were found with the path {given['path']}")
     if files and target.exists():
@@ -75,14 +75,13 @@ def _upload(hosted: Hosted, given: Mapping[str, str]) -> None:
 
 def _download(hosted: Hosted, given: Mapping[str, str]) -> None:
     folder = _path(hosted, given.get("path", "."))
-    if "name" in given:
-        if not (hosted.artifacts / given["name"]).is_dir():
-            raise ActionFailed(f"artifact not found for name: {given['name']}")
-        return _copy(source := hosted.artifacts / given["name"], list(_all(source)), folder)
+    if "name" in given and not (hosted.artifacts / given["name"]).is_dir():
+        raise ActionFailed(f"artifact not found for name: {given['name']}")
     for source in sorted(hosted.artifacts.iterdir()):
-        if fnmatch.fnmatch(source.name, given.get("pattern", "*")):
+        if source.name == given.get("name"):
+            _copy(source, list(_all(source)), folder)
+        elif "name" not in given and fnmatch.fnmatch(source.name, given.get("pattern", "*")):
             _copy(source, list(_all(source)), folder / source.name)
-    return None
 
 
 def _attest(hosted: Hosted, given: Mapping[str, str]) -> None:
