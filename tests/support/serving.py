@@ -21,10 +21,12 @@ from uuid import uuid4
 
 import httpx2
 import numpy as np
+import pandas as pd
+import pytest
 import sqlalchemy as sa
 
 from level1_pipeline import problem
-from level1_pipeline.bundle.load import MANIFEST
+from level1_pipeline.bundle.load import GOLDEN_TOLERANCE, MANIFEST
 from level1_pipeline.settings import Settings
 from level1_pipeline.store import leases
 from level1_pipeline.store.audit import Change, Promoted
@@ -32,8 +34,14 @@ from level1_pipeline.store.database import Store
 from level1_pipeline.store.routes import Route
 from level1_pipeline.store.tables import outcomes, predictions
 from tests.support import ROOT
+from tests.support.bundles import is_compiled
 
 NOW = datetime(2013, 4, 1, 4, tzinfo=UTC)
+
+
+def asked(rows: pd.DataFrame) -> pd.DataFrame:
+    """200 rows that the service is asked about; of few rows the newest."""
+    return rows.iloc[5000:5200] if len(rows) > 5200 else rows.tail(200)
 
 
 @dataclass(frozen=True)
@@ -43,6 +51,12 @@ class Models:
     folder: Path
     records: list[dict[str, Any]]
     scores: list[np.ndarray]
+
+    def alike(self, scores: np.ndarray | np.float64) -> Any:
+        """Scores to compare those of many rows with. The bits are those of a row alone where the model is compiled; a sum
+        in scikit-learn depends on how many rows there are."""
+        same = is_compiled(self.folder / "0")
+        return scores.tolist() if same else pytest.approx(scores.tolist(), rel=0, abs=GOLDEN_TOLERANCE)
 
     def publish(self, home: Path, version: str, kind: int) -> Path:
         """Put model number `kind` into a home as `version`, whole or not at all."""

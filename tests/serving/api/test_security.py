@@ -24,6 +24,7 @@ from serving.api.security import Caller, RateLimit, Security
 from serving.errors import Refusal
 from serving.models import routing
 from tests.support import ROOT
+from tests.support.bundles import demand_compiled
 from tests.support.serving import Models, ServiceProcess, eventually, known_outcomes, logged, serve
 
 ADDRESSES = [
@@ -308,6 +309,7 @@ assert threading.active_count() == 1
 
 
 def test_a_compiled_model_is_served_without_scikit_learn_and_pandas(served: Settings, models: Models) -> None:
+    demand_compiled(models.folder / "0")
     code = """
 import json, sys
 from level1_pipeline.settings import Settings

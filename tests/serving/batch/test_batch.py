@@ -33,7 +33,7 @@ from level1_pipeline.store.tables import predictions
 from serving.__main__ import main
 from serving.batch import chunk, job, reader
 from tests.support import ROOT
-from tests.support.serving import Models, set_route
+from tests.support.serving import Models, asked, set_route
 
 NUMBERS = [column.name for column in schema.columns() if not column.text]
 BOUNDED = next(column for column in schema.columns() if column.high is not None and not column.nullable)
@@ -48,7 +48,7 @@ def at_home(served: Settings, monkeypatch: pytest.MonkeyPatch) -> Settings:
 
 @pytest.fixture
 def some(rows: pd.DataFrame) -> pd.DataFrame:
-    return rows.iloc[5000:5200][[problem.ID, *schema.names()]].reset_index(drop=True)
+    return asked(rows)[[problem.ID, *schema.names()]].reset_index(drop=True)
 
 
 @pytest.fixture
@@ -139,15 +139,15 @@ def test_the_numbers_are_the_same_on_several_threads(
         result = job.score(reader.Source(source), tmp_path / f"out{threads}", model, "1", threads)
         assert result == job.Result(200, 0, 200)
     assert files(tmp_path / "out1") == files(tmp_path / "out4")
-    assert scores(tmp_path / "out4")["score"].tolist() == models.scores[0].tolist()
+    assert scores(tmp_path / "out4")["score"].tolist() == models.alike(models.scores[0])
 
 
 def test_without_a_compiled_model_scikit_learn_scores(at_home: Settings, some: pd.DataFrame, tmp_path: Path) -> None:
     place = at_home.home / "bundles" / problem.NAME / "1"
     pipeline = load_bundle(place).pipeline
-    (place / COMPILED).unlink()
+    (place / COMPILED).unlink(missing_ok=True)
     manifest = json.loads((place / MANIFEST).read_text())
-    del manifest["files"][COMPILED]
+    manifest["files"].pop(COMPILED, None)
     (place / MANIFEST).write_text(json.dumps(manifest | {"engine": {"name": "scikit-learn", "why": "a test"}}))
     assert run(saved(some, tmp_path / "in.parquet"), tmp_path / "out") == 0
     assert scores(tmp_path / "out")["score"].tolist() == predict(pipeline, some).tolist()
@@ -196,7 +196,7 @@ def test_a_csv_cell_that_is_no_number_and_a_row_of_too_few_fields_cost_only_thei
     assert result[101] == f"{BOUNDED.name}: Input should be a valid number ({BOUNDED.name} is 'many')"
     kept = scores(tmp_path / "out")
     assert kept["row"].tolist() == [row for row in range(1, 201) if row not in (40, 101, 180)]
-    assert kept["score"].tolist() == np.delete(models.scores[0], [39, 100, 179]).tolist()
+    assert kept["score"].tolist() == models.alike(np.delete(models.scores[0], [39, 100, 179]))
 
 
 @pytest.mark.usefixtures("at_home")
@@ -211,7 +211,7 @@ def test_a_number_is_the_same_to_the_last_bit_beside_a_strange_cell(
     (tmp_path / "in.csv").write_text("\n".join(lines))
     assert run(tmp_path / "in.csv", tmp_path / "out") == 0
     kept = scores(tmp_path / "out").set_index("row")["score"]
-    assert kept.drop(7, errors="ignore").tolist() == np.delete(models.scores[0], 6).tolist()
+    assert kept.drop(7, errors="ignore").tolist() == models.alike(np.delete(models.scores[0], 6))
 
 
 @pytest.mark.usefixtures("small", "at_home")
@@ -224,7 +224,7 @@ def test_a_quote_that_is_never_closed_costs_its_own_row(some: pd.DataFrame, tmp_
     rows = bad(tmp_path / "out").set_index("row").sort_index()["reasons"]
     assert list(rows.index) == [20, 60, 150]
     assert rows[20].startswith("line 21: a quote is opened and never closed: ")
-    assert scores(tmp_path / "out")["score"].tolist() == np.delete(models.scores[0], [19, 59, 149]).tolist()
+    assert scores(tmp_path / "out")["score"].tolist() == models.alike(np.delete(models.scores[0], [19, 59, 149]))
 
 
 @pytest.mark.usefixtures("at_home")
@@ -242,7 +242,7 @@ def test_a_file_as_another_tool_writes_it_gives_the_same(
 ) -> None:
     some.to_csv(tmp_path / name, index=False, **options)
     assert run(tmp_path / name, tmp_path / "out") == 0
-    assert scores(tmp_path / "out")["score"].tolist() == models.scores[0].tolist()
+    assert scores(tmp_path / "out")["score"].tolist() == models.alike(models.scores[0])
     assert scores(tmp_path / "out")[problem.ID].tolist() == some[problem.ID].tolist()
 
 
@@ -491,7 +491,9 @@ def test_a_done_run_of_which_parts_are_gone_is_not_taken_for_done(
 
 @pytest.mark.usefixtures("at_home")
 def test_columns_in_the_names_of_folders_are_read(some: pd.DataFrame, tmp_path: Path) -> None:
-    column = next(column.name for column in schema.columns() if column.text)
+    column = next((column.name for column in schema.columns() if column.text), None)
+    if column is None:
+        pytest.skip("this problem has no text inputs")
     some = some.sort_values(column, kind="stable").reset_index(drop=True)
     saved(some, tmp_path / "in.parquet")
     pyarrow.parquet.write_to_dataset(pa.Table.from_pandas(some), tmp_path / "hive", partition_cols=[column])
