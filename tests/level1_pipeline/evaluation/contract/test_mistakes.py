@@ -448,7 +448,7 @@ def test_a_rare_class_is_among_the_few_rows_that_are_tried(
     sound: None, tmp_path: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     rare = with_column(
-        "sent_back", lambda t: t["sent_back"].astype("float64").where(t["sent_back"].isna(), t.index % 1000 == 1)
+        "sent_back", lambda t: t["sent_back"].astype("float64").where(t["sent_back"].isna(), t.index % 2000 == 1)
     )
     monkeypatch.setattr(problem, "load", lambda until, source, cache: rare(ALL.copy(), until))
     assert check.mistakes(Settings(home=tmp_path), TIME) == []
