@@ -111,8 +111,8 @@ def _refusals(
 
 def _in_favour(need: Need, figures: dict[str, float | None]) -> str:
     drop = f"; {problem.PRIMARY_METRIC} is {need.drop:+.4f} worse" if need.drop is not None else ""
-    worth = f"; a training is worth {need.dollars:,.0f} dollars" if need.dollars is not None else "; a training"
-    return f"{need.cause}{drop}{worth} and costs {figures['training_dollars']:,.0f} dollars"
+    worth = f" is worth {need.dollars:,.0f} dollars and" if need.dollars is not None else ""
+    return f"{need.cause}{drop}; a training{worth} costs {figures['training_dollars']:,.0f} dollars"
 
 
 def due_to_age(settings: Settings, registry: Registry, now: Situation) -> Order | None:
