@@ -21,9 +21,8 @@ import pytest
 from level1_pipeline import problem
 from level1_pipeline.settings import Settings
 from level1_pipeline.store.database import Store
-from level2_cicd.workflows.github import SUMMARY
 from tests.evidence.results import ABOUT_FLIGHTS, Recorder
-from tests.support.job_summary import JobSummary
+from tests.support.job_summary import PAGE, JobSummary
 
 END_OF_TIME = pd.Timestamp("2100-01-01", tz="UTC")  # by then every outcome of any problem is known
 
@@ -35,9 +34,8 @@ INTEGRATION = {"home", "store", "client", "served", "serve", "models", "trained"
 def pytest_configure(config: pytest.Config) -> None:
     if not hasattr(config, "workerinput"):  # a worker of xdist tells this process how its tests ended
         config.pluginmanager.register(Recorder())
-        if page := os.environ.pop(
-            SUMMARY, None
-        ):  # taken away, so that a planted failure of a test writes nothing there
+        # Taken away, so that a planted failure of a test writes nothing there.
+        if page := os.environ.pop(PAGE, None):
             config.pluginmanager.register(JobSummary(Path(page)))
 
 

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+PAGE = "GITHUB_STEP_SUMMARY"  # the variable that names its file
 MOST = 100  # are named; a page has a limit, and so has a reader
 LENGTH = 300  # of one line
 
