@@ -172,24 +172,24 @@ def test_the_dashboards_open_in_a_browser_and_ask_nobody_else(
     report.click()
     assert begin.page.locator("h1").inner_text() == html_report.HEADLINE["nothing"]
     seen = visit(cards["Evidently"] or "")
-    seen.page.get_by_text("Distance of each column").first.wait_for(timeout=60_000)
+    seen.page.get_by_text("Distance of each column").first.wait_for(timeout=180_000)
     for end in (END - WEEK, END):  # a point for each run
-        seen.page.get_by_text(f"{end:%Y-%m-%d}").first.wait_for(timeout=60_000)
+        seen.page.get_by_text(f"{end:%Y-%m-%d}").first.wait_for(timeout=180_000)
     for name in schema.names():
         assert seen.page.get_by_text(name, exact=True).count() >= 1, name
     mlflow = visit(cards["MLflow: trainings"] or "")
     for text in ("as of 2013-07-01: fail", "-0.0123", "gain", "verdict"):
-        mlflow.page.get_by_text(text).first.wait_for(timeout=60_000)
+        mlflow.page.get_by_text(text).first.wait_for(timeout=180_000)
     versions = visit(cards["MLflow: versions"] or "")
-    versions.page.get_by_text("2013-07-01 · gate PASS").first.wait_for(timeout=60_000)
+    versions.page.get_by_text("2013-07-01 · gate PASS").first.wait_for(timeout=180_000)
     versions.page.get_by_role("link", name=re.compile("^Version ")).first.click()
     for text in ("0.0123 better than champion 1", "trigger: staleness", "model card"):
-        versions.page.get_by_text(text).first.wait_for(timeout=60_000)
+        versions.page.get_by_text(text).first.wait_for(timeout=180_000)
     name = score_an_empty_inbox(home, running["Prefect"])
     prefect = visit(cards["Prefect"] or "")
-    prefect.page.get_by_text("Work Pools").first.wait_for(timeout=60_000)
+    prefect.page.get_by_text("Work Pools").first.wait_for(timeout=180_000)
     prefect.page.get_by_role("link", name=name).first.click()
     prefect.page.wait_for_url("**/flow-run/**")
     for text in (f"Beginning flow run '{name}' for flow 'score {problem.NAME}'", "Finished in state Completed"):
-        prefect.page.get_by_text(text).first.wait_for(timeout=60_000)
+        prefect.page.get_by_text(text).first.wait_for(timeout=180_000)
     assert {name for item in (begin, seen, mlflow, versions, prefect) for name in item.elsewhere} == set()
