@@ -12,6 +12,7 @@ TYPE = "tests.support.planted.Planted"
 ORIGIN, MINUTE, WEEKDAY = 1, 4, 5  # places of the encoded inputs
 LGA, SUNDAY = 2, 6
 MANY = 500  # rows: the faults of memory and time show on no smaller call
+BLOCK = 5_000_000  # numbers, 40 MB: more than malloc would take from what earlier tests have freed
 KEPT: list[np.ndarray] = []
 
 
@@ -52,8 +53,10 @@ class Planted(ClassifierMixin, BaseEstimator):
             np.ones(100_000_000).sum()  # 800 MB for a moment
         if self.fault == "leak":
             KEPT.append(np.ones(50_000))
+        if self.fault == "leak in bursts":
+            KEPT.append(np.ones(BLOCK if len(KEPT) % 100 == 99 else 1))
         if self.fault == "once":
-            KEPT.append(np.ones(2_500_000 if len(KEPT) == 60 else 1))  # 20 MB, as another thread may take them
+            KEPT.append(np.ones(BLOCK if len(KEPT) == 60 else 1))  # as another thread may take it
         if self.fault == "biased":
             p = np.clip(p + 0.1, 1e-6, 1 - 1e-6)
         if self.fault == "one airport":
