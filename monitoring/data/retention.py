@@ -59,13 +59,8 @@ def retain(settings: Settings, store: Store, now: datetime, confirmed: bool = Fa
     if not any(rows.count for rows in old.values()):
         return 0, 0
     what = " and ".join(f"{rows.count} {name}" for name, rows in old.items())
-    days = min(AT_ONCE_DAYS, settings.retention_days / 2)
-    if not confirmed and any(rows.are_many(before - timedelta(days=days)) for rows in old.values()):
-        raise DeletionRefused(
-            f"{what} are older than {settings.retention_days:g} days at {newest:%Y-%m-%d}, which is more than "
-            f"{AT_ONCE:.0%} of all and more than {days:g} days, so nothing was deleted: if the clock and "
-            "MLOPS_RETENTION_DAYS are right, say so with python -m monitoring retain --confirm"
-        )
+    if not confirmed:
+        _refuse_many(settings, [*old.values()], before, what)
     # First of all: what is deleted without a line would never be noticed.
     message = f"{what} older than {settings.retention_days:g} days deleted"
     store.record(problem.NAME, Change(settings.who, OldRowsDeleted(), message, now, {"before": before.isoformat()}))
@@ -73,6 +68,16 @@ def retain(settings: Settings, store: Store, now: datetime, confirmed: bool = Fa
     deleted = _delete_all(store, predictions.delete().where(logged, sa.tuple_(p.id, p.arm).in_(ids)))
     alone = sa.select(o.id).where(reported, old_outcomes, o.id.not_in(young)).limit(ROWS_IN_STATEMENT)
     return deleted, _delete_all(store, outcomes.delete().where(reported, o.id.in_(alone)))
+
+
+def _refuse_many(settings: Settings, old: list[OldRows], before: datetime, what: str) -> None:
+    days = min(AT_ONCE_DAYS, settings.retention_days / 2)
+    if any(rows.are_many(before - timedelta(days=days)) for rows in old):
+        raise DeletionRefused(
+            f"{what} are older than {settings.retention_days:g} days, from before {before:%Y-%m-%d}, which is more than "
+            f"{AT_ONCE:.0%} of all and more than {days:g} days, so nothing was deleted: if the clock and "
+            "MLOPS_RETENTION_DAYS are right, say so with python -m monitoring retain --confirm"
+        )
 
 
 def _newest_event(store: Store, now: datetime) -> datetime | None:

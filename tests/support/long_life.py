@@ -39,7 +39,7 @@ def settings_of(home: Path) -> Settings:
 
 
 def publish(settings: Settings, store: Store, run: MonitoringRun) -> None:
-    """The report of one week of each month, because its pictures take most of the time; and retention each week."""
+    """The report of one week of each month, which saves seconds for each other one; and retention each week."""
     if run.window.end.day <= 7:
         after_run.publish(settings, store, run)
     retention.retain(settings, store, run.at)
