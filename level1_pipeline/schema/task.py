@@ -17,6 +17,12 @@ from level1_pipeline.errors import ProblemRefused
 
 LOSS_EDGE = 1e-15  # probabilities are kept this far from 0 and 1, where the log loss is infinite
 EXCESS_EDGE = 1e-6  # the same, for a loss beside its expectation: one sure error must not outweigh all other rows
+SUM_EDGE = 1e-6  # how far from 1 the sum of the probabilities of all classes may be: some models work with 32 bits
+
+
+def classes() -> tuple[str | int, ...]:
+    """`problem.CLASSES`, which names the classes in the order of a score's parts; empty for a task without."""
+    return tuple(getattr(problem, "CLASSES", ())) if isinstance(TASKS.get(problem.TASK), Classes) else ()
 
 
 class Event:
@@ -45,8 +51,16 @@ class Event:
 
     def scores(self, model: Any, inputs: Any) -> np.ndarray:
         """P(label = 1) by a fitted model, which itself knows the order of its classes; shape (n,)."""
-        classes = list(getattr(model, "classes_", (0, 1)))
-        return model.predict_proba(inputs)[:, classes.index(1)]
+        order = list(getattr(model, "classes_", (0, 1)))
+        return model.predict_proba(inputs)[:, order.index(1)]
+
+    def columns(self) -> list[str]:
+        """Under which names the parts of a score lie in a table."""
+        return ["score"]
+
+    def parts(self, y: np.ndarray) -> dict[str, np.ndarray]:
+        """The labels in the form of the scores, by the name of what each part of a score is about."""
+        return {problem.TARGET: y}
 
     def sound(self, p: np.ndarray) -> np.ndarray:
         """Which scores are finite, and probabilities; shape (n,)."""
@@ -92,6 +106,14 @@ class Number:
         """The predictions of a fitted model; shape (n,)."""
         return model.predict(inputs)
 
+    def columns(self) -> list[str]:
+        """Under which names the parts of a score lie in a table."""
+        return ["score"]
+
+    def parts(self, y: np.ndarray) -> dict[str, np.ndarray]:
+        """The labels in the form of the scores, by the name of what each part of a score is about."""
+        return {problem.TARGET: y}
+
     def sound(self, p: np.ndarray) -> np.ndarray:
         """Which scores are finite; shape (n,)."""
         return np.isfinite(p)
@@ -111,7 +133,77 @@ class Number:
         return (y - p) ** 2 / promised**2 - 1 if promised else np.full(len(y), np.nan)
 
 
-Task = Event | Number
+class Classes:
+    """The label is one of `problem.CLASSES`, held as its place there: 0, 1, 2 …; the score is a probability for each."""
+
+    has_classes: bool = True
+    has_event: bool = False
+    labels_wanted = "classes of CLASSES, missing where it is not known"
+    link = "softmax"
+    loss_metrics: tuple[str, ...] = ()
+
+    @property
+    def labels(self) -> tuple[int, ...] | None:
+        """The places of the classes."""
+        return tuple(range(len(classes())))
+
+    @property
+    def probes(self) -> tuple[Any, ...]:
+        """Each class for sure, and all alike."""
+        width = len(classes())
+        return (*np.eye(width).tolist(), [1 / width] * width)
+
+    @property
+    def score_means(self) -> str:
+        """What a score is, in words."""
+        return f"probability of each {problem.TARGET}"
+
+    def wrong_label(self, value: float) -> str:
+        """What is wrong with a label; empty if nothing is."""
+        is_class = value in range(len(classes()))
+        return "" if is_class else f"value is none of {', '.join(map(str, classes()))}"
+
+    def as_json(self, label: float) -> str | int:
+        """A label as the service takes it: the class itself."""
+        return classes()[int(label)]
+
+    def scores(self, model: Any, inputs: Any) -> np.ndarray:
+        """The probability of each class by a fitted model, in the order of CLASSES; shape (n, classes). It is 0 for a
+        class that the training rows lack."""
+        given = model.predict_proba(inputs)
+        table = np.zeros((len(given), len(classes())))
+        table[:, np.asarray(model.classes_, dtype=np.intp)] = given
+        return table
+
+    def columns(self) -> list[str]:
+        """Under which names the parts of a score lie in a table."""
+        return [f"score {name}" for name in classes()]
+
+    def parts(self, y: np.ndarray) -> dict[str, np.ndarray]:
+        """For each class which labels are this class, 1 or 0, as a probability of it would be right."""
+        return {f"{problem.TARGET} {name}": (y == place) * 1.0 for place, name in enumerate(classes())}
+
+    def sound(self, p: np.ndarray) -> np.ndarray:
+        """For which rows all scores are probabilities whose sum is 1; shape (n,)."""
+        each = np.isfinite(p) & (p >= 0) & (p <= 1)
+        return each.all(axis=1) & (abs(p.sum(axis=1) - 1) <= SUM_EDGE)
+
+    def losses(self, y: np.ndarray, p: np.ndarray) -> np.ndarray:
+        """The log loss of each row; shape (n,)."""
+        return -np.log(np.clip(_of_the_label(y, p), LOSS_EDGE, 1.0))
+
+    def excess(self, y: np.ndarray, p: np.ndarray, promised: float | None) -> np.ndarray:
+        """The log loss of each row minus its expectation, the entropy of the scores; shape (n,)."""
+        p = np.clip(p, EXCESS_EDGE, 1.0)
+        return (p * np.log(p)).sum(axis=1) - np.log(_of_the_label(y, p))
+
+
+def _of_the_label(y: np.ndarray, p: np.ndarray) -> np.ndarray:
+    """What each row's own class got; shape (n,)."""
+    return p[np.arange(len(y)), np.asarray(y, dtype=np.intp)]
+
+
+Task = Event | Number | Classes
 TASKS: dict[str, Task] = {"classification": Event(), "regression": Number()}
 
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from level1_pipeline import problem
 from level1_pipeline.schema.record import Column, Kind, columns
+from level1_pipeline.schema.task import classes
 from level1_pipeline.schema.values import as_number
 
 if TYPE_CHECKING:
@@ -15,7 +16,8 @@ if TYPE_CHECKING:
 
 
 def typed(rows: pd.DataFrame) -> pd.DataFrame:
-    """Rows of `load` in the types of the model: inputs as numbers or texts, the label as a number, ids as texts.
+    """Rows of `load` in the types of the model: inputs as numbers or texts, the label as a number (a class as its place in
+    CLASSES), ids as texts.
 
     A column that holds anything else stays as it is, so that the data checks can name it.
     """
@@ -24,7 +26,7 @@ def typed(rows: pd.DataFrame) -> pd.DataFrame:
         if column.name in rows:
             changed[column.name] = _input(column, rows[column.name])
     if problem.TARGET in rows:
-        changed[problem.TARGET] = _numbers(rows[problem.TARGET])
+        changed[problem.TARGET] = _labels(rows[problem.TARGET])
     for name in (problem.ID, problem.ENTITY):
         if name in rows and rows[name].dtype.kind in "iu":
             changed[name] = rows[name].astype("str")
@@ -38,6 +40,15 @@ def _input(column: Column, values: pd.Series) -> pd.Series:
     if column.text:
         return values.astype("str") if values.dtype == "category" else values
     return _numbers(values, truth=column.kind is Kind.TRUTH)
+
+
+def _labels(values: pd.Series) -> pd.Series:
+    """Numbers; a class becomes its place in CLASSES, because everything behind adds labels up."""
+    if not (named := classes()):
+        return _numbers(values)
+    places = values.astype(object).map({name: float(place) for place, name in enumerate(named)})
+    unknown = places.isna() & values.notna()
+    return values.astype(object) if unknown.any() else places.astype("float64")  # a number would pass for a place
 
 
 def _numbers(values: pd.Series, truth: bool = True) -> pd.Series:

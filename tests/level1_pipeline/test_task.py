@@ -11,7 +11,8 @@ from sklearn.metrics import log_loss, mean_squared_error
 
 from level1_pipeline import problem
 from level1_pipeline.errors import ProblemRefused
-from level1_pipeline.schema.task import TASKS, Event, Number, task
+from level1_pipeline.schema.scores import as_columns, by_part, from_columns, residuals, shape
+from level1_pipeline.schema.task import TASKS, Classes, Event, Number, classes, task
 from tests.support import ROOT
 from tests.test_architecture import files
 
@@ -56,12 +57,6 @@ def test_the_score_is_the_probability_of_the_event_wherever_the_model_has_it(cla
     assert EVENT.scores(model, None).tolist() == P.tolist()
 
 
-def test_a_score_is_sound_when_it_is_finite_and_a_probability_where_it_should_be_one() -> None:
-    scores = np.array([0.0, 0.5, 1.0, -0.1, 1.1, np.nan, np.inf, -np.inf])
-    assert EVENT.sound(scores).tolist() == [True] * 3 + [False] * 5
-    assert NUMBER.sound(scores).tolist() == [True] * 5 + [False] * 3
-
-
 @pytest.mark.parametrize(
     ("kind", "good", "bad"),
     [(EVENT, [0, 1.0], [2, 0.5, float("nan")]), (NUMBER, [0, -2.5], [float("inf"), float("nan")])],
@@ -74,7 +69,7 @@ def test_a_label_is_refused_with_a_reason_and_only_when_it_is_wrong(
 
 
 def test_all_tasks_answer_the_same_questions() -> None:
-    names = [{name for name in dir(kind) if not name.startswith("_")} for kind in TASKS.values()]
+    names = [{name for name in dir(kind) if not name.startswith("_")} for kind in (EVENT, NUMBER, Classes())]
     assert all(own == names[0] for own in names)
 
 
@@ -85,6 +80,79 @@ def test_the_task_is_that_of_the_problem_and_an_unknown_one_is_refused_in_words(
     monkeypatch.setattr(problem, "TASK", "clustering")
     with pytest.raises(ProblemRefused, match=r"TASK: 'clustering' is no task .* classification or regression"):
         task()
+
+
+@pytest.fixture
+def three(monkeypatch: pytest.MonkeyPatch) -> Classes:
+    """The task of a problem with three classes."""
+    kind = Classes()
+    monkeypatch.setitem(TASKS, "multiclass", kind)
+    monkeypatch.setattr(problem, "TASK", "multiclass")
+    monkeypatch.setattr(problem, "CLASSES", ("low", "middle", "high"), raising=False)
+    return kind
+
+
+SHARES = DRAWS.dirichlet([1.0, 2.0, 3.0], 40_000)
+PLACES = (DRAWS.random(len(SHARES))[:, None] > SHARES.cumsum(axis=1)).sum(axis=1) * 1.0  # as the shares promise
+
+
+def test_the_loss_of_several_classes_is_that_of_scikit_learn(three: Classes) -> None:
+    assert three.losses(PLACES, SHARES).mean() == pytest.approx(log_loss(PLACES, SHARES, labels=[0, 1, 2]))
+
+
+def test_the_excess_of_several_classes_is_zero_on_average_when_the_shares_are_right(three: Classes) -> None:
+    assert abs(three.excess(PLACES, SHARES, None).mean()) < 0.02
+    assert three.excess((PLACES + 1) % 3, SHARES, None).mean() > 0.2
+
+
+def test_with_two_classes_the_excess_and_the_losses_are_those_of_an_event(
+    three: Classes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(problem, "CLASSES", ("no", "yes"))
+    both = np.column_stack([1 - P, P])
+    assert three.losses(Y, both) == pytest.approx(EVENT.losses(Y, P))
+    assert three.excess(Y, both, None) == pytest.approx(EVENT.excess(Y, P, None))
+
+
+def test_scores_stand_in_the_order_of_the_classes_and_a_class_without_training_rows_has_none(three: Classes) -> None:
+    model = SimpleNamespace(classes_=np.array([2.0, 0.0]), predict_proba=lambda inputs: np.array([[0.7, 0.3]]))
+    assert three.scores(model, None).tolist() == [[0.3, 0.0, 0.7]]
+
+
+def test_shares_are_sound_when_each_is_a_probability_and_their_sum_is_one(three: Classes) -> None:
+    shares = np.array([[0.2, 0.3, 0.5], [0.2, 0.3, 0.6], [-0.5, 0.5, 1.0], [np.nan, 0.5, 0.5], [0.0, 0.0, 1.0]])
+    assert three.sound(shares).tolist() == [True, False, False, False, True]
+
+
+def test_a_label_is_the_place_of_a_class_and_goes_out_as_the_class(three: Classes) -> None:
+    assert (classes(), three.labels) == (("low", "middle", "high"), (0, 1, 2))
+    assert [three.as_json(place) for place in (0.0, 2.0)] == ["low", "high"]
+    assert three.wrong_label(1.0) == ""
+    assert three.wrong_label(3.0) == three.wrong_label(0.5) == "value is none of low, middle, high"
+
+
+def test_scores_come_back_from_the_columns_of_a_table_as_they_went_in(three: Classes) -> None:
+    columns = as_columns(SHARES, "model|")
+    assert list(columns) == ["model|score low", "model|score middle", "model|score high"]
+    assert (from_columns(columns, "model|") == SHARES).all()
+    assert shape(7) == (7, 3)
+
+
+def test_of_several_classes_each_part_has_labels_and_residuals_of_its_own(three: Classes) -> None:
+    parts = {about: (labels, part) for about, labels, part in by_part(PLACES, SHARES)}
+    assert list(parts) == [f"{problem.TARGET} {name}" for name in classes()]
+    assert (np.sum([labels for labels, _ in parts.values()], axis=0) == 1.0).all()
+    middle, share = parts[f"{problem.TARGET} middle"]
+    assert (residuals(PLACES, SHARES)[:, 1] == middle - share).all()
+    assert abs(residuals(PLACES, SHARES).mean(axis=0)).max() < 0.01
+
+
+@pytest.mark.parametrize("name", ["classification", "regression"])
+def test_an_event_and_a_number_have_one_column_and_no_classes(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    monkeypatch.setattr(problem, "TASK", name)
+    assert (classes(), list(as_columns(P)), shape(3)) == ((), ["score"], (3,))
+    assert from_columns(as_columns(P)).tobytes() == P.tobytes()
+    assert residuals(Y, P).tobytes() == (Y - P).tobytes()
 
 
 def compares_the_task(tree: ast.AST) -> bool:

@@ -9,12 +9,14 @@ import pytest
 from level1_pipeline import problem, schema
 from level1_pipeline.schema import checks
 from level1_pipeline.schema import values as schema_values
+from level1_pipeline.schema.task import TASKS, Classes
 
 
 def put_in_place(monkeypatch: pytest.MonkeyPatch, other: ModuleType) -> None:
     """Every name of problem.py is the other's, until the test ends."""
     for name in [name for name in vars(problem) if name.isupper() and not hasattr(other, name)]:
         monkeypatch.delattr(problem, name)
+    monkeypatch.setitem(TASKS, "multiclass", Classes())  # which problem.py may not choose before all parts take it
     for name, value in vars(other).items():
         if name.isupper() or getattr(value, "__module__", "") == other.__name__:
             monkeypatch.setattr(problem, name, value, raising=False)

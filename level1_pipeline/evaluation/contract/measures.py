@@ -13,21 +13,21 @@ import numpy as np
 from pydantic import ValidationError
 
 from level1_pipeline import problem
+from level1_pipeline.evaluation.contract import made_up
 from level1_pipeline.evaluation.contract.mistake import Mistake, did_you_mean
 from level1_pipeline.evaluation.gate import Gate
 from level1_pipeline.schema.task import task
 
 # Two models are compared day by day, and a day may have a single row, or a single label.
 DAYS = {"one row": [1.0], "one row without the event": [0.0], "rows with one label only": [1.0, 1.0, 1.0]}
-ROWS = 400  # that were made up, to see which direction is better
 
 
 def evaluate() -> Iterator[Mistake]:
     """On ordinary rows, and on days with few."""
     seen: dict[str, float] = {}
-    for what, labels in {"many rows": _labels().tolist(), **DAYS}.items():
+    for what, labels in {"many rows": made_up.labels().tolist(), **DAYS}.items():
         y = np.array(labels)
-        p = _good(y) if len(y) == ROWS else np.linspace(0.2, 0.6, len(y))
+        p = made_up.good(y) if len(y) == made_up.ROWS else made_up.middling(len(y))
         try:
             metrics = _quietly(y, p)
             wrong = _no_numbers(metrics)
@@ -76,9 +76,9 @@ def _named(metrics: dict[str, float]) -> Iterator[Mistake]:
 
 def direction() -> Iterator[Mistake]:
     """Less of PRIMARY_METRIC must be better: asked with predictions that are good, and with some that are bad."""
-    y, name = _labels(), problem.PRIMARY_METRIC
+    y, name = made_up.labels(), problem.PRIMARY_METRIC
     try:
-        good, bad = (_quietly(y, p)[name] for p in (_good(y), _bad(y)))
+        good, bad = (_quietly(y, p)[name] for p in (made_up.good(y), made_up.bad(y)))
     except Exception:  # which `evaluate` above tells
         return
     if good > bad:
@@ -156,29 +156,21 @@ def choose_action() -> Iterator[Mistake]:
         except Exception as error:  # whatever the cloner's code raises
             if not (isinstance(error, KeyError) and _costs_used() - set(problem.COSTS)):  # which `costs` tells
                 yield Mistake(
-                    "choose_action", f"raises {type(error).__name__} for the score {score:g} ({error}); mend it"
+                    "choose_action", f"raises {type(error).__name__} for the score {_told(score)} ({error}); mend it"
                 )
             return
         if not isinstance(action, str) or not action:
-            yield Mistake("choose_action", f"gives {action!r} for the score {score:g}; return the action as a text")
+            yield Mistake(
+                "choose_action", f"gives {action!r} for the score {_told(score)}; return the action as a text"
+            )
             return
+
+
+def _told(score: float | list[float]) -> str:
+    return ", ".join(f"{part:g}" for part in score) if isinstance(score, list) else f"{score:g}"
 
 
 def _quietly(y: np.ndarray, p: np.ndarray) -> dict[str, float]:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of a metric that is not defined; that is judged here
         return problem.evaluate(y, p)
-
-
-def _labels() -> np.ndarray:
-    draws = np.random.default_rng(0)
-    return (draws.random(ROWS) < 0.4) * 1.0 if task().has_event else 10 + draws.normal(size=ROWS)
-
-
-def _good(y: np.ndarray) -> np.ndarray:
-    noise = np.random.default_rng(1).normal(size=len(y))
-    return np.clip(0.2 + 0.6 * y + 0.1 * noise, 0.01, 0.99) if task().has_event else y + 0.1 * noise
-
-
-def _bad(y: np.ndarray) -> np.ndarray:
-    return 1 - _good(y) if task().has_event else _good(y)[::-1]

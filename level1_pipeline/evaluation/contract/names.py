@@ -39,6 +39,24 @@ def missing_or_of_another_kind() -> Iterator[Mistake]:
     task = getattr(problem, "TASK", next(iter(TASKS)))
     if isinstance(task, str) and task not in TASKS:
         yield Mistake("TASK", unknown(task))
+    elif task == "multiclass":
+        yield from _classes()
+
+
+def _classes() -> Iterator[Mistake]:
+    """CLASSES, which a task with more than two classes needs."""
+    if not hasattr(problem, "CLASSES"):
+        yield Mistake("CLASSES", f"is missing; {_misspelt('CLASSES')}")
+        return
+    named, todo = problem.CLASSES, 'name the classes once each, as in ("low", "middle", "high")'
+    if not isinstance(named, tuple) or not all(type(name) in (str, int) for name in named) or "" in named:
+        yield Mistake("CLASSES", f"must be a tuple of texts or whole numbers; {todo}")
+    elif len({str(name) for name in named}) < len(named):
+        yield Mistake("CLASSES", f"names a class twice; {todo}")
+    elif len(named) < 3:
+        yield Mistake(
+            "CLASSES", f"names {len(named)}; of two classes one is an event: take TASK = 'classification', and 0 and 1"
+        )
 
 
 def _misspelt(name: str) -> str:

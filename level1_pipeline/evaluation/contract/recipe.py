@@ -13,6 +13,7 @@ from level1_pipeline import problem, schema
 from level1_pipeline.bundle.load import OWN_TYPES
 from level1_pipeline.bundle.predict import predict
 from level1_pipeline.evaluation.contract.mistake import Mistake, did_you_mean
+from level1_pipeline.schema.scores import shape
 from level1_pipeline.schema.task import task
 
 FEW_ROWS = 400  # fitted on, to see that it can be done
@@ -79,8 +80,12 @@ def on_few_rows(rows: pd.DataFrame) -> Iterator[Mistake]:
         except Exception as error:  # whatever the model raises
             yield Mistake("build_model", f"cannot predict its own rows: {type(error).__name__}: {_first(error)}")
             return
-    if scores.shape != (len(some),) or not np.isfinite(scores).all():
-        yield Mistake("build_model", f"does not give one finite number a row, but {scores.shape} for {len(some)} rows")
+    if scores.shape != shape(len(some)) or not task().sound(scores).all():
+        yield Mistake(
+            "build_model",
+            f"does not give the {task().score_means} for each row, but {scores.shape} for {len(some)} rows, or numbers "
+            "that are none",
+        )
     yield from _trusted(model)
 
 

@@ -10,7 +10,7 @@ import pandas as pd
 from level1_pipeline import problem, schema
 from level1_pipeline.evaluation.contract.mistake import Mistake, did_you_mean
 from level1_pipeline.evaluation.labels.label_times import wrong_times
-from level1_pipeline.schema.task import task
+from level1_pipeline.schema.task import classes, task
 
 ENTITY_MAX_SHARE = 0.1  # of the rows; the first step of a canary is 5 %
 STRANGE = re.compile("[^!-~]")
@@ -104,10 +104,11 @@ def label_times_everywhere(rows: pd.DataFrame) -> Iterator[Mistake]:
 
 
 def labels(rows: pd.DataFrame) -> Iterator[Mistake]:
-    """0, 1 or missing; or numbers, for a regression."""
+    """0, 1 or missing; numbers, for a regression; or one of CLASSES."""
     values = rows[problem.TARGET]
     if values.dtype != "float64":
-        what = ", ".join(sorted({repr(value) for value in values.dropna().unique()[:3].tolist()}))
+        odd = [value for value in values.dropna().unique().tolist() if value not in classes()]
+        what = ", ".join(sorted({repr(value) for value in odd[:3]}))
         kinds = _types(values) if values.dtype == object else values.dtype
         todo = task().labels_wanted
         yield Mistake("TARGET", f"'{problem.TARGET}' holds {what}, as {kinds}; make them {todo} in `load`")
@@ -115,6 +116,8 @@ def labels(rows: pd.DataFrame) -> Iterator[Mistake]:
     different = sorted(values.dropna().unique().tolist())
     if not different:
         yield Mistake("TARGET", f"'{problem.TARGET}' is missing in every row; there is nothing to learn from")
+    elif gone := [name for place, name in enumerate(classes()) if place not in different]:
+        yield Mistake("CLASSES", f"names {', '.join(map(repr, gone))}, which no row has; leave it out, or mend `load`")
     elif wrong := [value for value in different if task().labels and task().wrong_label(value)]:
         told = ", ".join(f"{value:g}" for value in wrong[:3])
         yield Mistake("TARGET", f"'{problem.TARGET}' holds {told}; a classification needs 0 and 1: map them in `load`")

@@ -24,7 +24,7 @@ from level1_pipeline.inputs import source
 from level1_pipeline.orchestration.conclusion import DATA_FAULT
 from level1_pipeline.orchestration.run import Request, run_training
 from level1_pipeline.settings import Settings
-from tests.problems import orders
+from tests.problems import orders, tickets
 from tests.support.problems import forget_the_record, put_in_place
 
 TIME = pd.Timestamp("2024-08-20", tz="UTC")
@@ -106,7 +106,7 @@ STATIC: dict[str, tuple[Change, str]] = {
     "costs are a list": ({"COSTS": [1, 2]}, "COSTS: must be a dict of prices"),
     "a slash in NAME": ({"NAME": "orders/eu"}, "NAME: 'orders/eu' is no name; use 1 to 64 letters"),
     "NAME is empty": ({"NAME": ""}, "NAME: '' is no name"),
-    "an unknown task": ({"TASK": "multiclass"}, "TASK: 'multiclass' is no task .* classification or regression"),
+    "an unknown task": ({"TASK": "clustering"}, "TASK: 'clustering' is no task .* classification or regression"),
     "a demo that is a list": ({"DEMO": ["2024-08-20"]}, "DEMO: must be a dict, and it is of the type list"),
     "a misspelt key of the demo": ({"DEMO": {"asof": "2024-08-20"}}, "DEMO: knows no 'asof'; did you mean 'as_of'?"),
     "a day of the demo in another form": (
@@ -387,7 +387,7 @@ def test_a_model_that_does_not_work_on_these_rows_is_one_line(
     assert re.match(line, told := only(check.mistakes(Settings(home=tmp_path), TIME))), told
 
 
-@pytest.mark.parametrize("sound", [orders, *EXAMPLES], indirect=True, ids=lambda module: module.NAME)
+@pytest.mark.parametrize("sound", [orders, tickets, *EXAMPLES], indirect=True, ids=lambda module: module.NAME)
 def test_a_problem_without_a_mistake_is_told_none(sound: None, tmp_path: Any) -> None:
     assert [str(mistake) for mistake in check.mistakes(Settings(home=tmp_path))] == []
 
