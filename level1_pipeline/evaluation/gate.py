@@ -15,7 +15,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from level1_pipeline import problem
 from level1_pipeline.evaluation.metrics import Comparison, by_slice, compare, days
-from level1_pipeline.schema.task import task
+from level1_pipeline.schema.task import classes, task
 
 Status = Literal["pass", "inconclusive", "fail", "error"]
 SEVERITY: tuple[Status, ...] = ("pass", "inconclusive", "fail", "error")
@@ -35,6 +35,8 @@ class Gate(BaseModel):
     max_harm: float  # the non-inferiority margin: the 90 % bound on harm must stay below it
     slice_min_rows: int  # smaller slices are not judged
     slice_max_harm: float  # how much worse than champion (or constant) a slice may be
+    class_min_rows: int = 50  # classes with fewer rows are not judged, where there are several
+    class_max_harm: float = 0.15  # how much more log loss the rows of a class may have than with champion (or constant)
     max_single_feature_auc: float = 0.85  # an input that good by itself has seen the outcome (`leakage`)
     max_single_feature_r2: float = 0.9  # the same for a regression
     min_error_left: float = 0.6  # of 1 - AUC (or 1 - R²) of the past: a model that leaves less is too good
@@ -155,6 +157,26 @@ def no_slice_harmed(holdout: pd.DataFrame, p: np.ndarray, reference: np.ndarray,
     return judge(f"slices against {who}", harm.iloc[0] <= rule.slice_max_harm, message)
 
 
+def no_class_lost(holdout: pd.DataFrame, p: np.ndarray, reference: np.ndarray, who: str) -> list[Check]:
+    """Are the rows of any class clearly worse off than with the reference predictions? No check for a task without
+    several classes.
+
+    A mean over all rows hides a class that the model gave up, above all a rare one.
+    """
+    y, rule, kind = holdout[problem.TARGET].to_numpy(), rules(), task()
+    groups = {about: np.flatnonzero(labels) for about, labels in kind.parts(y).items()} if classes() else {}
+    judged = {about: rows for about, rows in groups.items() if len(rows) >= rule.class_min_rows}
+    harm = {
+        about: float((kind.losses(y[rows], p[rows]) - kind.losses(y[rows], reference[rows])).mean())
+        for about, rows in judged.items()
+    }
+    if not harm:
+        return [Check(f"classes against {who}", "pass", "no class has rows enough to be judged")] if groups else []
+    worst = max(harm, key=harm.__getitem__)
+    message = f"worst of {len(harm)}: the rows of {worst} are {harm[worst]:+.4f} in log loss (allowed: {rule.class_max_harm:+})"
+    return [judge(f"classes against {who}", harm[worst] <= rule.class_max_harm, message)]
+
+
 def better_than_champion(
     holdout: pd.DataFrame, champion: np.ndarray, challenger: np.ndarray, who: str
 ) -> tuple[list[Check], Comparison | None]:
@@ -189,13 +211,14 @@ def better_than_champion(
         seen.harm_bound < rules().max_harm,
         f"with 90 % confidence at most {seen.harm_bound:+.5f} worse (allowed: {rules().max_harm:+})",
     )
-    return [gain, harm, no_slice_harmed(holdout, challenger, champion, who)], seen
+    groups = [no_slice_harmed(holdout, challenger, champion, who), *no_class_lost(holdout, challenger, champion, who)]
+    return [gain, harm, *groups], seen
 
 
 def agrees_with_evaluation_model(holdout: pd.DataFrame, judged: np.ndarray, served: np.ndarray) -> list[Check]:
     """Does the model that will be served say nearly the same as the evaluation model, and is it no worse?"""
     rule, metric, y = rules(), problem.PRIMARY_METRIC, holdout[problem.TARGET].to_numpy()
-    difference = float(np.abs(served - judged).mean() / max(judged.std(), 1e-12))
+    difference = float(np.abs(served - judged).mean() / max(judged.std(axis=0).mean(), 1e-12))
     message = f"mean difference is {difference:.3f} of the spread of predictions (allowed: {rule.max_refit_difference})"
     harm = problem.evaluate(y, served)[metric] - problem.evaluate(y, judged)[metric]
     return [

@@ -16,7 +16,8 @@ from level1_pipeline import problem, schema
 from level1_pipeline.evaluation import encodings
 from level1_pipeline.evaluation.gate import Check, rules
 from level1_pipeline.evaluation.metrics import days
-from level1_pipeline.schema.task import task
+from level1_pipeline.schema.scores import by_part
+from level1_pipeline.schema.task import classes, task
 
 TRAIN_ROWS, HOLDOUT_ROWS = 10_000, 5_000  # that a tree sees: more rows change no verdict and cost time
 MIN_PRESENT = 100  # newer rows on which an input that is mostly missing is judged
@@ -41,18 +42,33 @@ def no_leakage(train: pd.DataFrame, holdout: pd.DataFrame) -> Check:
     """
     if task().has_classes and min(part[problem.TARGET].nunique() for part in (train, holdout)) < 2:
         return Check("no leakage", "inconclusive", "there is only one label, so nothing can be told from it")
-    scores = pd.Series(dict(_scores(_sample(train, TRAIN_ROWS), _sample(holdout, HOLDOUT_ROWS))))
-    limit, guess = (rules().max_single_feature_auc, 0.5) if task().has_event else (rules().max_single_feature_r2, 0.0)
-    part = np.where(scores.index.str.endswith(GIVEN_OTHERS), GIVEN_OTHERS_LIMIT, 1.0)
+    scores = pd.Series(
+        {
+            f"{name}{about}": score
+            for about, *parts in _by_class(_sample(train, TRAIN_ROWS), _sample(holdout, HOLDOUT_ROWS))
+            for name, score in _scores(*parts)
+        }
+    )
+    limit, guess = (rules().max_single_feature_auc, 0.5) if task().has_classes else (rules().max_single_feature_r2, 0.0)
+    part = np.where(scores.index.str.contains(GIVEN_OTHERS, regex=False), GIVEN_OTHERS_LIMIT, 1.0)
     limits = pd.Series(guess + part * (limit - guess), scores.index)
     worst = (scores - limits).sort_values(ascending=False).index
     lines = [f"{what} has {_metric()} {scores[what]:.3f} on newer rows (allowed: {limits[what]:.2f})" for what in worst]
     against = [line for line, what in zip(lines, worst, strict=True) if scores[what] > limits[what]][:3]
-    against += _telling_groups(train, holdout)[:3]
+    against += [line + about for about, *both in _by_class(train, holdout) for line in _telling_groups(*both)][:3]
     if not against:
         return Check("no leakage", "pass", f"nothing knows too much: {lines[0]}")
     todo = "find out when it is known, and leave out what is learned after EVENT_TIME"
     return Check("no leakage", "fail", f"{'; '.join(against)}: this has seen the outcome; {todo}")
+
+
+def _by_class(older: pd.DataFrame, newer: pd.DataFrame) -> Iterator[tuple[str, pd.DataFrame, pd.DataFrame]]:
+    """The rows as they are; of several classes, once for each class with labels that say whether it is this class."""
+    tables = (older, newer)
+    parts = [task().parts(rows[problem.TARGET].to_numpy("float64")) for rows in tables]
+    for name in parts[0]:
+        about = f" (about {name})" if classes() else ""
+        yield about, *(rows.assign(**{problem.TARGET: part[name]}) for rows, part in zip(tables, parts, strict=True))
 
 
 class Past(NamedTuple):
@@ -90,7 +106,7 @@ def not_too_good(train: pd.DataFrame, holdout: pd.DataFrame, p: np.ndarray, past
 
 
 def _metric() -> str:
-    return "AUC" if task().has_event else "R²"
+    return "AUC" if task().has_classes else "R²"
 
 
 def _sample(rows: pd.DataFrame, most: int) -> pd.DataFrame:
@@ -98,12 +114,14 @@ def _sample(rows: pd.DataFrame, most: int) -> pd.DataFrame:
 
 
 def _score(y: np.ndarray, p: np.ndarray) -> float:
-    """AUC or R²; NaN where it is not defined."""
+    """AUC (of several classes, the mean of each against all others) or R²; NaN where it is not defined."""
     from sklearn.metrics import r2_score, roc_auc_score
 
     if len(y) < 2 or len(np.unique(y)) < 2:
         return np.nan
-    return float(roc_auc_score(y, p) if task().has_event else r2_score(y, p))
+    if p.ndim > 1:
+        return float(np.nanmean([_score(labels, part) for _, labels, part in by_part(y, p)]))
+    return float(roc_auc_score(y, p) if task().has_classes else r2_score(y, p))
 
 
 def _fit_predict(model: str, older: np.ndarray, y: np.ndarray, newer: np.ndarray) -> np.ndarray:
@@ -116,7 +134,10 @@ def _fit_predict(model: str, older: np.ndarray, y: np.ndarray, newer: np.ndarray
     else:
         fitted = getattr(ensemble, f"HistGradientBoosting{kind}")(max_iter=50, early_stopping=False, random_state=0)
     fitted.fit(older, y)
-    return fitted.predict_proba(newer)[:, 1] if task().has_event else fitted.predict(newer)
+    if not task().has_classes:
+        return fitted.predict(newer)
+    p = fitted.predict_proba(newer)
+    return p[:, 1] if set(fitted.classes_) <= {0.0, 1.0} else task().scores(fitted, newer)
 
 
 def _scores(older: pd.DataFrame, newer: pd.DataFrame) -> Iterator[tuple[str, float]]:
@@ -148,7 +169,7 @@ def _telling_groups(train: pd.DataFrame, holdout: pd.DataFrame) -> list[str]:
         values = [part[name] for part in parts]
         if values[0].isna().any():
             lines += _telling(f"{name} is missing:", [part.isna() for part in values], parts)
-        if task().has_event:  # of a regression, a value may well have labels of its own
+        if task().has_classes:  # of a regression, a value may well have labels of its own
             lines += _telling(f"{name} is", [part.dropna() for part in values], parts)
     return lines
 
@@ -157,7 +178,7 @@ def _telling(what: str, groups: list[pd.Series], parts: list[pd.DataFrame]) -> l
     was, now = (_effects(group, part[problem.TARGET]) for group, part in zip(groups, parts, strict=True))
     both = was.join(now, lsuffix="_before", how="inner")
     size = np.minimum(both["size"].abs(), both["size_before"].abs()).where(both["size"] * both["size_before"] > 0, 0.0)
-    far = size >= (np.log(GROUP_MIN_ODDS) if task().has_event else GROUP_MIN_GAP)
+    far = size >= (np.log(GROUP_MIN_ODDS) if task().has_classes else GROUP_MIN_GAP)
     lines = []
     for value, group in both[far & both["sure"] & both["sure_before"]].iterrows():
         rows = groups[1].index[groups[1] == value]
@@ -176,7 +197,7 @@ def _effects(groups: pd.Series, labels: pd.Series) -> pd.DataFrame:
     rows, total = np.bincount(places), np.bincount(places, weights=y)
     rest, rest_total = len(labels) - rows, labels.sum() - total
     table = pd.DataFrame({"mean": total / rows, "rest": rest_total / np.maximum(rest, 1)}, index=names)
-    if task().has_event:
+    if task().has_classes:
         rate = labels.mean()
         prior = 1 / min(rate, 1 - rate)
         inside, outside = ((k + prior * rate) / (n + prior) for k, n in ((total, rows), (rest_total, rest)))

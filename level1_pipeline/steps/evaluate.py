@@ -26,7 +26,7 @@ from level1_pipeline.steps.fit import fit_model
 from level1_pipeline.steps.model_card import EVALUATED
 from level1_pipeline.steps.split import Split, SplitRows, maturity_cutoff, read_parts
 from level1_pipeline.steps.step import Run, StepResult, step
-from level1_pipeline.steps.train import PREDICTIONS, Trained
+from level1_pipeline.steps.train import Trained, read_predictions
 
 VERDICT = "verdict.json"
 
@@ -49,9 +49,9 @@ class Evaluated(StepResult):
 @step
 def evaluate(run: Run, extracted: Extracted, parts: Split, trained: Trained) -> Evaluated:
     """Put every question of the gate."""
-    rows, predictions = read_parts(run), pd.read_parquet(run.path(PREDICTIONS))
+    rows, predictions = read_parts(run), read_predictions(run)
     holdout = rows.holdout
-    y, p = holdout[problem.TARGET].to_numpy(), predictions[EVALUATED].to_numpy()
+    y, p = holdout[problem.TARGET].to_numpy(), predictions[EVALUATED]
     champion = run.registry.route().champion
     trusted, checks = _trusted_rows(run, parts)
     checks += [gate.enough_data(holdout), leakage.no_leakage(*rows), label_rates(*rows, trusted)]
@@ -59,7 +59,7 @@ def evaluate(run: Run, extracted: Extracted, parts: Split, trained: Trained) -> 
     comparison, metrics = None, {}
     if sound.status == "pass":
         metrics = problem.evaluate(y, p)
-        baselines = {str(name): predictions[name].to_numpy() for name in predictions if name != EVALUATED}
+        baselines = {name: scores for name, scores in predictions.items() if name != EVALUATED}
         relative, comparison = _against_champion(run, champion, rows, p, baselines["constant"])
         checks += [*gate.within_limits(metrics), *gate.beats(holdout, p, baselines), *relative]
         checks += _on_trusted_rows(run, champion, trusted) if trusted is not None else []
@@ -141,8 +141,8 @@ def _against_champion(
 
 def _without_champion(rows: SplitRows, p: np.ndarray, constant: np.ndarray) -> list[Check]:
     """What a first model has to show, and one whose champion cannot take the rows."""
-    slices = gate.no_slice_harmed(rows.holdout, p, constant, "a constant")
-    return [slices, leakage.not_too_good(*rows, p)]
+    against = (rows.holdout, p, constant, "a constant")
+    return [gate.no_slice_harmed(*against), *gate.no_class_lost(*against), leakage.not_too_good(*rows, p)]
 
 
 def _without_offset(run: Run, champion: str) -> tuple[Bundle, str]:

@@ -5,7 +5,7 @@ Pages carry everything inside and need no network.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, fields
 from functools import partial
 from pathlib import Path
@@ -21,7 +21,8 @@ from level1_pipeline.evaluation import decisions, gate, metrics, staleness
 from level1_pipeline.evaluation.data_checks import Finding
 from level1_pipeline.evaluation.drift import DriftTest
 from level1_pipeline.evaluation.gate import Verdict
-from level1_pipeline.schema.task import task
+from level1_pipeline.schema.scores import by_part
+from level1_pipeline.schema.task import classes, task
 from level1_pipeline.store.days import local
 
 if TYPE_CHECKING:
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 EVALUATED = "evaluation model"  # its column among the predictions; the others are the baselines
+Predictions = Mapping[str, np.ndarray]  # what each model says about the holdout, by its name
 ROWS_OF_THE_IMPORTANCE = 1000  # that are shuffled; more would only take time
 
 
@@ -54,7 +56,7 @@ def checks_page(path: Path, broken: list[Finding], checked: int, rows: int, drif
 def plots(
     folder: Path,
     holdout: pd.DataFrame,
-    predictions: pd.DataFrame,
+    predictions: Predictions,
     pipeline: Any,
     ageing: dict[str, dict[str, Any]] | None = None,
 ) -> list[Path]:
@@ -63,7 +65,7 @@ def plots(
     Args:
         folder: where to.
         holdout: the newest days, with labels.
-        predictions: a column for each model.
+        predictions: what each model says about the holdout.
         pipeline: the evaluation model.
         ageing: what `staleness.measure` gave, by what it is called in the picture; None where the past was too short.
     """
@@ -71,18 +73,21 @@ def plots(
     from matplotlib.figure import Figure
     from sklearn.metrics import PredictionErrorDisplay, RocCurveDisplay
 
-    y, p = holdout[problem.TARGET], predictions[EVALUATED]
+    y, p = holdout[problem.TARGET].to_numpy(), predictions[EVALUATED]
 
-    def roc(axes: Axes) -> None:
-        for name, values in predictions.items():
-            RocCurveDisplay.from_predictions(y, values, name=str(name), ax=axes)
+    def roc(axes: Axes) -> None:  # of each model; of several classes, of each against all others
+        curves = {name: (y, scores) for name, scores in predictions.items()}
+        if classes():
+            curves = {about: (labels, part) for about, labels, part in by_part(y, p)}
+        for name, (labels, scores) in curves.items():
+            RocCurveDisplay.from_predictions(labels, scores, name=name, ax=axes)
 
     def residuals(axes: Axes) -> None:
         PredictionErrorDisplay.from_predictions(y, p, kind="actual_vs_predicted", ax=axes)
 
-    drawings = {"calibration": lambda axes: _calibration(axes, y.to_numpy(), p.to_numpy())}
-    drawings |= {"roc": roc} if task().has_event else {"residuals": residuals}
-    drawings["slices"] = lambda axes: _slices(axes, holdout, p.to_numpy())
+    drawings = {"calibration": lambda axes: _calibration(axes, y, p)}
+    drawings |= {"roc": roc} if task().has_classes else {"residuals": residuals}
+    drawings["slices"] = lambda axes: _slices(axes, holdout, p)
     drawings["importance"] = lambda axes: _importance(axes, holdout, pipeline)
     figures = {name: partial(_one_picture, draw) for name, draw in drawings.items()}
     figures |= {"staleness": partial(staleness.draw, measured=ageing)} if ageing else {}
@@ -102,11 +107,14 @@ def _one_picture(draw: Callable[[Axes], None], figure: Figure) -> None:
 
 def _calibration(axes: Axes, y: np.ndarray, p: np.ndarray) -> None:
     """Of probabilities and of a regression's values alike, which scikit-learn's display does not draw."""
-    bins = pd.qcut(p, 10, duplicates="drop")
-    means = pd.DataFrame({"p": p, "y": y}).groupby(bins, observed=True).mean()
     axes.axline((float(p.mean()), float(p.mean())), slope=1, color="0.6", linestyle="--", label="perfect")
-    axes.plot(means["p"], means["y"], marker="o", label="a tenth of the rows each")
-    axes.set(title="Do predictions mean what they say?", xlabel="mean prediction", ylabel=f"mean {problem.TARGET}")
+    for about, labels, part in by_part(y, p):
+        bins = pd.qcut(part, 10, duplicates="drop")
+        means = pd.DataFrame({"p": part, "y": labels}).groupby(bins, observed=True).mean()
+        label = f"{about}, a tenth of the rows each" if classes() else "a tenth of the rows each"
+        axes.plot(means["p"], means["y"], marker="o", label=label)
+    ylabel = f"share of each {problem.TARGET}" if classes() else f"mean {problem.TARGET}"
+    axes.set(title="Do predictions mean what they say?", xlabel="mean prediction", ylabel=ylabel)
     axes.legend()
 
 
@@ -133,11 +141,11 @@ def _importance(axes: Axes, holdout: pd.DataFrame, pipeline: Any) -> None:
     axes.set(title="What the model relies on", xlabel=f"{problem.PRIMARY_METRIC} lost when the input is shuffled")
 
 
-def tables(holdout: pd.DataFrame, predictions: pd.DataFrame) -> dict[str, pd.DataFrame]:
+def tables(holdout: pd.DataFrame, predictions: Predictions) -> dict[str, pd.DataFrame]:
     """The tables of the model card, by title."""
-    y, p = holdout[problem.TARGET].to_numpy(), predictions[EVALUATED].to_numpy()
+    y, p = holdout[problem.TARGET].to_numpy(), predictions[EVALUATED]
     intervals = metrics.with_intervals(y, p, metrics.days(holdout))
-    scores = {str(name): _scores(y, column.to_numpy()) for name, column in predictions.items()}
+    scores = {name: _scores(y, column) for name, column in predictions.items()}
     small = gate.rules().slice_min_rows
     return {
         "Metrics on the newest days, with 95 % intervals": intervals.reset_index(names="metric"),
@@ -154,7 +162,7 @@ def _scores(y: np.ndarray, p: np.ndarray) -> dict[str, float]:
 
 
 def dollars(
-    holdout: pd.DataFrame, predictions: pd.DataFrame, champion: str | None, monitored: dict[str, Any] | None
+    holdout: pd.DataFrame, predictions: Predictions, champion: str | None, monitored: dict[str, Any] | None
 ) -> pd.DataFrame:
     """What the candidate's decisions cost on the holdout, and those of the champion since its promotion.
 
@@ -167,7 +175,7 @@ def dollars(
     Returns:
         A line for each of the two; none for the champion before it was monitored, and no line without COSTS.
     """
-    own = decisions.count(holdout[problem.TARGET].to_numpy(), predictions[EVALUATED].to_numpy())
+    own = decisions.count(holdout[problem.TARGET].to_numpy(), predictions[EVALUATED])
     lines = [_spent("this model, on the holdout", own, len(np.unique(metrics.days(holdout))))] if own else []
     recorded = (
         monitored["dollars"] if monitored and monitored["champion"] == champion and "dollars" in monitored else None

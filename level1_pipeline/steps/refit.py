@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-import pandas as pd
-
 from level1_pipeline.bundle.predict import predict
 from level1_pipeline.evaluation import gate, infrastructure
 from level1_pipeline.evaluation.gate import Check
@@ -15,7 +13,7 @@ from level1_pipeline.steps.fit import fit_model
 from level1_pipeline.steps.model_card import EVALUATED
 from level1_pipeline.steps.split import Split, read_parts
 from level1_pipeline.steps.step import Run, StepResult, step
-from level1_pipeline.steps.train import PREDICTIONS, Trained
+from level1_pipeline.steps.train import Trained, read_predictions
 from level1_pipeline.steps.write_bundle import write_model
 
 SERVED_MODEL = "served_model"
@@ -37,7 +35,7 @@ def refit(run: Run, extracted: Extracted, parts: Split, trained: Trained, evalua
     rows, holdout = matured.pool, matured.holdout
     served = fit_model(rows, trained.parameters)
     predicted = predict(served, holdout)
-    judged = pd.read_parquet(run.path(PREDICTIONS))[EVALUATED].to_numpy()
+    judged = read_predictions(run)[EVALUATED]
     more = {"parameters": trained.parameters, "staleness": evaluated.staleness}
     files = write_model(run, extracted, SERVED_MODEL, served, holdout, rows, **more)
     checks = [

@@ -24,7 +24,7 @@ from level1_pipeline.steps.extract import Extracted
 from level1_pipeline.steps.refit import SERVED_MODEL, Refitted
 from level1_pipeline.steps.split import HOLDOUT, TRAIN, Split
 from level1_pipeline.steps.step import Run, StepResult, step
-from level1_pipeline.steps.train import PREDICTIONS, SEARCHED, Trained
+from level1_pipeline.steps.train import SEARCHED, Trained, read_predictions
 from level1_pipeline.steps.validate import PAGE, Validated
 
 # What a program needs to load the model; the service has a complete lock of its own.
@@ -146,7 +146,7 @@ def _log_numbers(training: Training, model: Any) -> None:
 def _log_files(run: Run, training: Training, model: Any) -> None:
     import mlflow
 
-    holdout, predictions = pd.read_parquet(run.path(HOLDOUT)), pd.read_parquet(run.path(PREDICTIONS))
+    holdout, predictions = pd.read_parquet(run.path(HOLDOUT)), read_predictions(run)
     for name, file in (("train", TRAIN), ("holdout", HOLDOUT)):
         sample = pd.read_parquet(run.path(file)).head(100)
         digest = training.parts.files[file][:36]

@@ -93,7 +93,7 @@ def split_rows(rows: pd.DataFrame, as_of: pd.Timestamp) -> SplitRows:
     """Cut the matured rows in two at a point in time.
 
     Raises:
-        NotEnoughData: fewer than the gate's `min_rows` on either side, or a single class to learn.
+        NotEnoughData: fewer than the gate's `min_rows` on either side, or a class without any row to train on.
     """
     newest = maturity_cutoff(as_of)
     pool = rows[rows[problem.TARGET].notna() & (rows[problem.EVENT_TIME] <= newest)]
@@ -105,8 +105,10 @@ def split_rows(rows: pd.DataFrame, as_of: pd.Timestamp) -> SplitRows:
             f"as of {date_of(as_of)} there are {len(parts.train):,} rows to train on and {len(parts.holdout):,} to judge with; "
             f"{need:,} of each are needed: {advice(rows, as_of)}"
         )
-    if task().has_classes and parts.train[problem.TARGET].nunique() < 2:
+    learned = set(parts.train[problem.TARGET])
+    if gone := [task().as_json(label) for label in task().labels or () if label not in learned]:
         raise NotEnoughData(
-            f"every row to train on has {problem.TARGET} = {parts.train[problem.TARGET].iloc[0]:g}: there is nothing to learn"
+            f"no row to train on has {problem.TARGET} = {', '.join(map(str, gone))}: there is nothing to learn about it; "
+            f"{advice(rows, as_of)}"
         )
     return parts

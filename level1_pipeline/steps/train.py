@@ -13,6 +13,7 @@ from level1_pipeline.bundle.load import EVALUATION_MODEL
 from level1_pipeline.bundle.predict import predict
 from level1_pipeline.errors import NotEnoughData
 from level1_pipeline.evaluation.one_rule import OneRule
+from level1_pipeline.schema.scores import as_columns, from_columns
 from level1_pipeline.schema.task import task
 from level1_pipeline.steps.extract import Extracted
 from level1_pipeline.steps.fit import fit_model
@@ -50,10 +51,23 @@ def train(run: Run, extracted: Extracted, parts: Split) -> Trained:
     model = fit_model(rows, parameters)
     baselines = fit_baselines(rows)
     models = {EVALUATED: model, **baselines}
-    predictions = pd.DataFrame({name: predict(fitted, holdout) for name, fitted in models.items()})
-    predictions.to_parquet(run.path(PREDICTIONS), index=False)
+    _write_predictions(run, {name: predict(fitted, holdout) for name, fitted in models.items()})
     files = [PREDICTIONS, SEARCHED, *write_model(run, extracted, EVALUATION_MODEL, model, holdout, rows)]
     return Trained(parameters=parameters, one_rule=str(baselines[ONE_RULE]), rows=len(rows), files=run.digests(*files))
+
+
+def _write_predictions(run: Run, predictions: dict[str, np.ndarray]) -> None:
+    """One column for each model and each part of its scores."""
+    parts = {name: as_columns(scores, f"{name}|") for name, scores in predictions.items()}
+    pd.DataFrame({name: part for columns in parts.values() for name, part in columns.items()}).to_parquet(
+        run.path(PREDICTIONS), index=False
+    )
+
+
+def read_predictions(run: Run) -> dict[str, np.ndarray]:
+    """What each model says about the holdout, the evaluation model first."""
+    table = pd.read_parquet(run.path(PREDICTIONS))
+    return {name: from_columns(table, f"{name}|") for name in dict.fromkeys(name.split("|")[0] for name in table)}
 
 
 def fit_baselines(rows: pd.DataFrame) -> dict[str, Any]:

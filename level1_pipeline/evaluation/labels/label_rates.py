@@ -1,8 +1,8 @@
 """Slice label rates: has one slice's share of labels left what it ever was beside the others?
 
 The weather of a day moves all slices; a fault of one source of labels moves one. So the label rate of each value of a
-slice (for a regression the mean label) is compared with that of the other values on the same days, and this gap in
-the newest fortnights with the gap in every older fortnight.
+slice (for a regression the mean label, of several classes the share of each) is compared with that of the other values
+on the same days, and this gap in the newest fortnights with the gap in every older fortnight.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from level1_pipeline import problem
 from level1_pipeline.evaluation.day_mean import DIFFERENCE_CORRELATION, inflation
 from level1_pipeline.evaluation.gate import Check, judge, rules
 from level1_pipeline.evaluation.metrics import days
+from level1_pipeline.schema.task import task
 
 FORTNIGHT, STEP = 14, 7  # days of a window, and from one window of the history to the next
 NEWEST = 42  # days that are judged: those of the holdout and the four weeks before it
@@ -48,18 +49,20 @@ def label_rates(older: pd.DataFrame, holdout: pd.DataFrame, trusted: pd.DataFram
     if newest < FORTNIGHT:
         message = f"not judged: {day.max() + 1} days with labels, needed: {HISTORY + FORTNIGHT}"
         return Check("slice label rates", "pass", message)
-    rule, spread = rules(), max(float(y.std()), 1e-12)
+    rule = rules()
     moved = {
-        f"{name}={value}": shift / spread
+        (about, f"{name}={value}"): shift / max(float(labels.std()), 1e-12)
+        for about, labels in task().parts(y).items()
         for name in problem.SLICES
-        for value, shift in _shifts(rows[name], y, day, newest, rule.label_min_rows).items()
+        for value, shift in _shifts(rows[name], labels, day, newest, rule.label_min_rows).items()
     }
     if not moved:
         return Check("slice label rates", "pass", "not judged: no slice is large enough, or there is only one value")
     worst = max(moved, key=moved.__getitem__)
+    about, where = worst
     message = (
-        f"worst of {len(moved)}: {worst} left its history beside the others by {moved[worst]:+.2f} standard deviations "
-        f"of {problem.TARGET} in the newest {newest} days (allowed: {rule.max_rate_shift}); are its labels right?"
+        f"worst of {len(moved)}: {where} left its history beside the others by {moved[worst]:+.2f} standard deviations "
+        f"of {about} in the newest {newest} days (allowed: {rule.max_rate_shift}); are its labels right?"
     )
     return judge("slice label rates", moved[worst] <= rule.max_rate_shift, message)
 

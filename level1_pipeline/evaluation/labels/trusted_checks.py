@@ -13,6 +13,8 @@ import pandas as pd
 from level1_pipeline import problem
 from level1_pipeline.evaluation.gate import Check, judge, rules
 from level1_pipeline.evaluation.metrics import by_slice
+from level1_pipeline.schema.scores import residuals
+from level1_pipeline.schema.task import task
 
 UNCHANGED, LABELS, AGAINST_CHAMPION = "confirmed labels", "trusted set", "trusted set against champion"
 
@@ -78,10 +80,12 @@ def agrees_as_champion_does(trusted: pd.DataFrame, p: np.ndarray, champion: np.n
 
 
 def _mean_errors(trusted: pd.DataFrame, p: np.ndarray) -> dict[str, float]:
-    """Labels less predictions, in standard deviations of the label."""
+    """Labels less predictions, in standard deviations of the label; of several classes, that which is off most."""
     y = trusted[problem.TARGET].to_numpy("float64")
-    spread = max(float(y.std()), 1e-12)
-    return {name: float((y - p)[index].mean() / spread) for name, index in _parts(trusted, rules().slice_min_rows)}
+    spread = [max(float(labels.std()), 1e-12) for labels in task().parts(y).values()]
+    off = residuals(y, p).reshape(len(y), -1)
+    means = {name: off[index].mean(axis=0) / spread for name, index in _parts(trusted, rules().slice_min_rows)}
+    return {name: float(max(mean, key=abs)) for name, mean in means.items()}
 
 
 def _parts(rows: pd.DataFrame, min_rows: int) -> Iterator[tuple[str, np.ndarray]]:

@@ -49,7 +49,7 @@ def test_there_are_no_dollars_without_prices(monkeypatch: pytest.MonkeyPatch) ->
     monkeypatch.delattr(problem, "COSTS")
     assert count(Y, P) is None
     holdout = pd.DataFrame({problem.TARGET: Y, problem.EVENT_TIME: pd.Timestamp(SINCE)})
-    assert model_card.dollars(holdout, pd.DataFrame({model_card.EVALUATED: P}), None, None).empty
+    assert model_card.dollars(holdout, {model_card.EVALUATED: P}, None, None).empty
 
 
 def monitored(champion: str) -> dict[str, Any]:
@@ -62,7 +62,7 @@ def test_the_model_card_states_the_candidates_dollars_and_those_of_the_champion(
     times = pd.to_datetime(["2013-05-02T12:00Z"] * 4 + ["2013-05-03T12:00Z"] * 4)
     holdout, predictions = (
         pd.DataFrame({problem.TARGET: Y, problem.EVENT_TIME: times}),
-        pd.DataFrame({model_card.EVALUATED: P}),
+        {model_card.EVALUATED: P},
     )
     own, champion = model_card.dollars(holdout, predictions, "3", monitored("3")).to_dict("records")
     assert own == {
@@ -85,5 +85,5 @@ def test_the_model_card_states_the_candidates_dollars_and_those_of_the_champion(
 @pytest.mark.parametrize("before", [None, {"champion": "3"}, monitored("2")], ids=["no run", "older", "another"])
 def test_a_champion_that_was_not_monitored_has_no_line(before: dict[str, Any] | None) -> None:
     holdout = pd.DataFrame({problem.TARGET: Y, problem.EVENT_TIME: pd.Timestamp(SINCE)})
-    table = model_card.dollars(holdout, pd.DataFrame({model_card.EVALUATED: P}), "3", before)
+    table = model_card.dollars(holdout, {model_card.EVALUATED: P}, "3", before)
     assert list(table["decisions"]) == ["this model, on the holdout"]

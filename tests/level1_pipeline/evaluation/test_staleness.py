@@ -137,7 +137,7 @@ def test_a_training_that_measured_it_draws_it_beside_its_other_pictures(matured:
     rows = matured.tail(2000)
     few = {name: 5 for name in problem.build_model().get_params() if name.endswith("max_iter")}
     model = fit_model(rows, few)
-    predictions = pd.DataFrame({model_card.EVALUATED: predict(model, rows)}, index=rows.index)
+    predictions = {model_card.EVALUATED: predict(model, rows)}
     names = [
         {path.name for path in model_card.plots(tmp_path, rows, predictions, model, ageing)}
         for ageing in ({"as of today": BACKTEST}, None)

@@ -135,7 +135,7 @@ def test_a_single_class_is_nothing_to_learn_from(known_rows: pd.DataFrame, as_of
     never = known_rows.assign(
         **{problem.TARGET: known_rows[problem.TARGET].where(known_rows[problem.TARGET].isna(), 0.0)}
     )
-    with pytest.raises(NotEnoughData, match=f"{problem.TARGET} = 0: there is nothing to learn"):
+    with pytest.raises(NotEnoughData, match=f"no row to train on has {problem.TARGET} = 1: there is nothing to learn"):
         split_rows(never, as_of)
 
 
