@@ -1,4 +1,4 @@
-"""Whether a whole bundle is for today's problem.py: the same task, and each of its inputs there, in the form it was trained on.
+"""Whether a whole bundle is for today's problem.py: the same task and classes, and each of its inputs there, in the form it was trained on.
 
 A clone changes its Record while an older champion serves. Such a bundle is not damaged, and a person has a way on.
 """
@@ -10,6 +10,7 @@ from typing import Any
 
 from level1_pipeline import problem, schema
 from level1_pipeline.errors import OtherContract
+from level1_pipeline.schema.task import classes
 
 TRAIN_AGAIN = (
     "train one for them: python -m level1_pipeline train --promote-to champion (the gate judges it against the baselines), "
@@ -25,16 +26,26 @@ def input_forms() -> dict[str, str]:
     return {column.name: FORMS.get(column.kind, NUMBER) for column in schema.columns()}
 
 
+def made_for() -> dict[str, Any]:
+    """What a manifest says of today's problem.py."""
+    named = {"classes": list(classes())} if classes() else {}
+    return {"problem": problem.NAME, "task": problem.TASK, **named, "inputs": input_forms()}
+
+
 def demand_task(place: str, manifest: Mapping[str, Any]) -> None:
     """A probability is no value, and a value no probability. Bundles of earlier releases do not say their task.
 
     Raises:
-        OtherContract: it is for another TASK.
+        OtherContract: it is for another TASK, or for other CLASSES, or for these in another order.
     """
     task = manifest.get("task", problem.TASK)
     if task != problem.TASK:
         raise OtherContract(
             f"the model in {place} was trained for a {task}, and TASK is {problem.TASK} now; {TRAIN_AGAIN}"
+        )
+    if (named := manifest.get("classes", [])) != list(classes()):
+        raise OtherContract(
+            f"the model in {place} was trained for the classes {named}, and CLASSES are {list(classes())} now; {TRAIN_AGAIN}"
         )
 
 

@@ -145,7 +145,8 @@ def load_bundle(folder: Path, checksum: str | None = None) -> Bundle:
 
     Raises:
         BundleRefused: see `verify_bundle`; or a type that is not in TRUSTED_TYPES, or other numbers.
-        OtherContract: it needs an input that the Record has no more, or has in another form, or is for another TASK. An
+        OtherContract: it needs an input that the Record has no more, or has in another form, or is for another TASK or
+            other CLASSES. An
             input that the Record has since got is no reason: such a model goes on without it.
     """
     manifest, actual = _verify(folder, checksum)

@@ -99,15 +99,20 @@ def _trees(model: Any) -> dict[str, Any]:
         raise NotCompilable(f"treelite cannot read a {type(model).__name__} ({error})") from error
     header = read.get_header_accessor()
     link = str(header.get_field("postprocessor"))
-    wanted = task().link
-    if link != wanted or int(header.get_field("num_class")[0]) > 1:
+    wanted, width = task().link, len(task().columns())
+    if link != wanted or int(header.get_field("num_class")[0]) != width or read.num_tree % width:
         raise NotCompilable(f"a {type(model).__name__} ends in '{link}' here, where '{wanted}' is known")
     if header.get_field("average_tree_output")[0] or str(header.get_field("sigmoid_alpha")[0]) != "1.0":
         raise NotCompilable(f"a {type(model).__name__} averages or scales its trees, which is not known here")
+    about = [int(place) for place in header.get_field("class_id")] if width > 1 else [0] * read.num_tree
+    order = sorted(range(read.num_tree), key=about.__getitem__)  # the trees of the first class, then those of the next
+    if width > 1 and [about[number] for number in order] != sorted(list(range(width)) * (read.num_tree // width)):
+        raise NotCompilable(f"a {type(model).__name__} has not the same number of trees for each class")
+    bases = [float(base) for base in header.get_field("base_scores")]
     return {
-        "base": float(header.get_field("base_scores")[0]),
+        "base": bases if width > 1 else bases[0],
         "link": link,
-        "trees": [_tree(read.get_tree_accessor(number)) for number in range(read.num_tree)],
+        "trees": [_tree(read.get_tree_accessor(number)) for number in order],
     }
 
 

@@ -34,6 +34,7 @@ class Scorer:
 
     def __init__(self, compiled: Mapping[str, Any]):
         self.link, self.base = compiled["link"], compiled["base"]
+        self._classes = np.size(self.base)  # several: each has its trees, one class after the other
         trees = compiled["trees"]
         leaves = [_leaves_of_each_node(tree) for tree in trees]
         most = max(len(order) for order, _ in leaves)
@@ -79,7 +80,7 @@ class Scorer:
         return thresholds, masks
 
     def predict(self, records: Sequence[Mapping[str, Any]]) -> np.ndarray:
-        """P(target = 1), or the value for a regression, of records; shape (n,)."""
+        """P(target = 1), the value for a regression, shape (n,), or P of each class, shape (n, classes), of records."""
         if len(records) < FEW:
             rows = [[find(record[name]) for name, find in self._find] for record in records]
             return self._score(np.array(rows, np.intp))
@@ -87,11 +88,11 @@ class Scorer:
         return self._score(self._by_row(places, len(records)))
 
     def predict_frame(self, rows: pd.DataFrame) -> np.ndarray:
-        """The same numbers for the rows of a table; shape (n,)."""
+        """The same numbers for the rows of a table."""
         return self.predict_columns(schema.from_frame(rows))
 
     def predict_columns(self, inputs: schema.Columns) -> np.ndarray:
-        """The same numbers for whole columns; shape (n,)."""
+        """The same numbers for whole columns."""
         height = len(next(iter(inputs.values())))
         return self._score(self._by_row([column.column(inputs[column.name]) for column in self._inputs], height))
 
@@ -106,12 +107,18 @@ class Scorer:
         return {column.name: column.edges for column in self._inputs}
 
     def _score(self, rows: np.ndarray) -> np.ndarray:
-        raw = np.empty(len(rows))
+        raw = np.empty(len(rows) if self._classes == 1 else (len(rows), self._classes))
         for start in range(0, len(rows), BLOCK):
             alive = self._alive(rows[start : start + BLOCK])
             first = np.bitwise_count(alive ^ (alive - self._word(1)))  # the lowest bit that is set; the lowest is 1
-            raw[start : start + BLOCK] = self._leaf_values.take(first + self._before_leaves, mode="clip").sum(axis=1)
+            leaves = self._leaf_values.take(first + self._before_leaves, mode="clip")
+            if self._classes > 1:
+                leaves = leaves.reshape(len(leaves), self._classes, -1)
+            raw[start : start + BLOCK] = leaves.sum(axis=-1)
         raw += self.base
+        if self.link == "softmax":
+            powers = np.exp(raw - raw.max(axis=1, keepdims=True))
+            return powers / powers.sum(axis=1, keepdims=True)
         return 1 / (1 + np.exp(-raw)) if self.link == "sigmoid" else raw
 
     def _alive(self, rows: np.ndarray) -> Any:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
-from level1_pipeline import problem, schema
+from level1_pipeline import schema
 from level1_pipeline.bundle import contract
 from level1_pipeline.bundle.equivalence import prove
 from level1_pipeline.bundle.load import (
@@ -52,8 +52,7 @@ def write_bundle(
     profile.to_parquet(partial / PROFILE)
     engine = _compile(partial / COMPILED, pipeline, holdout)
     files = {file.name: sha256(file) for file in sorted(partial.iterdir())}
-    made_for = {"problem": problem.NAME, "task": problem.TASK, "inputs": contract.input_forms()}
-    _write_manifest(partial, {**made_for, **info, "engine": engine, "files": files})
+    _write_manifest(partial, {**contract.made_for(), **info, "engine": engine, "files": files})
     _replace_folder(partial, folder)
     return bundle_checksum(folder)
 
