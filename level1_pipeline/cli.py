@@ -186,6 +186,8 @@ def score(
     from level1_pipeline import schema
     from level1_pipeline.inputs import demo
     from level1_pipeline.registry import Registry
+    from level1_pipeline.schema.scores import as_answer, told
+    from level1_pipeline.schema.task import classes, task
 
     settings = open_settings()
     registry = Registry(settings)
@@ -197,19 +199,20 @@ def score(
         id = id or demo.row(settings)
         row = _row(settings, id)
         records, value = schema.records(row), row[problem.TARGET].iloc[0]
-        label = float(value) if value == value else None
+        label = (task().as_json(value) if classes() else float(value)) if value == value else None
     else:
         records = _read_records(file)
     answers = [
-        {"id": id, "score": p, "action": problem.choose_action(p), "version": version, problem.TARGET: label}
+        {"id": id, "score": as_answer(p), "action": problem.choose_action(p), "version": version, problem.TARGET: label}
         for p in registry.load(version).predict(records).tolist()
     ]
     if as_json:
         print(json.dumps(answers))
         return
-    truth = f" | what happened: {problem.TARGET} = {label:g}" if label is not None else ""
+    happened = f"{label:g}" if isinstance(label, float) else str(label)
+    truth = f" | what happened: {problem.TARGET} = {happened}" if label is not None else ""
     for answer in answers:
-        outcome = f"{answer['score']:.6f} -> {answer['action']}"
+        outcome = f"{told(answer['score'])} -> {answer['action']}"
         print_result("score", f"{id or 'record'} | {outcome} | models:/{problem.NAME}/{version}{truth}")
 
 

@@ -25,6 +25,7 @@ from level1_pipeline.command_line import BAD_DATA, Reason, new_app, open_setting
 from level1_pipeline.environment import without_password
 from level1_pipeline.errors import NoAnswer, NotFound, RouteRefused
 from level1_pipeline.inputs import demo, source
+from level1_pipeline.schema.scores import told
 from level1_pipeline.settings import Settings
 from level1_pipeline.store import clock, leases
 from level1_pipeline.store.audit import Change, RouteSet
@@ -159,7 +160,7 @@ def score(
     else:
         with server.temporary(settings) as address:
             prediction = _post(address, request, secret)
-    message = "{score:.6f} -> {decision} | version {version} ({arm})".format_map(prediction)
+    message = "{told} -> {decision} | version {version} ({arm})".format(told=told(prediction["score"]), **prediction)
     if as_json:
         print(json.dumps(prediction))
     else:

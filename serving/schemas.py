@@ -21,24 +21,24 @@ from pydantic_core import PydanticCustomError
 from typing_extensions import TypedDict  # pydantic needs this one before Python 3.12
 
 from level1_pipeline import problem, schema
-from level1_pipeline.schema.task import task
+from level1_pipeline.schema.task import classes, task
 
 Identifier = Annotated[str, Field(pattern="^[!-~]{1,128}$")]  # printable ASCII: safe in every database and log
 Value = str | bool | int | float | None  # of an input
 STRICT = ConfigDict(extra="forbid", frozen=True)
 SCORE = task().score_means
+LABELS = classes() or task().labels or ()  # empty: any number
 
 
 def _no_bool(value: Any) -> Any:
     if isinstance(value, bool):
-        raise PydanticCustomError("literal_error", "Input should be 0 or 1")
+        raise PydanticCustomError("literal_error", f"Input should be {' or '.join(map(str, LABELS))}")
     return value
 
 
 # As strict as the Record. Python's True equals 1, so a Literal alone would take it.
-TrueValue: Any = (
-    Annotated[Literal[0, 1], BeforeValidator(_no_bool)] if task().has_event else Annotated[FiniteFloat, Strict()]
-)
+TrueValue: Any = Annotated[Literal[LABELS], BeforeValidator(_no_bool)] if LABELS else Annotated[FiniteFloat, Strict()]
+ScoreValue: Any = dict[str, float] if classes() else float  # of several classes the probability of each, by its name
 
 
 def _with_dates(record: Any) -> Any:
@@ -73,7 +73,7 @@ class Prediction(TypedDict):  # not a model, which would take longer to make tha
     """What the model says about one case, and which model said it."""
 
     id: Annotated[str, Field(description="send it back with the outcome")]
-    score: Annotated[float, Field(description=SCORE)]
+    score: Annotated[ScoreValue, Field(description=SCORE)]
     decision: str
     version: Annotated[str, Field(description="of the model")]
     arm: Annotated[str, Field(json_schema_extra={"enum": ["champion", "canary"]})]
@@ -145,23 +145,23 @@ class Contribution(BaseModel):
     input: str
     value: Value
     typical: Value = Field(description="median (or most frequent value) of the training data")
-    score_if_typical: float
-    contribution: float = Field(description="score minus score_if_typical")
+    score_if_typical: ScoreValue
+    contribution: ScoreValue = Field(description="score minus score_if_typical")
 
 
 class WhatIf(BaseModel):
     """The same record with the changes."""
 
     record: dict[str, Value]
-    score: float
+    score: ScoreValue
     decision: str
-    difference: float = Field(description="of the scores: changed minus original")
+    difference: ScoreValue = Field(description="of the scores: changed minus original")
 
 
 class Explanation(BaseModel):
     """Why this score, largest contribution first. Contributions need not add up: inputs act together."""
 
-    score: float = Field(description=SCORE)
+    score: ScoreValue = Field(description=SCORE)
     decision: str
     version: str
     contributions: list[Contribution]

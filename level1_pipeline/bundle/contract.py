@@ -1,4 +1,4 @@
-"""Whether a whole bundle is for today's problem.py: the same task and classes, and each of its inputs there, in the form it was trained on.
+"""Whether a whole bundle is for today's problem.py: the same task and classes, and each input there, in the form it was trained on.
 
 A clone changes its Record while an older champion serves. Such a bundle is not damaged, and a person has a way on.
 """

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from level1_pipeline.schema.task import task
+from level1_pipeline.schema.task import classes, task
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -38,6 +38,33 @@ def residuals(y: np.ndarray, scores: np.ndarray) -> np.ndarray:
 
 def by_part(y: np.ndarray, scores: np.ndarray) -> Iterator[tuple[str, np.ndarray, np.ndarray]]:
     """For each part of a score what it is about, the labels as it has them, and the part; each of shape (n,)."""
-    columns = scores.reshape(len(scores), -1).T
+    columns = scores.reshape(len(scores), len(task().columns())).T
     for (name, labels), part in zip(task().parts(y).items(), columns, strict=True):
         yield name, labels, part
+
+
+def finite(scores: np.ndarray) -> np.ndarray:
+    """For which rows every part of the score is a finite number; shape (n,)."""
+    return np.isfinite(scores.reshape(len(scores), len(task().columns()))).all(axis=1)
+
+
+def likeliest(score: Any) -> float:
+    """The one number by which people and histograms watch a score: itself, or the probability of the likeliest class."""
+    return max(score) if isinstance(score, list) else score
+
+
+def as_answer(score: Any) -> Any:
+    """A score as it is answered: a number, or the probabilities by the names of the classes."""
+    return dict(zip(map(str, classes()), score, strict=True)) if isinstance(score, list) else score
+
+
+def told(score: Any) -> str:
+    """A score for people, with six digits."""
+    if isinstance(score, dict):
+        return ", ".join(f"{name} {part:.6f}" for name, part in score.items())
+    return f"{score:.6f}"
+
+
+def logged(score: Any) -> dict[str, Any]:
+    """A score as the columns of the prediction log: `scores` is missing for a task without several classes."""
+    return {"score": likeliest(score)} | ({"scores": score} if isinstance(score, list) else {})

@@ -45,6 +45,10 @@ class Event:
         """What is wrong with a label; empty if nothing is."""
         return "" if value in (0, 1) else f"value is neither 0 nor 1, and {problem.TARGET} is one of them"
 
+    def label(self, value: Any) -> float:
+        """A label that the service or a file was given, as a number."""
+        return float(value)
+
     def as_json(self, label: float) -> int:
         """A label as the service takes it."""
         return int(label)
@@ -97,6 +101,10 @@ class Number:
     def wrong_label(self, value: float) -> str:
         """What is wrong with a label; empty if nothing is."""
         return "" if math.isfinite(value) else "value is not finite"
+
+    def label(self, value: Any) -> float:
+        """A label that the service or a file was given, as a number."""
+        return float(value)
 
     def as_json(self, label: float) -> float:
         """A label as the service takes it."""
@@ -162,6 +170,12 @@ class Classes:
         """What is wrong with a label; empty if nothing is."""
         is_class = value in range(len(classes()))
         return "" if is_class else f"value is none of {', '.join(map(str, classes()))}"
+
+    def label(self, value: Any) -> float:
+        """A class that the service or a file was given, as its place; NaN for an unknown one."""
+        whole = int(value) if isinstance(value, float) and value.is_integer() else value
+        named = [str(name) for name in classes()]
+        return float(named.index(str(whole))) if str(whole) in named else math.nan
 
     def as_json(self, label: float) -> str | int:
         """A label as the service takes it: the class itself."""

@@ -20,7 +20,7 @@ from level1_pipeline.errors import StoreRefused
 from level1_pipeline.store.tables import APPEND_ONLY, metadata
 
 READER_SECONDS, WRITER_SECONDS = 5, 30  # that a connection waits for a lock
-REVISION = "0004"  # of the schema in `tables`; a change there needs a new file in `migrations/versions` and a new test
+REVISION = "0005"  # of the schema in `tables`; a change there needs a new file in `migrations/versions` and a new test
 # Not `alembic_version`: MLflow has a table of that name, and may live in the same database.
 VERSION_TABLE = "operations_version"
 _version = sa.Table(VERSION_TABLE, sa.MetaData(), sa.Column("version_num", sa.String(32), primary_key=True))

@@ -93,10 +93,11 @@ predictions = sa.Table(
     sa.Column("at", UtcTime, nullable=False),  # on the clock of decisions
     sa.Column("recorded_at", UtcTime, nullable=False),  # wall time
     sa.Column("record", sa.JSON, nullable=False),
-    sa.Column("score", sa.Float),  # missing when the model failed
+    sa.Column("score", sa.Float),  # missing when the model failed; of several classes the largest of `scores`
     sa.Column("error", sa.String),  # why it failed; where a canary failed the champion answered in its place
     sa.Column("latency_ms", sa.Float, nullable=False),  # of the model, for the rows that it scored together
     sa.Column("checksum", sa.String),  # of the bundle that answered; missing in rows of an earlier release
+    sa.Column("scores", sa.JSON(none_as_null=True)),  # the probability of each class, in the order of CLASSES
     sa.Index("predictions_by_time", "problem", "at"),
 )
 outcomes = sa.Table(

@@ -16,7 +16,7 @@ import pyarrow.parquet
 
 from level1_pipeline.errors import MLOpsError, OutcomeFileRefused
 from level1_pipeline.inputs.csv_file import ROW, CsvFile, Fault, is_csv, is_missing, number, truth
-from level1_pipeline.schema.task import task
+from level1_pipeline.schema.task import classes, task
 from level1_pipeline.store.database import Store
 from level1_pipeline.store.outcomes import Reported, keep, possible
 
@@ -122,7 +122,7 @@ def check(row: dict[Any, Any], now: datetime) -> Reported | str:
     if not IDENTIFIER.fullmatch(name):
         return "id is not 1 to 128 printable ASCII characters"
     try:
-        value = _as_float(row["value"])
+        value = task().label(row["value"]) if classes() else _as_float(row["value"])
     except (TypeError, ValueError):
         return "value is no number"
     if wrong := task().wrong_label(value):

@@ -16,6 +16,7 @@ import pyarrow.parquet
 from level1_pipeline import problem, schema
 from level1_pipeline.bundle.load import Bundle
 from level1_pipeline.inputs.csv_file import ROW, day, number, truth
+from level1_pipeline.schema.scores import as_columns, finite, shape
 from serving.batch.log import BatchLog
 
 SCORES, BAD = "scores", "bad"
@@ -34,7 +35,7 @@ def compute(output: Path, model: Bundle, number: int, table: pa.Table, log: Batc
         inputs = {name: _numbers(values) for name, values in schema.take(inputs, valid).items()}
     started = time.perf_counter()
     scores, failures = _scores(model, inputs, len(valid))
-    took, fine = time.perf_counter() - started, np.isfinite(scores)
+    took, fine = time.perf_counter() - started, finite(scores)
     reasons |= zip(valid[~fine].tolist(), failures, strict=True)
     ids = table.select([name for name in (problem.ID, ROW) if name in table.column_names])
     if reasons:
@@ -43,7 +44,9 @@ def compute(output: Path, model: Bundle, number: int, table: pa.Table, log: Batc
     if log:
         log.write(ids.take(valid[fine]), schema.take(inputs, fine.nonzero()[0]), scores[fine], model, took * 1000)
     decisions = pa.array([*map(problem.choose_action, scores[fine].tolist())], pa.string())
-    scored = ids.take(valid[fine]).append_column("score", pa.array(scores[fine], pa.float64()))
+    scored = ids.take(valid[fine])
+    for name, part in as_columns(scores[fine]).items():
+        scored = scored.append_column(name, pa.array(part, pa.float64()))
     write_table(path(output, SCORES, number), scored.append_column("decision", decisions))
     return len(table)
 
@@ -89,13 +92,13 @@ def _numbers(values: np.ndarray | schema.Texts) -> np.ndarray | schema.Texts:
 def _scores(model: Bundle, inputs: schema.Columns, rows: int) -> tuple[np.ndarray, list[str]]:
     """The scores, NaN where there is none, and for each NaN the reason."""
     if not rows:
-        return np.empty(0), []
+        return np.empty(shape(0)), []
     try:
         scores = model.predict_columns(inputs)
-        return scores, ["the score is not a finite number"] * int((~np.isfinite(scores)).sum())
+        return scores, ["the score is not a finite number"] * int((~finite(scores)).sum())
     except Exception as error:  # whatever a model raises
         if rows == 1:
-            return np.array([np.nan]), [f"the model cannot score it ({type(error).__name__}: {error})"]
+            return np.full(shape(1), np.nan), [f"the model cannot score it ({type(error).__name__}: {error})"]
     # One row that the model cannot take must not cost the others theirs.
     alone = [_scores(model, schema.take(inputs, np.array([row])), 1) for row in range(rows)]
     return np.concatenate([score for score, _ in alone]), [reason for _, reasons in alone for reason in reasons]

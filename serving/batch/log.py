@@ -12,6 +12,7 @@ import pyarrow as pa
 from level1_pipeline import problem, schema
 from level1_pipeline.bundle.load import Bundle
 from level1_pipeline.errors import InputFileRefused
+from level1_pipeline.schema.scores import logged
 from level1_pipeline.store.database import Store
 from level1_pipeline.store.routes import BATCH
 from level1_pipeline.store.tables import INSERT, predictions
@@ -35,7 +36,7 @@ class BatchLog:
         Args:
             ids: n rows with the problem's ID.
             inputs: their n rows of inputs.
-            scores: their n scores.
+            scores: theirs; shape (n,), or (n, classes).
             model: what scored them.
             milliseconds: what the model took for them together.
 
@@ -57,7 +58,7 @@ class BatchLog:
         }
         names, records = ids[problem.ID].cast(pa.string()).to_pylist(), schema.records(schema.to_frame(inputs))
         rows = [
-            common | {"id": name, "entity_id": name, "record": record, "score": score}
+            common | {"id": name, "entity_id": name, "record": record, **logged(score)}
             for name, record, score in zip(names, records, scores.tolist(), strict=True)
         ]
         for start in range(0, len(rows), ROWS_IN_TRANSACTION):

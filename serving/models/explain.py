@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import logging
-import math
 from typing import Any
 
+import numpy as np
 from pydantic import ValidationError
 
 from level1_pipeline import problem, schema
 from level1_pipeline.bundle.time_limit import Overdue
+from level1_pipeline.schema.scores import as_answer
 from serving.errors import Refusal, not_valid
 from serving.models.loaded_model import Model, Record
-from serving.models.routing import PREDICT_SECONDS
+from serving.models.routing import PREDICT_SECONDS, Score
 from serving.schemas import Contribution, ExplainRequest, Explanation, WhatIf
 
 logger = logging.getLogger(__name__)
@@ -33,13 +34,19 @@ def explain(model: Model, request: ExplainRequest, seconds: float = PREDICT_SECO
     changed = _changed(request)
     score, *others = _scores(model, [record, *variants, *([changed] if changed else [])], seconds)
     contributions = [
-        Contribution(input=name, value=value, typical=typical[name], score_if_typical=other, contribution=score - other)
+        Contribution(
+            input=name,
+            value=value,
+            typical=typical[name],
+            score_if_typical=as_answer(other),
+            contribution=as_answer(_less(score, other)),
+        )
         for (name, value), other in zip(record.items(), others, strict=False)
     ]
-    contributions.sort(key=lambda entry: -abs(entry.contribution))
+    contributions.sort(key=lambda entry: -_size(entry.contribution))
     what_if = _what_if(changed, others[-1], score) if changed else None
     return Explanation(
-        score=score,
+        score=as_answer(score),
         decision=problem.choose_action(score),
         version=model.version,
         contributions=contributions,
@@ -47,19 +54,30 @@ def explain(model: Model, request: ExplainRequest, seconds: float = PREDICT_SECO
     )
 
 
-def _scores(model: Model, records: list[Record], seconds: float) -> list[float]:
+def _scores(model: Model, records: list[Record], seconds: float) -> list[Score]:
     try:
-        scores: list[float] = model.predict(records, seconds).tolist()
+        scores = model.predict(records, seconds)
     except Overdue as overdue:
         raise Refusal(503, f"the model is not to be had: {overdue}", headers={"Retry-After": "5"}) from overdue
-    if not all(map(math.isfinite, scores)):
-        logger.error("version %s gave %s where a finite number is needed", model.version, scores)
+    if not np.isfinite(scores).all():
+        logger.error("version %s gave %s where a finite number is needed", model.version, scores.tolist())
         raise Refusal(500, "the model gave no number for the record or a change of it; the log of the service says why")
-    return scores
+    return scores.tolist()
 
 
-def _what_if(record: Record, score: float, before: float) -> WhatIf:
-    return WhatIf(record=record, score=score, decision=problem.choose_action(score), difference=score - before)
+def _what_if(record: Record, score: Score, before: Score) -> WhatIf:
+    decision, difference = problem.choose_action(score), as_answer(_less(score, before))
+    return WhatIf(record=record, score=as_answer(score), decision=decision, difference=difference)
+
+
+def _less(score: Any, other: Any) -> Any:
+    """The difference of two scores, of each class for itself."""
+    return [a - b for a, b in zip(score, other, strict=True)] if isinstance(score, list) else score - other
+
+
+def _size(contribution: Any) -> float:
+    """By which inputs are ordered: of several classes the largest change."""
+    return max(map(abs, contribution.values())) if isinstance(contribution, dict) else abs(contribution)
 
 
 def _changed(request: ExplainRequest) -> Record | None:

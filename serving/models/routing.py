@@ -17,6 +17,7 @@ from serving.models.loaded_model import Model
 
 logger = logging.getLogger(__name__)
 
+Score = Any  # of one case: a number, or a list of the probabilities of all classes
 PREDICT_SECONDS = 2.0  # for one call of a model, if no setting says otherwise
 
 
@@ -56,7 +57,7 @@ class Scored:
     arm: str
     model: Model
     cases: list[Case]
-    scores: list[float | None]
+    scores: list[Score | None]
     error: str  # of the cases without a score
     latency_ms: float
     recorded_at: datetime
@@ -64,7 +65,7 @@ class Scored:
     def __len__(self) -> int:
         return len(self.cases)
 
-    def __iter__(self) -> Iterator[tuple[Case, float | None]]:
+    def __iter__(self) -> Iterator[tuple[Case, Score | None]]:
         return zip(self.cases, self.scores, strict=True)
 
     def first(self, count: int) -> Scored:
@@ -85,8 +86,9 @@ def score(model: Model, arm: str, cases: list[Case], seconds: float = PREDICT_SE
     """Score cases together; a model that raises, says NaN or says nothing in time gives an error in place of scores."""
     started = time.perf_counter()
     try:
-        numbers = model.predict([case.record for case in cases], seconds).tolist()
-        scores = [number if math.isfinite(number) else None for number in numbers]
+        numbers = model.predict([case.record for case in cases], seconds)
+        is_finite = math.isfinite if numbers.ndim == 1 else _all_finite
+        scores = [number if is_finite(number) else None for number in numbers.tolist()]
         error = "the score is not a finite number"
     except Overdue as overdue:
         logger.error("version %s on %d cases: %s", model.version, len(cases), overdue)
@@ -96,6 +98,10 @@ def score(model: Model, arm: str, cases: list[Case], seconds: float = PREDICT_SE
         scores, error = [None] * len(cases), f"{type(failure).__name__}: {failure}"
     milliseconds, now = 1000 * (time.perf_counter() - started), datetime.now(UTC)
     return Scored(arm, model, cases, scores, error, milliseconds, now)
+
+
+def _all_finite(score: list[float]) -> bool:
+    return all(map(math.isfinite, score))
 
 
 def answer(serving: Serving, cases: list[Case], seconds: float = PREDICT_SECONDS) -> list[Scored]:

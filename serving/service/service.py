@@ -11,6 +11,8 @@ from typing import NoReturn
 
 from level1_pipeline import problem, schema
 from level1_pipeline.bundle.time_limit import OVERDUE
+from level1_pipeline.schema.scores import as_answer
+from level1_pipeline.schema.task import classes, task
 from level1_pipeline.settings import Settings
 from level1_pipeline.store.clock import Clock
 from level1_pipeline.store.database import Store
@@ -128,7 +130,7 @@ class Service:
         try:
             now = self.clock.now()
             _refuse_impossible_times(requests, now)
-            reported = [Reported(request.id, float(request.value), request.known_at) for request in requests]
+            reported = [Reported(request.id, task().label(request.value), request.known_at) for request in requests]
             self.clock.remember()
             result = keep(self.store, reported, now)
         finally:
@@ -186,8 +188,7 @@ class Service:
         )
 
     def _limit(self, rows: int) -> None:
-        most = self.settings.max_rows
-        if rows > most:
+        if rows > (most := self.settings.max_rows):
             raise Refusal(422, f"{rows} rows in one request; at most {most} are taken, send several")
 
     def _cases(self, requests: list[PredictRequest]) -> list[Case]:
@@ -223,10 +224,11 @@ def _refuse_impossible_times(requests: list[OutcomeRequest], now: datetime) -> N
 
 def _predictions(cases: list[Case], scored: list[Scored]) -> list[Prediction]:
     """The answers in the order of the cases."""
+    several = bool(classes())
     predictions: dict[int, Prediction] = {
         id(case): {
             "id": case.id,
-            "score": score,
+            "score": as_answer(score) if several else score,
             "decision": problem.choose_action(score),
             "version": group.model.version,
             "arm": group.arm,
@@ -235,10 +237,8 @@ def _predictions(cases: list[Case], scored: list[Scored]) -> list[Prediction]:
         for case, score in group
         if score is not None
     }
-    if len(predictions) < len(cases):
-        missing = next((case for case in cases if id(case) not in predictions), None)
-        if missing:
-            _refuse(missing, scored)
+    if missing := next((case for case in cases if id(case) not in predictions), None):
+        _refuse(missing, scored)
     return [predictions[id(case)] for case in cases]
 
 

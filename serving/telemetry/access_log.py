@@ -16,6 +16,7 @@ from typing import Any, NamedTuple, TypeVar
 
 from pydantic_core import to_json
 
+from level1_pipeline.schema.scores import likeliest
 from serving.models.routing import Scored
 from serving.telemetry.error_output import OUTPUT
 from serving.telemetry.metrics import Metrics
@@ -76,7 +77,7 @@ class AccessLog:
             ):
                 self.metrics.answered(path, method, status, [answer.seconds for answer in same])
             for (version, arm), groups in _grouped(scored, lambda group: (group.model.version, group.arm)):
-                scores = [score for group in groups for score in group.scores]
+                scores = [likeliest(score) for group in groups for score in group.scores]
                 self.metrics.scored(version, arm, scores, [group.latency_ms / 1000 for group in groups])
             lines = [answer.line() for answer in answers if answer.logged] if logger.isEnabledFor(logging.INFO) else []
             if lines:

@@ -19,6 +19,8 @@ import sqlalchemy as sa
 from pydantic_core import to_json
 
 from level1_pipeline import problem
+from level1_pipeline.schema.scores import likeliest
+from level1_pipeline.schema.task import classes
 from level1_pipeline.store.database import Store
 from level1_pipeline.store.tables import UtcTime, predictions
 from serving.models.routing import Scored
@@ -99,11 +101,12 @@ class PredictionLog:
             logger.error("%d predictions could not be logged before the stop: %s", left, self.trouble)
 
     def _rows(self, scored: Scored) -> list[Row]:
-        """A value for each column of the table, in the form that its database takes."""
+        """A value for each column that is written, in the form that its database takes."""
         arm, version, error, took = scored.arm, scored.model.version, scored.error, scored.latency_ms
         checksum = scored.model.checksum
+        several = bool(classes())
         time, recorded = self._time, self._time(scored.recorded_at)
-        return [
+        rows = [
             (
                 problem.NAME,
                 made,
@@ -113,13 +116,17 @@ class PredictionLog:
                 time(at),
                 recorded,
                 to_json(record).decode(),
-                score,
+                likeliest(score) if several else score,
                 error if score is None else None,
                 took,
                 checksum,
             )
             for (made, entity, record, at), score in scored
         ]
+        if several:
+            parts = [None if score is None else to_json(score).decode() for score in scored.scores]
+            return [(*row, part) for row, part in zip(rows, parts, strict=True)]
+        return rows
 
     def _next(self) -> list[Scored]:
         batch, rows = [], 0
@@ -147,15 +154,16 @@ class PredictionLog:
     def _insert(self, connection: sa.Connection, rows: list[Row]) -> None:
         """Of an arm's rows of one id the first with a score stays: who got no answer may ask again."""
         whole, single = len(rows) - len(rows) % ROWS_IN_STATEMENT, list[Row]()
+        several = bool(classes())  # other tasks do not write the last column, and pay nothing for it
         for start in range(0, whole, ROWS_IN_STATEMENT):
             some = rows[start : start + ROWS_IN_STATEMENT]
             done = connection.exec_driver_sql(
-                _statement(self._dialect, ROWS_IN_STATEMENT), tuple(chain.from_iterable(some))
+                _statement(self._dialect, ROWS_IN_STATEMENT, several), tuple(chain.from_iterable(some))
             )
             if done.rowcount < ROWS_IN_STATEMENT:
                 single += some  # some ids were logged before
         if single := single + rows[whole:]:
-            connection.exec_driver_sql(_statement(self._dialect, 1), single)
+            connection.exec_driver_sql(_statement(self._dialect, 1, several), single)
 
     def _lose(self, rows: int) -> None:
         if rows:
@@ -169,10 +177,13 @@ class PredictionLog:
 
 
 @cache
-def _statement(dialect: str, rows: int) -> str:
+def _statement(dialect: str, rows: int, several: bool) -> str:
     """An insert that leaves logged ids as they are. That of a single row replaces one without a score by one with
     a score; several cannot, because PostgreSQL refuses to touch a row twice in one statement."""
-    mark, names = "?" if dialect == "sqlite" else "%s", [column.name for column in predictions.columns]
+    mark, names = (
+        "?" if dialect == "sqlite" else "%s",
+        [column.name for column in predictions.columns if several or column.name != "scores"],
+    )
     values = ", ".join([f"({', '.join([mark] * len(names))})"] * rows)
     key, new = (
         ", ".join(predictions.primary_key.columns.keys()),

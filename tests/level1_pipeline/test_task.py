@@ -11,7 +11,7 @@ from sklearn.metrics import log_loss, mean_squared_error
 
 from level1_pipeline import problem
 from level1_pipeline.errors import ProblemRefused
-from level1_pipeline.schema.scores import as_columns, by_part, from_columns, residuals, shape
+from level1_pipeline.schema.scores import as_columns, by_part, finite, from_columns, residuals, shape
 from level1_pipeline.schema.task import TASKS, Classes, Event, Number, classes, task
 from tests.support import ROOT
 from tests.test_architecture import files
@@ -136,6 +136,16 @@ def test_scores_come_back_from_the_columns_of_a_table_as_they_went_in(three: Cla
     assert list(columns) == ["model|score low", "model|score middle", "model|score high"]
     assert (from_columns(columns, "model|") == SHARES).all()
     assert shape(7) == (7, 3)
+
+
+@pytest.mark.parametrize("name", ["classification", "multiclass"])
+def test_no_rows_have_no_scores_and_are_no_trouble(three: Classes, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    monkeypatch.setattr(problem, "TASK", name)
+    nothing, no_labels = np.empty(shape(0)), np.empty(0)
+    assert finite(nothing).tolist() == []
+    assert [len(part) for _, _, part in by_part(no_labels, nothing)] == [0] * len(task().columns())
+    assert residuals(no_labels, nothing).shape == shape(0)
+    assert from_columns(as_columns(nothing)).shape == shape(0)
 
 
 def test_of_several_classes_each_part_has_labels_and_residuals_of_its_own(three: Classes) -> None:

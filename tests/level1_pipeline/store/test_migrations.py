@@ -203,7 +203,7 @@ def test_a_rehearsal_makes_no_store_where_there_is_none(tmp_path: Path) -> None:
     assert not list(tmp_path.iterdir())
 
 
-@pytest.mark.parametrize("revision", ["0005", "1999"])
+@pytest.mark.parametrize("revision", ["0006", "1999"])
 def test_a_store_that_a_newer_release_has_used_is_refused_and_untouched(old: Path, revision: str) -> None:
     with sqlite3.connect(old) as connection:
         connection.execute(f"CREATE TABLE {schema.VERSION_TABLE} (version_num VARCHAR(32) PRIMARY KEY)")

@@ -58,6 +58,7 @@ def row(number: int, **changes: Any) -> dict[str, Any]:
         "error": None,
         "latency_ms": 1.5,
         "checksum": "checksum",
+        "scores": None,  # of a problem without several classes
         **changes,
     }
 
