@@ -187,7 +187,8 @@ def score(
     from level1_pipeline.inputs import demo
     from level1_pipeline.registry import Registry
     from level1_pipeline.schema.scores import as_answer, told
-    from level1_pipeline.schema.task import classes, task
+    from level1_pipeline.schema.several_classes import classes
+    from level1_pipeline.schema.task import task
 
     settings = open_settings()
     registry = Registry(settings)

@@ -105,7 +105,8 @@ def _changed(measured: Measured) -> str:
     over = measured.concept_drift_over
     loss = "" if over.excess is None else f" and the loss from its expectation by {over.excess:+.3f}"
     shown = f"{measured.windows_in_direction} of {LAST_WINDOWS} windows show it"
-    return f"over {over.days} days outcomes differ from the scores by {over.bias:+.3f}{loss}; {shown}"
+    about = f" of {over.about}" if over.about else ""
+    return f"over {over.days} days outcomes differ from the scores{about} by {over.bias:+.3f}{loss}; {shown}"
 
 
 def _not_to_be_learned() -> str:

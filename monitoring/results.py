@@ -106,6 +106,7 @@ class Bin(JsonData):
     expected: float
     observed: float
     rows: int
+    about: str = ""  # the class, of several
 
 
 @dataclass(frozen=True)

@@ -21,7 +21,8 @@ from pydantic_core import PydanticCustomError
 from typing_extensions import TypedDict  # pydantic needs this one before Python 3.12
 
 from level1_pipeline import problem, schema
-from level1_pipeline.schema.task import classes, task
+from level1_pipeline.schema.several_classes import classes
+from level1_pipeline.schema.task import task
 
 Identifier = Annotated[str, Field(pattern="^[!-~]{1,128}$")]  # printable ASCII: safe in every database and log
 Value = str | bool | int | float | None  # of an input

@@ -10,7 +10,7 @@ from typing import Any
 
 from level1_pipeline import problem, schema
 from level1_pipeline.errors import OtherContract
-from level1_pipeline.schema.task import classes
+from level1_pipeline.schema.several_classes import classes
 
 TRAIN_AGAIN = (
     "train one for them: python -m level1_pipeline train --promote-to champion (the gate judges it against the baselines), "

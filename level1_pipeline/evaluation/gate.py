@@ -15,7 +15,8 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from level1_pipeline import problem
 from level1_pipeline.evaluation.metrics import Comparison, by_slice, compare, days
-from level1_pipeline.schema.task import classes, task
+from level1_pipeline.schema.several_classes import classes
+from level1_pipeline.schema.task import task
 
 Status = Literal["pass", "inconclusive", "fail", "error"]
 SEVERITY: tuple[Status, ...] = ("pass", "inconclusive", "fail", "error")

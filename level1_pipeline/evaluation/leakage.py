@@ -17,7 +17,8 @@ from level1_pipeline.evaluation import encodings
 from level1_pipeline.evaluation.gate import Check, rules
 from level1_pipeline.evaluation.metrics import days
 from level1_pipeline.schema.scores import by_part
-from level1_pipeline.schema.task import classes, task
+from level1_pipeline.schema.several_classes import classes
+from level1_pipeline.schema.task import task
 
 TRAIN_ROWS, HOLDOUT_ROWS = 10_000, 5_000  # that a tree sees: more rows change no verdict and cost time
 MIN_PRESENT = 100  # newer rows on which an input that is mostly missing is judged

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from level1_pipeline.schema.task import classes, task
+from level1_pipeline.schema.several_classes import classes
+from level1_pipeline.schema.task import task
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -68,3 +70,24 @@ def told(score: Any) -> str:
 def logged(score: Any) -> dict[str, Any]:
     """A score as the columns of the prediction log: `scores` is missing for a task without several classes."""
     return {"score": likeliest(score)} | ({"scores": score} if isinstance(score, list) else {})
+
+
+def from_log(texts: list[str | None]) -> dict[str, np.ndarray]:
+    """The column `scores` of the prediction log as a column for each class; NaN in rows without, and of other classes."""
+    width = len(task().columns())
+    rows = [json.loads(text) if text else [] for text in texts]
+    return as_columns(np.array([row if len(row) == width else [np.nan] * width for row in rows]))
+
+
+def means(y: np.ndarray) -> np.ndarray:
+    """The scores of a model that knows nothing but the mean of these labels, or the share of each class; see `shape`."""
+    parts = [np.full(len(y), labels.mean()) for labels in task().parts(y).values()]
+    return np.column_stack(parts).reshape(shape(len(y)))
+
+
+def watched(y: np.ndarray, scores: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Labels and scores as one curve over time shows them, each of shape (n,): as they are; of several classes whether
+    the likeliest class was right, and its probability."""
+    if scores.ndim == 1:
+        return y, scores
+    return (scores.argmax(axis=1) == y) * 1.0, scores.max(axis=1)

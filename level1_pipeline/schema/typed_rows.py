@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from level1_pipeline import problem
 from level1_pipeline.schema.record import Column, Kind, columns
-from level1_pipeline.schema.task import classes
+from level1_pipeline.schema.several_classes import classes
 from level1_pipeline.schema.values import as_number
 
 if TYPE_CHECKING:

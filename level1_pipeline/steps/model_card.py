@@ -22,7 +22,8 @@ from level1_pipeline.evaluation.data_checks import Finding
 from level1_pipeline.evaluation.drift import DriftTest
 from level1_pipeline.evaluation.gate import Verdict
 from level1_pipeline.schema.scores import by_part
-from level1_pipeline.schema.task import classes, task
+from level1_pipeline.schema.several_classes import classes
+from level1_pipeline.schema.task import task
 from level1_pipeline.store.days import local
 
 if TYPE_CHECKING:

@@ -16,7 +16,8 @@ import pyarrow.parquet
 
 from level1_pipeline.errors import MLOpsError, OutcomeFileRefused
 from level1_pipeline.inputs.csv_file import ROW, CsvFile, Fault, is_csv, is_missing, number, truth
-from level1_pipeline.schema.task import classes, task
+from level1_pipeline.schema.several_classes import classes
+from level1_pipeline.schema.task import task
 from level1_pipeline.store.database import Store
 from level1_pipeline.store.outcomes import Reported, keep, possible
 

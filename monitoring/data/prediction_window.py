@@ -20,6 +20,9 @@ import pandas as pd
 import sqlalchemy as sa
 
 from level1_pipeline import problem, schema
+from level1_pipeline.schema.scores import from_log
+from level1_pipeline.schema.several_classes import classes
+from level1_pipeline.schema.task import task
 from level1_pipeline.store.database import Store
 from level1_pipeline.store.days import date_of, start_of
 from level1_pipeline.store.quarantine import LABELS, Quarantined, covers, without_labels
@@ -173,7 +176,15 @@ def of_rows(rows: pd.DataFrame, window: Window, version: str = "") -> Log:
     table = rows[during].reset_index(drop=True)
     table["at"] = table[problem.EVENT_TIME]
     table["day"] = _local_day(table["at"])
-    fixed = {"score": np.nan, "latency_ms": np.nan, "open": False, "hash": 0, "arm": CHAMPION, "version": version}
+    fixed = {
+        **dict.fromkeys(task().columns(), np.nan),
+        "score": np.nan,
+        "latency_ms": np.nan,
+        "open": False,
+        "hash": 0,
+        "arm": CHAMPION,
+        "version": version,
+    }
     reported = {
         "value": table[problem.TARGET],
         "known_at": table[problem.LABEL_TIME],
@@ -204,6 +215,7 @@ def _chunks(store: Store, window: Window, now: datetime) -> Iterator[pd.DataFram
             o.value,
             o.known_at,
             o.other_values.is_not(sa.null()),
+            *([sa.cast(p.scores, sa.Text)] if classes() else []),
             sa.cast(p.record, sa.Text),
         )
         .select_from(predictions.outerjoin(outcomes, matured_by_now))
@@ -219,6 +231,8 @@ def _chunks(store: Store, window: Window, now: datetime) -> Iterator[pd.DataFram
 def _chunk(columns: list[Any], now: datetime) -> pd.DataFrame:
     *keys, records = columns
     table = schema.frame(json.loads(f"[{','.join(records)}]"))
+    if classes():
+        table = table.assign(**from_log(keys.pop()))
     for name, values in zip(KEYS, keys, strict=True):
         table[name] = values
     table["at"] = pd.to_datetime(table["at"], utc=True)

@@ -9,7 +9,7 @@ drift of the concept is not confined to one value of one slice, the test is repe
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import combinations
 
 import numpy as np
@@ -17,6 +17,8 @@ import pandas as pd
 
 from level1_pipeline import problem
 from level1_pipeline.evaluation.day_mean import DIFFERENCE_CORRELATION, DayMean, day_mean
+from level1_pipeline.schema.scores import by_part
+from level1_pipeline.schema.several_classes import classes
 from level1_pipeline.schema.task import task
 from level1_pipeline.store.quarantine import AND
 from monitoring import thresholds
@@ -38,29 +40,43 @@ class ConceptDrift:
     explained_by_slice: str  # the slice value without which it goes away
     outlier_slices: tuple[AffectedSlice, ...]  # slice values whose outcomes left those of the others
     slices: tuple[AffectedSlice, ...]  # ranked by share x change
+    about: str = ""  # of several classes that of `bias` and the slices: the one that is off most surely
 
 
 UNTESTED = ConceptDrift(None, 0, 0, 0.0, 0.0, None, None, False, "", (), ())
 
 
-def check(rows: pd.DataFrame, scores: np.ndarray, promised: float | None = None, lasting: bool = False) -> ConceptDrift:
-    """Test matured rows (`day`, TARGET, slices) against `scores` (n,).
+def check(
+    rows: pd.DataFrame, scores: np.ndarray, promised: float | None = None, lasting: bool = False, about: str = ""
+) -> ConceptDrift:
+    """Test matured rows (`day`, TARGET, slices) against `scores`, (n,) or (n, classes).
+
+    Of several classes each is tested for itself, so surely that a false alarm is no likelier than with one.
 
     Args:
         rows: matured answers.
         scores: of the model in question for these rows.
         promised: the RMSE at promotion, which a regression is held against (None: its loss is not tested).
         lasting: the rows are those of several windows, and a signal will be acted upon.
+        about: the only class that is asked about.
     """
     if not len(rows):
         return UNTESTED
-    table = _figures(rows, scores, promised)
+    tables = _figures(rows, scores, promised)
+    tests = [_test(table, rows, lasting, len(tables)) for name, table in tables.items() if about in ("", name)]
+    named = [replace(test, about=name) for test, name in zip(tests, [about] if about else tables, strict=True)]
+    return max(named if classes() else tests, key=lambda test: (bool(test.changed), abs(test.bias_t)))
+
+
+def _test(table: pd.DataFrame, rows: pd.DataFrame, lasting: bool, parts: int) -> ConceptDrift:
+    """One part of the scores; the chance of a false alarm is divided by the number of parts."""
     daily = _by_day(table)
     if len(daily) < thresholds.DRIFT_MIN_MATURED_DAYS or len(rows) < thresholds.DRIFT_MIN_MATURED_ROWS:
         return UNTESTED
     spread = float(table["y"].std()) or 1.0
     min_bias = (thresholds.LASTING_MIN_BIAS if lasting else thresholds.WINDOW_MIN_BIAS) * spread
     confidence = thresholds.LASTING_CONFIDENCE if lasting else thresholds.WINDOW_CONFIDENCE
+    confidence = 1 - (1 - confidence) / parts if parts > 1 else confidence
     direction = _direction(daily, min_bias, confidence)
     explained_by = _explained_by(table, rows, thresholds.WINDOW_MIN_BIAS * spread, direction) if direction else ""
     bias, excess = over_days(daily["bias"]), over_days(daily["excess"])
@@ -89,7 +105,7 @@ def same_direction(window: ConceptDrift, over: ConceptDrift) -> bool:
 
 def daily_figures(rows: pd.DataFrame, scores: np.ndarray, promised: float | None = None) -> pd.DataFrame:
     """`bias` and `excess` of each day with enough rows, the arguments as in `check`."""
-    return _by_day(_figures(rows, scores, promised))
+    return _by_day(next(iter(_figures(rows, scores, promised).values())))
 
 
 def over_days(daily: pd.Series) -> DayMean:
@@ -103,10 +119,15 @@ def beyond(daily: pd.Series, confidence: float) -> bool:
     return mean.value > mean.half_width(confidence)
 
 
-def _figures(rows: pd.DataFrame, scores: np.ndarray, promised: float | None) -> pd.DataFrame:
+def _figures(rows: pd.DataFrame, scores: np.ndarray, promised: float | None) -> dict[str, pd.DataFrame]:
+    """For each part of the scores the label, the bias and the excess loss (which is that of the whole score) of each row."""
     y = rows[problem.TARGET].to_numpy("float64")
     excess = task().excess(y, scores, promised)
-    return pd.DataFrame({"y": y, "bias": y - scores, "excess": excess, "day": rows["day"].to_numpy()})
+    day = rows["day"].to_numpy()
+    return {
+        about: pd.DataFrame({"y": labels, "bias": labels - part, "excess": excess, "day": day})
+        for about, labels, part in by_part(y, scores)
+    }
 
 
 def _by_day(table: pd.DataFrame) -> pd.DataFrame:

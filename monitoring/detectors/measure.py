@@ -11,6 +11,7 @@ import pandas as pd
 
 from level1_pipeline import problem
 from level1_pipeline.bundle.load import Bundle
+from level1_pipeline.schema.scores import from_columns, shape
 from level1_pipeline.store import quarantine
 from monitoring.data import traffic
 from monitoring.data.collect import Collected
@@ -76,14 +77,14 @@ def _scored_by_champion(collected: Collected, rows: pd.DataFrame) -> Scored:
     champion is gone or fails on some of the rows, only its own answers count.
     """
     if not len(rows):
-        return rows, np.empty(0)
+        return rows, np.empty(shape(0))
     if collected.model is not None:
         unseen = _unseen(collected.model, rows)
         scores = _scores(collected.model, unseen)
         if scores is not None:
             return unseen, scores
     rows = rows[rows["version"] == collected.champion].reset_index(drop=True)
-    return rows, rows["score"].to_numpy()
+    return rows, from_columns(rows)
 
 
 def _last_windows(collected: Collected, current: Scored) -> Scored:
@@ -103,7 +104,7 @@ def _unseen(model: Bundle, rows: pd.DataFrame) -> pd.DataFrame:
 def _scores(model: Bundle, rows: pd.DataFrame) -> np.ndarray | None:
     """A version's scores; None if it raises or gives no number: a bad release must not end a monitoring run."""
     try:
-        scores = model.predict_frame(rows) if len(rows) else np.empty(0)
+        scores = model.predict_frame(rows) if len(rows) else np.empty(shape(0))
     except Exception as error:  # whatever a model does wrong, the diagnosis is needed all the more
         logger.warning("%s cannot score %d rows again: %s: %s", model.folder, len(rows), type(error).__name__, error)
         return None
@@ -133,7 +134,10 @@ def _windows_in_direction(collected: Collected, last_windows: Scored, over: Conc
     windows_back = ((window.end - rows["at"]) // (window.end - window.start)).to_numpy()
     parts = [np.flatnonzero(windows_back == number) for number in range(LAST_WINDOWS)]
     promised = _promised_rmse(collected.model)
-    tests = [concept_drift.check(rows.iloc[part].reset_index(drop=True), scores[part], promised) for part in parts]
+    tests = [
+        concept_drift.check(rows.iloc[part].reset_index(drop=True), scores[part], promised, about=over.about)
+        for part in parts
+    ]
     return sum(concept_drift.same_direction(test, over) for test in tests)
 
 

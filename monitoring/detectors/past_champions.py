@@ -11,6 +11,7 @@ import pandas as pd
 from level1_pipeline import problem
 from level1_pipeline.bundle.load import PROFILE, Bundle
 from level1_pipeline.evaluation.day_mean import DIFFERENCE_CORRELATION, day_mean
+from level1_pipeline.schema.scores import shape
 from monitoring.thresholds import (
     COMPARISON_MIN_DAYS,
     DAY_MIN_ROWS,
@@ -43,7 +44,7 @@ def compare(
     until = pd.Timestamp(other.manifest.get("trained_until") or pd.Timestamp.max.tz_localize("UTC"))
     unseen = (rows[problem.EVENT_TIME] > until).to_numpy()
     rows, champion = rows[unseen].reset_index(drop=True), champion[unseen]
-    theirs = other.predict_frame(rows) if len(rows) else np.empty(0)
+    theirs = other.predict_frame(rows) if len(rows) else np.empty(shape(0))
     y = rows[problem.TARGET].to_numpy()
     name = problem.PRIMARY_METRIC
     by_day = rows.groupby("day").indices if len(rows) else {}

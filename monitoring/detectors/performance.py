@@ -17,6 +17,8 @@ from level1_pipeline import problem
 from level1_pipeline.evaluation import metrics
 from level1_pipeline.evaluation.day_mean import day_mean, inflation
 from level1_pipeline.evaluation.metrics import CONFIDENCE
+from level1_pipeline.schema.scores import by_part, from_columns, means, watched
+from level1_pipeline.schema.several_classes import classes
 from level1_pipeline.schema.task import task
 from monitoring.data.aggregates import ALL
 from monitoring.data.prediction_window import Answers
@@ -62,7 +64,7 @@ def figures(y: np.ndarray, p: np.ndarray) -> dict[str, float]:
     if not len(y):
         return {}
     values = problem.evaluate(y, p)
-    plain = problem.evaluate(y, np.full(len(y), y.mean()))[problem.PRIMARY_METRIC] if np.ptp(y) else 0.0
+    plain = problem.evaluate(y, means(y))[problem.PRIMARY_METRIC] if np.ptp(y) else 0.0
     return {**values, "skill": 1 - values[problem.PRIMARY_METRIC] / plain if plain > 0 else math.nan}
 
 
@@ -70,7 +72,7 @@ def with_intervals(rows: pd.DataFrame) -> dict[str, Interval]:
     """Each metric of matured rows, and the skill, with its 95 % interval (`evaluation.metrics.with_intervals`)."""
     if not len(rows):
         return {}
-    y, p = rows[problem.TARGET].to_numpy(), rows["score"].to_numpy()
+    y, p = rows[problem.TARGET].to_numpy(), from_columns(rows)
     day = rows["day"].map(date.toordinal).to_numpy()
     table = metrics.with_intervals(y, p, day, figures)
     return {str(name): Interval(*map(number, values)) for name, *values in table.itertuples()}
@@ -106,20 +108,24 @@ def _days(answers: Answers) -> tuple[DayFigures, ...]:
     exact = answers.counts.xs(ALL, level="slice")
     for day, part in rows.groupby("day"):
         judged = matured(part)
-        y, p = judged[problem.TARGET].to_numpy(), judged["score"].to_numpy()
+        y, p = judged[problem.TARGET].to_numpy(), from_columns(judged)
         by_metric = {name: number(value) for name, value in figures(y, p).items()} if len(y) >= METRIC_MIN_ROWS else {}
-        means = (float(y.mean()), float(p.mean())) if len(y) else (None, None)
+        curves = [float(curve.mean()) for curve in watched(y, p)] if len(y) else (None, None)
         n, with_outcome = int(exact["predictions"][day]), int(exact["matured"][day])
-        days.append(DayFigures(str(day), n, with_outcome, by_metric, *means))
+        days.append(DayFigures(str(day), n, with_outcome, by_metric, *curves))
     return tuple(days)
 
 
 def _bins(rows: pd.DataFrame) -> tuple[Bin, ...]:
     if len(rows) < METRIC_MIN_ROWS:
         return ()
-    group = pd.qcut(rows["score"], CALIBRATION_BINS, labels=False, duplicates="drop")
-    parts = rows.groupby(group)
-    return tuple(Bin(float(p["score"].mean()), float(p[problem.TARGET].mean()), len(p)) for _, p in parts)
+    bins = []
+    for about, labels, part in by_part(rows[problem.TARGET].to_numpy(), from_columns(rows)):
+        table = pd.DataFrame({"p": part, "y": labels})
+        group = pd.qcut(table["p"], CALIBRATION_BINS, labels=False, duplicates="drop")
+        name = about if classes() else ""
+        bins += [Bin(float(p["p"].mean()), float(p["y"].mean()), len(p), name) for _, p in table.groupby(group)]
+    return tuple(bins)
 
 
 def estimate(rows: pd.DataFrame, reference: pd.DataFrame | None) -> Estimate | None:
@@ -130,14 +136,14 @@ def estimate(rows: pd.DataFrame, reference: pd.DataFrame | None) -> Estimate | N
     long as the days of the window are like those.
     """
     scored = rows[rows["score"].notna()] if len(rows) else rows
-    if not task().has_event or len(scored) < METRIC_MIN_ROWS:
+    if len(scored) < METRIC_MIN_ROWS or not (promises := task().promises(from_columns(scored))):
         return None
-    expected = _by_day(scored, *_expected(scored["score"].to_numpy()))
+    expected = _by_day(scored, promises)
     errors = pd.DataFrame()
     if reference is not None and len(reference):
-        p = reference["score"].to_numpy()
-        was = zip(_observed(reference[problem.TARGET].to_numpy(), p), _expected(p), strict=True)
-        errors = _by_day(reference, *(seen - hoped for seen, hoped in was))
+        p, y = from_columns(reference), reference[problem.TARGET].to_numpy()
+        seen, hoped = task().keeps(y, p), task().promises(p)
+        errors = _by_day(reference, {name: seen[name] - hoped[name] for name in hoped})
     predicted = {name: _predicted(expected[name], errors[name] if len(errors) else None) for name in expected}
     how = (
         "corrected by matured days"
@@ -149,21 +155,8 @@ def estimate(rows: pd.DataFrame, reference: pd.DataFrame | None) -> Estimate | N
     )
 
 
-NAMES = ("log_loss", "brier", "rate")
-
-
-def _expected(p: np.ndarray) -> tuple[np.ndarray, ...]:
-    p = np.clip(p, 1e-9, 1 - 1e-9)
-    return -(p * np.log(p) + (1 - p) * np.log1p(-p)), p * (1 - p), p
-
-
-def _observed(y: np.ndarray, p: np.ndarray) -> tuple[np.ndarray, ...]:
-    p = np.clip(p, 1e-9, 1 - 1e-9)
-    return -(y * np.log(p) + (1 - y) * np.log1p(-p)), (y - p) ** 2, y
-
-
-def _by_day(rows: pd.DataFrame, *columns: np.ndarray) -> pd.DataFrame:
-    table = pd.DataFrame(dict(zip(NAMES, columns, strict=True)))
+def _by_day(rows: pd.DataFrame, figures: dict[str, np.ndarray]) -> pd.DataFrame:
+    table = pd.DataFrame(figures)
     return table.groupby(rows["day"].to_numpy()).mean()
 
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from zoneinfo import ZoneInfo
 
 from level1_pipeline import problem
+from level1_pipeline.schema.several_classes import classes
 from level1_pipeline.schema.task import task
 from monitoring.results import Bin, DayFigures, Effect, Performance, Release
 
@@ -60,7 +61,8 @@ def over_time(axes: Any, days: list[DayFigures], releases: tuple[Release, ...], 
         )
     axes[1].plot(x, _numbers(day.observed for day in days), marker="o", ms=3, color=ORANGE, label="observed")
     axes[1].plot(x, _numbers(day.expected for day in days), color=BLUE, label="expected by the model")
-    axes[1].set(ylabel=f"share of\n{problem.TARGET}" if task().has_event else f"mean {problem.TARGET}")
+    share = "share of rows whose\nlikeliest class is right" if classes() else f"share of\n{problem.TARGET}"
+    axes[1].set(ylabel=share if task().has_classes else f"mean {problem.TARGET}")
     axes[1].legend(frameon=False, fontsize=8, loc="lower left", bbox_to_anchor=(0, 1), ncols=2)
     _mark(axes, [release for release in releases if x and x[0] <= local_day(release) <= x[-1]])
     axes[1].tick_params(axis="x", rotation=30)
@@ -83,16 +85,23 @@ def _mark(axes: Any, releases: list[Release]) -> None:
 
 def calibration(axes: Axes, bins: tuple[Bin, ...]) -> None:
     """Whether predictions mean what they say."""
-    expected, observed = [part.expected for part in bins], [part.observed for part in bins]
-    ends = [min(expected + observed), max(expected + observed)]
-    axes.plot(ends, ends, color=GREY, ls="--", label="a prediction means what it says")
-    most = max(part.rows for part in bins)
-    axes.scatter(expected, observed, s=[20 + 80 * part.rows / most for part in bins], color=BLUE, zorder=3)
-    axes.plot(expected, observed, color=BLUE, lw=1)
-    axes.set(
-        xlabel="what the model predicted (mean of similar scores)", ylabel=f"what happened\n(mean {problem.TARGET})"
+    every = [end for part in bins for end in (part.expected, part.observed)]
+    axes.plot(
+        [min(every), max(every)], [min(every), max(every)], color=GREY, ls="--", label="a prediction means what it says"
     )
+    most = max(part.rows for part in bins)
+    for number, about in enumerate(dict.fromkeys(part.about for part in bins)):
+        own = [part for part in bins if part.about == about]
+        expected, observed = [part.expected for part in own], [part.observed for part in own]
+        color = f"C{number}" if about else BLUE
+        axes.scatter(expected, observed, s=[20 + 80 * part.rows / most for part in own], color=color, zorder=3)
+        axes.plot(expected, observed, color=color, lw=1, label=about or None)
+    axes.set(xlabel="what the model predicted (mean of similar scores)", ylabel=f"what happened\n({_mean()})")
     axes.legend(frameon=False, fontsize=8)
+
+
+def _mean() -> str:
+    return f"share of each {problem.TARGET}" if classes() else f"mean {problem.TARGET}"
 
 
 def drift(axes: Axes, effects: tuple[Effect, ...]) -> None:

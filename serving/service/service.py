@@ -12,7 +12,8 @@ from typing import NoReturn
 from level1_pipeline import problem, schema
 from level1_pipeline.bundle.time_limit import OVERDUE
 from level1_pipeline.schema.scores import as_answer
-from level1_pipeline.schema.task import classes, task
+from level1_pipeline.schema.several_classes import classes
+from level1_pipeline.schema.task import task
 from level1_pipeline.settings import Settings
 from level1_pipeline.store.clock import Clock
 from level1_pipeline.store.database import Store

@@ -20,7 +20,7 @@ from pydantic_core import to_json
 
 from level1_pipeline import problem
 from level1_pipeline.schema.scores import likeliest
-from level1_pipeline.schema.task import classes
+from level1_pipeline.schema.several_classes import classes
 from level1_pipeline.store.database import Store
 from level1_pipeline.store.tables import UtcTime, predictions
 from serving.models.routing import Scored

@@ -12,7 +12,8 @@ from sklearn.metrics import log_loss, mean_squared_error
 from level1_pipeline import problem
 from level1_pipeline.errors import ProblemRefused
 from level1_pipeline.schema.scores import as_columns, by_part, finite, from_columns, residuals, shape
-from level1_pipeline.schema.task import TASKS, Classes, Event, Number, classes, task
+from level1_pipeline.schema.several_classes import Classes, classes
+from level1_pipeline.schema.task import TASKS, Event, Number, task
 from tests.support import ROOT
 from tests.test_architecture import files
 

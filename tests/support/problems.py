@@ -9,7 +9,8 @@ import pytest
 from level1_pipeline import problem, schema
 from level1_pipeline.schema import checks
 from level1_pipeline.schema import values as schema_values
-from level1_pipeline.schema.task import TASKS, Classes
+from level1_pipeline.schema.several_classes import Classes
+from level1_pipeline.schema.task import TASKS
 
 
 def put_in_place(monkeypatch: pytest.MonkeyPatch, other: ModuleType) -> None:

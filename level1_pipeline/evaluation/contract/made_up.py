@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 
 from level1_pipeline.schema.scores import shape
-from level1_pipeline.schema.task import classes, task
+from level1_pipeline.schema.several_classes import classes
+from level1_pipeline.schema.task import task
 
 ROWS = 400
 

@@ -10,6 +10,7 @@ from zoneinfo import ZoneInfo
 from level1_pipeline import problem
 from level1_pipeline.evaluation.contract.mistake import Mistake, did_you_mean
 from level1_pipeline.evaluation.contract.record_fields import RESERVED
+from level1_pipeline.schema.several_classes import MULTICLASS
 from level1_pipeline.schema.task import TASKS, unknown
 
 COLUMNS = ("TARGET", "ID", "ENTITY", "EVENT_TIME", "LABEL_TIME")
@@ -39,7 +40,7 @@ def missing_or_of_another_kind() -> Iterator[Mistake]:
     task = getattr(problem, "TASK", next(iter(TASKS)))
     if isinstance(task, str) and task not in TASKS:
         yield Mistake("TASK", unknown(task))
-    elif task == "multiclass":
+    elif task == MULTICLASS:
         yield from _classes()
 
 

@@ -10,7 +10,8 @@ import pandas as pd
 from level1_pipeline import problem, schema
 from level1_pipeline.evaluation.contract.mistake import Mistake, did_you_mean
 from level1_pipeline.evaluation.labels.label_times import wrong_times
-from level1_pipeline.schema.task import classes, task
+from level1_pipeline.schema.several_classes import classes
+from level1_pipeline.schema.task import task
 
 ENTITY_MAX_SHARE = 0.1  # of the rows; the first step of a canary is 5 %
 STRANGE = re.compile("[^!-~]")

@@ -1,0 +1,170 @@
+"""Monitoring of a problem with several classes: each class is held against its own probability."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from datetime import datetime, timedelta
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+import sqlalchemy as sa
+
+from level1_pipeline import problem, schema
+from level1_pipeline.bundle.predict import predict
+from level1_pipeline.schema.scores import as_columns, from_columns
+from level1_pipeline.settings import Settings
+from level1_pipeline.steps.fit import fit_model
+from level1_pipeline.store.database import Store
+from monitoring import thresholds
+from monitoring.data.prediction_window import read
+from monitoring.detectors import concept_drift, performance
+from monitoring.results import Window
+from tests.problems import tickets
+from tests.support.prediction_log import log_outcomes, log_predictions
+from tests.support.problems import forget_the_record, put_in_place
+
+CHANGE = pd.Timestamp("2024-06-01", tz="UTC")
+CLASSES = [f"team {name}" for name in tickets.CLASSES]
+
+
+@pytest.fixture(autouse=True, scope="module")
+def several() -> Iterator[None]:
+    """The tickets are the problem."""
+    with pytest.MonkeyPatch.context() as patch:
+        put_in_place(patch, tickets)
+        yield
+    forget_the_record()
+
+
+@pytest.fixture(scope="module")
+def answered(several: None) -> pd.DataFrame:
+    """All tickets since May with the scores of a model that was trained before."""
+    rows = schema.typed(problem.load(pd.Timestamp("2024-07-15", tz="UTC"))).dropna(subset=problem.TARGET)
+    new = rows[problem.EVENT_TIME] >= "2024-05-01"
+    model = fit_model(rows[rows[problem.EVENT_TIME] < "2024-04-29"], {})
+    asked = rows[new].reset_index(drop=True)
+    asked["day"] = asked[problem.EVENT_TIME].dt.date
+    scores = predict(model, asked)
+    return asked.assign(score=scores.max(axis=1), **as_columns(scores))
+
+
+def between(rows: pd.DataFrame, first: str, last: str) -> pd.DataFrame:
+    inside = (rows[problem.EVENT_TIME] >= first) & (rows[problem.EVENT_TIME] < last)
+    return rows[inside].reset_index(drop=True)
+
+
+def test_ordinary_weeks_are_no_concept_drift(answered: pd.DataFrame) -> None:
+    found = [
+        concept_drift.check(week, from_columns(week)).changed
+        for week in (between(answered, f"2024-05-{day:02}", f"2024-05-{day + 7:02}") for day in (1, 8, 15, 22))
+    ]
+    assert found == [False] * 4
+
+
+def test_a_concept_drift_between_two_classes_names_one_of_them_and_the_slice(answered: pd.DataFrame) -> None:
+    after = between(answered, "2024-06-01", "2024-06-15")
+    drift = concept_drift.check(after, from_columns(after))
+    assert drift.changed
+    assert (drift.about, drift.bias < -0.1) == ("team technical", True)
+    assert drift.excess is not None
+    assert drift.excess > 0.1
+    assert "product=app" in [part.slice for part in (*drift.outlier_slices, *drift.slices)]
+
+
+def test_two_rare_classes_that_change_places_are_seen_although_the_third_is_as_before(answered: pd.DataFrame) -> None:
+    week = between(answered, "2024-05-08", "2024-05-15")
+    places = week[problem.TARGET]
+    swapped = week.assign(**{problem.TARGET: places.mask(places == 1, 2.0)})
+    drift = concept_drift.check(swapped, from_columns(swapped))
+    assert drift.changed
+    assert drift.about in ("team sales", "team technical")
+
+
+def test_a_single_class_can_be_asked_about(answered: pd.DataFrame) -> None:
+    after = between(answered, "2024-06-01", "2024-06-15")
+    tests = [concept_drift.check(after, from_columns(after), about=name) for name in CLASSES]
+    assert [test.about for test in tests] == CLASSES
+    assert concept_drift.check(after, from_columns(after)).bias == tests[2].bias
+
+
+@pytest.mark.slow
+def test_the_chance_of_a_false_alarm_is_shared_by_the_classes(answered: pd.DataFrame) -> None:
+    """Labels that are drawn from the scores themselves, 60 weeks of them."""
+    week, draws = between(answered, "2024-05-08", "2024-05-15"), np.random.default_rng(0)
+    steps, alarms, weeks = from_columns(week).cumsum(axis=1), 0, 60
+    for _ in range(weeks):
+        places = (draws.random(len(week))[:, None] > steps).sum(axis=1) * 1.0
+        drawn = week.assign(**{problem.TARGET: places.clip(max=2.0)})
+        alarms += bool(concept_drift.check(drawn, from_columns(drawn)).changed)
+    assert alarms / weeks <= 3 * (1 - thresholds.WINDOW_CONFIDENCE) + 0.05, "higher, lower and worse"
+
+
+def test_metrics_skill_calibration_and_the_estimate_are_those_of_all_classes(answered: pd.DataFrame) -> None:
+    weeks = between(answered, "2024-05-01", "2024-06-01")
+    y, p = weeks[problem.TARGET].to_numpy(), from_columns(weeks)
+    table = performance.with_intervals(weeks)
+    assert table["log_loss"].value == pytest.approx(problem.evaluate(y, p)["log_loss"])
+    shares = np.bincount(y.astype(int)) / len(y)
+    plain = -np.log(shares[y.astype(int)]).mean()
+    assert table["skill"].value == pytest.approx(1 - table["log_loss"].value / plain)
+    bins = performance._bins(weeks)
+    assert list(dict.fromkeys(part.about for part in bins)) == CLASSES
+    assert max(abs(part.expected - part.observed) for part in bins) < 0.12
+    estimate = performance.estimate(weeks.drop(columns=problem.TARGET), weeks)
+    assert estimate is not None
+    for name, observed in (("log_loss", table["log_loss"].value), ("accuracy", table["accuracy"].value)):
+        assert estimate.metrics[name].value == pytest.approx(observed, abs=1e-6), "corrected by the very same days"
+
+
+def logged(answered: pd.DataFrame, home: Settings) -> Any:
+    """A week of the log, and what monitoring reads of it."""
+    week, store = between(answered, "2024-05-08", "2024-05-15"), Store(home.operations)
+    records, scores = schema.records(week), from_columns(week).tolist()
+    ids, times = week[problem.ID], week[problem.EVENT_TIME].dt.to_pydatetime()
+    lines = zip(ids, times, records, scores, strict=True)
+    log_predictions(
+        store,
+        [
+            {"problem": problem.NAME, "id": i, "at": at, "record": record, "score": max(p), "scores": p}
+            for i, at, record, p in lines
+        ],
+    )
+    happened = zip(ids, week[problem.TARGET], times, strict=True)
+    log_outcomes(store, [{"id": i, "value": y, "known_at": at + timedelta(hours=24)} for i, y, at in happened])
+    start = datetime.fromisoformat("2024-05-08T00:00+00:00")
+    log = read(store, Window(start, start + timedelta(days=7)), start + timedelta(days=20))
+    store.close()
+    return week, log.answers[("1", "champion")]
+
+
+def test_a_window_of_the_log_has_the_probabilities_of_each_class_with_the_same_bits(
+    answered: pd.DataFrame, home: Settings
+) -> None:
+    week, answers = logged(answered, home)
+    rows = answers.rows.set_index("id").loc[week[problem.ID]]
+    assert from_columns(rows).tobytes() == from_columns(week).tobytes()
+    assert (rows["score"] == from_columns(week).max(axis=1)).all()
+    assert rows[problem.TARGET].tolist() == week[problem.TARGET].tolist()
+
+
+def test_a_version_is_measured_from_the_log(answered: pd.DataFrame, home: Settings) -> None:
+    week, answers = logged(answered, home)
+    measured = performance.measure(answers, {"log_loss": 0.7}, None)
+    y, p = week[problem.TARGET].to_numpy(), from_columns(week)
+    assert measured.metrics["log_loss"].value == pytest.approx(problem.evaluate(y, p)["log_loss"])
+    by_day = pd.Series(p.argmax(axis=1) == y).groupby(week["day"]).mean()
+    assert [day.observed for day in measured.days] == pytest.approx(list(by_day))
+    assert {part.slice.split("=")[0] for part in measured.slices} == {"channel", "product"}
+
+
+def test_rows_of_other_classes_have_no_probabilities(answered: pd.DataFrame, home: Settings) -> None:
+    logged(answered, home)
+    store = Store(home.operations)
+    with store.engine.begin() as connection:
+        connection.execute(sa.text("UPDATE predictions SET scores = '[0.5, 0.5]'"))
+    start = datetime.fromisoformat("2024-05-08T00:00+00:00")
+    log = read(store, Window(start, start + timedelta(days=7)), start + timedelta(days=20))
+    store.close()
+    assert np.isnan(from_columns(log.answers[("1", "champion")].rows)).all()
