@@ -12,9 +12,10 @@ import numpy as np
 import pandas as pd
 
 from level1_pipeline import problem
+from level1_pipeline.schema.task import task
 from monitoring import thresholds
 from monitoring.data.aggregates import ALL
-from monitoring.detectors.labels.label_checks import VALUE, Hit, by_slice, classes, sums
+from monitoring.detectors.labels.label_checks import VALUE, Hit, by_slice, sums
 
 BAND = "score band"  # 1 has the lowest scores
 
@@ -50,7 +51,7 @@ def coverage(rows: pd.DataFrame, before: pd.DataFrame) -> Iterator[Hit]:
 
 
 def _missing(rows: pd.DataFrame, name: str, edges: np.ndarray) -> pd.DataFrame:
-    """By slice and day: labels that are `missing`, and their `ratio` to the rows, for classes to the expected rate."""
+    """By slice and day: labels that are `missing`, and their `ratio` to the rows, for an event to the expected rate."""
     bands = [f"{part + 1} of {len(edges) + 1}" for part in range(len(edges) + 1)]
     rows = rows.assign(**{BAND: np.array(bands)[np.searchsorted(edges, rows["score"])]})
     figures: dict[str, Any] = {
@@ -59,11 +60,11 @@ def _missing(rows: pd.DataFrame, name: str, edges: np.ndarray) -> pd.DataFrame:
         "expected": 1.0,
         "label": rows[name].fillna(0),
     }
-    if classes():
+    if task().has_event:
         figures["expected"] = rows["score"].fillna(rows[problem.TARGET].mean())
     by_day = sums(rows, pd.DataFrame(figures, rows.index), [*problem.SLICES, BAND])
     by_day = by_day[by_day["rows"] >= thresholds.FAULT_MIN_ROWS]
-    if not classes():
+    if not task().has_event:
         return by_day.assign(ratio=by_day["missing"] / by_day["rows"])
     least = np.maximum(
         thresholds.MISSING_MIN_EXPECTED, by_day["label"] / (by_day["rows"] - by_day["missing"]).clip(lower=1)

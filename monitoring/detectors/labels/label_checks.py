@@ -14,6 +14,8 @@ import numpy as np
 import pandas as pd
 
 from level1_pipeline import problem
+from level1_pipeline.schema.scores import by_part, from_columns
+from level1_pipeline.schema.several_classes import classes
 from level1_pipeline.schema.task import task
 from monitoring import thresholds
 from monitoring.data.aggregates import ALL
@@ -59,18 +61,31 @@ def _shares(kind: str, rows: pd.DataFrame, wrong: np.ndarray, message: str) -> I
 
 
 def constant(rows: pd.DataFrame, opinions: Sequence[np.ndarray]) -> Iterator[Hit]:
-    """One class only, on some days, where all models (their scores for the rows) expect many of the other."""
-    if not classes():
+    """One class only, or none of a class, on some days, where all models (their scores for the rows) expect many others."""
+    if not task().has_classes:
         return
-    scores, labelled = np.array(opinions), rows[VALUE].notna()
-    for value, expected in ((0.0, scores.min(axis=0)), (1.0, 1 - scores.max(axis=0))):
-        figures = pd.DataFrame({"expected": expected, "other": rows[VALUE] != value}, rows.index)
-        by_day = sums(rows[labelled], figures[labelled])
-        never = by_day[by_day["other"] == 0]["expected"]
-        for where, part in never.groupby(level="slice"):
-            if part.sum() >= (thresholds.CONSTANT_SLICE_MIN_EXPECTED if where else thresholds.CONSTANT_MIN_EXPECTED):
-                message = f"all labels are {value:g} on {len(part)} of the days, and the scores expect {part.sum():.0f} others"
-                yield Hit("constant", where, tuple(part.index.get_level_values("day")), message, float(part.sum()))
+    y, labelled = rows[VALUE].to_numpy(), rows[VALUE].notna()
+    for about, labels in task().parts(y).items():
+        scores = np.array([dict(_by_name(y, opinion))[about] for opinion in opinions])
+        for value, expected in ((0.0, scores.min(axis=0)), (1.0, 1 - scores.max(axis=0))):
+            figures = pd.DataFrame({"expected": expected, "other": labels != value}, rows.index)
+            by_day = sums(rows[labelled], figures[labelled])
+            never = by_day[by_day["other"] == 0]["expected"]
+            what = (
+                f"all labels are {value:g}"
+                if not several()
+                else f"{'all labels are' if value else 'no label is'} {about}"
+            )
+            for where, part in never.groupby(level="slice"):
+                least = thresholds.CONSTANT_SLICE_MIN_EXPECTED if where else thresholds.CONSTANT_MIN_EXPECTED
+                if part.sum() >= least:
+                    message = f"{what} on {len(part)} of the days, and the scores expect {part.sum():.0f} others"
+                    yield Hit("constant", where, tuple(part.index.get_level_values("day")), message, float(part.sum()))
+
+
+def _by_name(y: np.ndarray, scores: np.ndarray) -> Iterator[tuple[str, np.ndarray]]:
+    """The parts of scores by what they are about."""
+    yield from ((about, part) for about, _, part in by_part(y, scores))
 
 
 def direction(rows: pd.DataFrame, opinions: Sequence[np.ndarray], reference: pd.DataFrame) -> Iterator[Hit]:
@@ -89,7 +104,9 @@ def direction(rows: pd.DataFrame, opinions: Sequence[np.ndarray], reference: pd.
         return
     error = best.std(ddof=1) / np.sqrt(len(best))
     upper = best.mean() + t.ppf(thresholds.WINDOW_CONFIDENCE, len(best) - 1) * error
-    usual = association(reference[problem.TARGET], reference["score"], reference["day"]) if len(reference) else best[:0]
+    usual = best[:0]
+    if len(reference):
+        usual = association(reference[problem.TARGET], from_columns(reference), reference["day"])
     if upper < 0:
         yield Hit("inverted", ALL, tuple(best.index), f"the scores order the labels backwards on {len(best)} days")
     elif len(usual) >= thresholds.REFERENCE_MIN_DAYS:
@@ -100,16 +117,27 @@ def direction(rows: pd.DataFrame, opinions: Sequence[np.ndarray], reference: pd.
 
 
 def association(labels: pd.Series, scores: pd.Series | np.ndarray, day: pd.Series) -> pd.Series:
-    """By day how well scores order labels: 2 AUC - 1 for classes, the rank correlation for numbers; 1 at best, 0 by chance."""
+    """By day how well scores order labels: 2 AUC - 1 for classes (of several the mean of each against all others), the
+    rank correlation for numbers; 1 at best, 0 by chance."""
+    y, p = labels.to_numpy("float64"), np.asarray(scores, "float64")
+    if not several():
+        return _association(y, p, day)
+    labelled = ~np.isnan(y)
+    each = [_association(own, part, day[labelled]) for _, own, part in by_part(y[labelled], p[labelled])]
+    return pd.concat(each, axis=1).mean(axis=1)
+
+
+def _association(y: np.ndarray, p: np.ndarray, day: pd.Series) -> pd.Series:
+    """Of one part of the scores."""
     from scipy.stats import rankdata
 
-    table = pd.DataFrame({"y": labels.to_numpy("float64"), "p": np.asarray(scores, "float64"), "day": day.to_numpy()})
+    table = pd.DataFrame({"y": y, "p": p, "day": day.to_numpy()})
     values = {}
     for key, part in table.dropna().groupby("day"):
         if len(part) < thresholds.DAY_MIN_ROWS or part["y"].nunique() < 2 or part["p"].nunique() < 2:
             continue
         ranks = rankdata(part["p"])
-        if classes():
+        if task().has_classes:
             late = part["y"].to_numpy() == 1
             values[key] = 2 * (ranks[late].mean() - ranks[~late].mean()) / len(part)
         else:
@@ -123,15 +151,19 @@ def rate(rows: pd.DataFrame, before: pd.DataFrame) -> Iterator[Hit]:
     if len(labels) < thresholds.DRIFT_MIN_MATURED_ROWS or not len(history):
         return
     weeks_back = (rows[problem.EVENT_TIME].min() - history[problem.EVENT_TIME]) // pd.Timedelta(weeks=1)
-    by_week = history[problem.TARGET].groupby(weeks_back).agg(["mean", "size"])
-    means = by_week["mean"][by_week["size"] >= thresholds.DRIFT_MIN_MATURED_ROWS]
-    if len(means) < thresholds.RATE_MIN_WEEKS:
-        return
-    scale, room = (_log_odds, thresholds.RATE_ROOM) if classes() else (float, float(history[problem.TARGET].std()))
-    if not scale(means.min()) - room <= scale(labels.mean()) <= scale(means.max()) + room:
-        usual = f"{means.min():.3g} to {means.max():.3g} in the {len(means)} weeks before"
-        message = f"the mean of the labels is {labels.mean():.3g}, and was {usual}"
-        yield Hit("rate", ALL, tuple(sorted(set(rows["day"]))), message)
+    past, now = task().parts(history[problem.TARGET].to_numpy()), task().parts(labels.to_numpy())
+    for about in now:
+        by_week = pd.Series(past[about], history.index).groupby(weeks_back).agg(["mean", "size"])
+        means, mean = by_week["mean"][by_week["size"] >= thresholds.DRIFT_MIN_MATURED_ROWS], float(now[about].mean())
+        if len(means) < thresholds.RATE_MIN_WEEKS:
+            return
+        scale, room = (
+            (_log_odds, thresholds.RATE_ROOM) if task().has_classes else (float, float(past[about].std(ddof=1)))
+        )
+        if not scale(means.min()) - room <= scale(mean) <= scale(means.max()) + room:
+            usual = f"{means.min():.3g} to {means.max():.3g} in the {len(means)} weeks before"
+            what = f"share of {about} among the labels" if several() else "mean of the labels"
+            yield Hit("rate", ALL, tuple(sorted(set(rows["day"]))), f"the {what} is {mean:.3g}, and was {usual}")
 
 
 def _log_odds(share: float) -> float:
@@ -161,6 +193,6 @@ def by_slice(rows: pd.DataFrame, slices: Sequence[str]) -> pd.DataFrame:
     return pd.concat([pd.DataFrame({"slice": part, "day": rows["day"]}) for part in parts])
 
 
-def classes() -> bool:
-    """Whether labels are classes."""
-    return task().has_event
+def several() -> bool:
+    """Whether there are several classes, each with a share of its own."""
+    return bool(classes())

@@ -15,6 +15,7 @@ import numpy as np
 import pandas as pd
 
 from level1_pipeline import problem
+from level1_pipeline.schema.scores import from_columns
 from level1_pipeline.store import quarantine
 from level1_pipeline.store.days import start_of
 from level1_pipeline.store.quarantine import LABELS, Quarantined
@@ -67,7 +68,7 @@ def find(
     history = _history(made, rows[problem.EVENT_TIME].min(), before, quarantined)
     if not isinstance(made, str):  # those of the window, because a look-up of all ids is slow
         made = made[made[problem.EVENT_TIME].between(*_around(rows))].drop_duplicates(problem.ID)
-    scores = [rows["score"].to_numpy(), *opinions]
+    scores = [from_columns(rows), *opinions]
     hits = [
         *label_checks.against_training_code(rows, made),
         *label_checks.constant(rows, scores),

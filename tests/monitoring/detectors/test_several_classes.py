@@ -20,6 +20,7 @@ from level1_pipeline.store.database import Store
 from monitoring import thresholds
 from monitoring.data.prediction_window import read
 from monitoring.detectors import concept_drift, performance
+from monitoring.detectors.labels import label_faults
 from monitoring.results import Window
 from tests.problems import tickets
 from tests.support.prediction_log import log_outcomes, log_predictions
@@ -40,10 +41,10 @@ def several() -> Iterator[None]:
 
 @pytest.fixture(scope="module")
 def answered(several: None) -> pd.DataFrame:
-    """All tickets since May with the scores of a model that was trained before."""
+    """All tickets since the middle of March with the scores of a model that was trained before."""
     rows = schema.typed(problem.load(pd.Timestamp("2024-07-15", tz="UTC"))).dropna(subset=problem.TARGET)
-    new = rows[problem.EVENT_TIME] >= "2024-05-01"
-    model = fit_model(rows[rows[problem.EVENT_TIME] < "2024-04-29"], {})
+    new = rows[problem.EVENT_TIME] >= "2024-03-15"
+    model = fit_model(rows[rows[problem.EVENT_TIME] < "2024-03-14"], {})
     asked = rows[new].reset_index(drop=True)
     asked["day"] = asked[problem.EVENT_TIME].dt.date
     scores = predict(model, asked)
@@ -168,3 +169,42 @@ def test_rows_of_other_classes_have_no_probabilities(answered: pd.DataFrame, hom
     log = read(store, Window(start, start + timedelta(days=7)), start + timedelta(days=20))
     store.close()
     assert np.isnan(from_columns(log.answers[("1", "champion")].rows)).all()
+
+
+def faults(week: pd.DataFrame, before: pd.DataFrame) -> list[str]:
+    """The kinds of faults that the labels of a week have, beside those of the weeks before, and what is told of them."""
+    labelled, reference = (
+        rows.assign(
+            id=rows[problem.ID],
+            value=rows[problem.TARGET],
+            at=rows[problem.EVENT_TIME],
+            known_at=rows[problem.LABEL_TIME],
+            open=False,
+            label_hidden=False,
+            corrected=False,
+        )
+        for rows in (week, before)
+    )
+    hits = label_faults.find(labelled, reference, "there is no training code")
+    return [f"{hit.kind}: {hit.message}" for hit in hits]
+
+
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        (lambda places: places, []),
+        (lambda places: places * 0.0 + 1.0, ["constant: no label is team billing on 7 of the days"]),
+        (lambda places: places.replace(1.0, 0.0), ["constant: no label is team sales on 7 of the days"]),
+        (lambda places: places.sample(frac=1, random_state=0).set_axis(places.index), ["unrelated: the scores no longer"]),
+        (lambda places: places.replace({0.0: 1.0, 1.0: 2.0, 2.0: 0.0}), ["inverted: the scores order the labels backwards"]),
+        (lambda places: places.mask(places.index % 5 > 0, 2.0), ["rate: the share of team billing among the labels is"]),
+    ],
+    ids=["right", "one class only", "a class is gone", "of other rows", "classes in another order", "many are one class"],
+)  # fmt: skip
+def test_labels_that_are_wrong_are_found_and_right_ones_are_not(
+    answered: pd.DataFrame, change: Any, told: list[str]
+) -> None:
+    week, before = between(answered, "2024-05-22", "2024-05-29"), between(answered, "2024-03-15", "2024-05-22")
+    found = faults(week.assign(**{problem.TARGET: change(week[problem.TARGET])}), before)
+    assert all(any(text.startswith(line) for text in found) for line in told), found
+    assert told or not found
