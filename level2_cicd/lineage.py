@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
+import numpy as np
 import sqlalchemy as sa
 
 from level1_pipeline import problem
@@ -14,6 +15,8 @@ from level1_pipeline.bundle.load import GOLDEN_TOLERANCE, load_bundle
 from level1_pipeline.errors import BundleRefused, NotFound
 from level1_pipeline.inputs import training_data
 from level1_pipeline.registry import Registry
+from level1_pipeline.schema.scores import as_answer, is_of_today, likeliest
+from level1_pipeline.schema.several_classes import classes
 from level1_pipeline.settings import Settings
 from level1_pipeline.store.audit import Line
 from level1_pipeline.store.audit_queries import route_change_before
@@ -27,15 +30,16 @@ UNKNOWN = "unknown (made before this was recorded)"
 class Trace:
     """One logged answer, or failed try, and where it comes from.
 
-    `again` is the score that its version gives today; None where there was none, or its bundle is refused.
+    `again` is the score that its version gives today; None where there was none, or its bundle is refused. A score is
+    a number, or a list with the probability of each class.
     """
 
     id: str
     arm: str
     version: str
     at: datetime
-    score: float | None
-    again: float | None
+    score: Any
+    again: Any
     compiled: bool  # whether trees answered that say the same of a row alone as in a list
     facts: dict[str, str]
     record: dict[str, Any]
@@ -46,8 +50,8 @@ class Trace:
         scikit-learn may differ in the last bits between a row alone and the same row in a list."""
         if self.score is None or self.again is None:
             return False
-        allowed = 0.0 if self.compiled else GOLDEN_TOLERANCE * max(1.0, abs(self.score))
-        return abs(self.score - self.again) <= allowed
+        allowed = 0.0 if self.compiled else GOLDEN_TOLERANCE * max(1.0, abs(likeliest(self.score)))
+        return float(np.abs(np.subtract(self.score, self.again)).max()) <= allowed
 
     @property
     def check(self) -> str:
@@ -64,10 +68,18 @@ class Trace:
         """What to print, in order."""
         did = "tried" if self.score is None else "answered"
         about = {"prediction": f"{self.id}, {did} by the {self.arm} on {self.at.isoformat()}"}
-        score = "failed" if self.score is None else f"{self.score!r} -> {problem.choose_action(self.score)}"
         today = f", it says {self.again!r} today" if self.again is not None and not self.reproduced else ""
-        about |= {"request": json.dumps(self.record), "score": score, "version": self.version}
+        about |= {"request": json.dumps(self.record), "score": self._answer, "version": self.version}
         return [*about.items(), *self.facts.items(), ("re-scoring", self.check + today)]
+
+    @property
+    def _answer(self) -> str:
+        """The score, and what it made us do."""
+        if self.score is None:
+            return "failed"
+        if not is_of_today(self.score):
+            return f"{self.score!r}, by a model for other classes than today's"
+        return f"{as_answer(self.score)!r} -> {problem.choose_action(self.score)}"
 
 
 def trace(settings: Settings, prediction_id: str) -> list[Trace]:
@@ -91,7 +103,9 @@ def trace(settings: Settings, prediction_id: str) -> list[Trace]:
             "it was never made, is not written yet, or was deleted by retention"
         )
     log = registry.store.audit_log(problem.NAME)
-    truth = f"{outcome.value:g}, known at {outcome.known_at.isoformat()}" if outcome else "not known"
+    truth = f"{_named(outcome.value)}, known at {outcome.known_at.isoformat()}" if outcome else "not known"
+    for row in rows:
+        row["score"] = row["scores"] or row["score"]
     # A shadow's answer was never served, not even where all others failed.
     rows.sort(key=lambda row: (row["arm"] == SHADOW, row["score"] is None))
     return [_traced(registry, row, log, truth) for row in rows]
@@ -109,11 +123,16 @@ def _traced(registry: Registry, row: dict[str, Any], log: list[Line], truth: str
         compiled = bundle.scorer is not None
         facts["training rows"] = training_data.where(registry.settings, facts["data digest"])
         if row["score"] is not None:
-            again = float(bundle.predict([row["record"]])[0])
+            again = bundle.predict([row["record"]])[0].tolist()
     except (BundleRefused, NotFound) as refused:
         facts["bundle"] = f"refused: {refused}"
     kept = {name: row[name] for name in ("id", "arm", "version", "at", "score", "record")}
     return Trace(**kept, again=again, compiled=compiled, facts=facts)
+
+
+def _named(label: float) -> str:
+    """A label for people: a class by its name."""
+    return str(classes()[int(label)]) if label in range(len(classes())) else f"{label:g}"
 
 
 def _origin(manifest: dict[str, Any]) -> dict[str, str]:

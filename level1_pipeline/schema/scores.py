@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+import math
+from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -72,11 +73,30 @@ def logged(score: Any) -> dict[str, Any]:
     return {"score": likeliest(score)} | ({"scores": score} if isinstance(score, list) else {})
 
 
+def is_of_today(score: Any) -> bool:
+    """Whether a logged score is one of today's TASK: it has a part for each class."""
+    return len(score) == len(classes()) if isinstance(score, list) else not classes()
+
+
+def stacked(scores: Sequence[Any]) -> np.ndarray:
+    """Logged scores as an array; see `shape`. NaN in rows without one, and of other classes."""
+    nothing = [np.nan] * len(classes()) or np.nan
+    rows = [score if score is not None and is_of_today(score) else nothing for score in scores]
+    return np.array(rows, dtype="float64").reshape(shape(len(rows)))
+
+
 def from_log(texts: list[str | None]) -> dict[str, np.ndarray]:
-    """The column `scores` of the prediction log as a column for each class; NaN in rows without, and of other classes."""
-    width = len(task().columns())
-    rows = [json.loads(text) if text else [] for text in texts]
-    return as_columns(np.array([row if len(row) == width else [np.nan] * width for row in rows]))
+    """The texts of the column `scores` of the prediction log as a column for each class."""
+    return as_columns(stacked([json.loads(text) if text else None for text in texts]))
+
+
+def difference(answer: Any, other: Any) -> float:
+    """How far apart two answered scores are: where they differ most; infinite if they name other classes."""
+    if not isinstance(answer, dict) or not isinstance(other, dict):
+        return float(abs(answer - other))
+    if answer.keys() != other.keys():
+        return math.inf
+    return max(abs(answer[name] - other[name]) for name in answer)
 
 
 def means(y: np.ndarray) -> np.ndarray:

@@ -102,5 +102,6 @@ class Classes:
 
 
 def _of_the_label(y: np.ndarray, p: np.ndarray) -> np.ndarray:
-    """What each row's own class got; shape (n,)."""
-    return p[np.arange(len(y)), np.asarray(y, dtype=np.intp)]
+    """What each row's own class got; shape (n,). NaN where the label is not known."""
+    there = np.isfinite(y)
+    return np.where(there, p[np.arange(len(y)), np.where(there, y, 0).astype(np.intp)], np.nan)

@@ -25,6 +25,7 @@ from level1_pipeline.evaluation.gate import Check, Verdict
 from level1_pipeline.evaluation.metrics import days
 from level1_pipeline.orchestration.run import today
 from level1_pipeline.registry import Registry
+from level1_pipeline.schema.several_classes import classes
 from level1_pipeline.schema.task import task
 from level1_pipeline.steps.register import log_model
 from level1_pipeline.store import audit, clock, quarantine
@@ -108,6 +109,8 @@ def recalibrate_champion(registry: Registry, reason: str, evidence: dict[str, An
         BundleRefused: the champion's bundle is damaged.
         LeaseHeld, LeaseLost: another process changes the route at this moment; the version stays, without an alias.
     """
+    if classes():
+        return "no recalibration: an offset moves one number, and a score is a probability for each class"
     version, now = str(registry.route().champion), clock.now(registry.settings)
     last = last_recalibration(registry.store.audit_log(problem.NAME))
     if last and now - last < timedelta(days=registry.settings.retraining.cooldown_days):

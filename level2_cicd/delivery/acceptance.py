@@ -24,6 +24,7 @@ from level1_pipeline import problem
 from level1_pipeline.bundle.load import GOLDEN_TOLERANCE
 from level1_pipeline.errors import ReleaseRefused
 from level1_pipeline.processes import child_process
+from level1_pipeline.schema.scores import as_answer, difference
 from level2_cicd.delivery.environments import Installed
 
 NOT_PASSED = 3  # exit code of a training whose model the gate did not take
@@ -97,7 +98,7 @@ class Acceptance:
         if status != 200:
             raise ReleaseRefused(f"the golden records of version {version} are answered with {status}: {answer}")
         pairs = zip((part["score"] for part in answer), golden["predictions"], strict=True)
-        largest = max(abs(score - expected) for score, expected in pairs)
+        largest = max(difference(score, as_answer(expected)) for score, expected in pairs)
         if not largest <= GOLDEN_TOLERANCE:
             raise ReleaseRefused(
                 f"over HTTP version {version} says other numbers than after its training ({largest:.2g})"

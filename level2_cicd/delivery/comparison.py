@@ -16,6 +16,7 @@ from pathlib import Path
 
 from level1_pipeline import problem
 from level1_pipeline.errors import ReleaseRefused
+from level1_pipeline.schema.scores import difference
 from level2_cicd.delivery.acceptance import in_home
 from level2_cicd.delivery.components import packages
 from level2_cicd.delivery.environments import Environment, Installed
@@ -63,8 +64,8 @@ def compare(
         answer = _command(installed, scratch, "score", "--json", "records.json", "--as-json")
         scores.append([part["score"] for part in json.loads(answer)])
         shutil.rmtree(scratch)
-    differences = [abs(before - after) for before, after in zip(*scores, strict=True)]
-    beyond = sum(difference > TOLERANCE for difference in differences)
+    differences = [difference(before, after) for before, after in zip(*scores, strict=True)]
+    beyond = sum(each > TOLERANCE for each in differences)
     return Comparison(changed_packages(base, new), max(differences), beyond, len(differences))
 
 

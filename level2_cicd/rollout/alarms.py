@@ -15,6 +15,8 @@ from level1_pipeline.bundle.load import Bundle
 from level1_pipeline.evaluation import gate
 from level1_pipeline.evaluation.gate import Check
 from level1_pipeline.policies import RolloutPolicy
+from level1_pipeline.schema.scores import finite, from_columns, shape
+from level1_pipeline.schema.task import task
 from level1_pipeline.store.database import Store
 from level2_cicd.rollout import queries
 from level2_cicd.rollout.queries import Arm, Counts, matured
@@ -42,11 +44,17 @@ def errors(candidate: Counts, champion: Counts, policy: RolloutPolicy) -> Check:
 def distribution(candidate: Counts, champion: Counts, policy: RolloutPolicy) -> Check:
     """Are its scores altogether elsewhere?  The standardised mean difference, with the standard deviation of both models:
     where the champion misses a change, a better candidate has wider scores, too. (Cohen, Statistical Power Analysis,
-    1988, 2.2.)"""
-    if min(candidate.rows - candidate.errors, champion.rows - champion.errors) < policy.step_requests:
+    1988, 2.2.) Of several classes the one counts that is shifted most."""
+    few = min(candidate.rows - candidate.errors, champion.rows - champion.errors) < policy.step_requests
+    if few or not candidate.mean or not champion.mean:
         return Check("distribution", "inconclusive", f"fewer than {policy.step_requests} scores of each")
-    shift = abs(candidate.mean - champion.mean) / max(math.hypot(candidate.sd, champion.sd) / math.sqrt(2), 1e-12)
-    message = f"mean score {candidate.mean:.4g} against {champion.mean:.4g}: "
+    shift, name, mean, usual = max(
+        (abs(mean - usual) / max(math.hypot(*sds) / math.sqrt(2), 1e-12), name, mean, usual)
+        for name, mean, usual, *sds in zip(
+            task().columns(), candidate.mean, champion.mean, candidate.sd, champion.sd, strict=True
+        )
+    )
+    message = f"mean {name} {mean:.4g} against {usual:.4g}: "
     message += f"{shift:.2f} standard deviations (allowed: {policy.max_shift:g})"
     return Check("distribution", "fail" if shift > policy.max_shift else "pass", message)
 
@@ -160,9 +168,9 @@ def canary_harm(
     which the champion fails are left out: a candidate that mends them would else never be judged."""
     records, rows = queries.records(store, candidate, matured(now), HARM_ROWS)
     enough = len(rows) >= policy.min_outcomes
-    usual = _scores(champion(), records) if enough else np.zeros(len(rows))
-    both = np.isfinite(usual)
-    y, scores = rows[problem.TARGET].to_numpy(), rows["score"].to_numpy()
+    usual = _scores(champion(), records) if enough else np.zeros(shape(len(rows)))
+    both = finite(usual)
+    y, scores = rows[problem.TARGET].to_numpy(), from_columns(rows)
     return harm(y[both], scores[both], usual[both], policy), int(both.sum())
 
 
@@ -172,6 +180,6 @@ def _scores(model: Bundle, records: list[dict[str, Any]]) -> np.ndarray:
         return model.predict(records)
     except Exception:  # whatever a model does wrong, which of the records is it?
         if len(records) == 1:
-            return np.array([np.nan])
+            return np.full(shape(1), np.nan)
         half = len(records) // 2
         return np.concatenate([_scores(model, records[:half]), _scores(model, records[half:])])

@@ -13,10 +13,11 @@ from level1_pipeline.evaluation.day_mean import DIFFERENCE_CORRELATION, day_mean
 from level1_pipeline.evaluation.gate import Check, Status
 from level1_pipeline.evaluation.metrics import CONFIDENCE, by_slice, compare, days
 from level1_pipeline.policies import RolloutPolicy
+from level1_pipeline.schema.scores import from_columns
 from level1_pipeline.store.database import Store
 from level1_pipeline.store.days import date_of, start_of
 from level2_cicd.rollout import queries
-from level2_cicd.rollout.queries import Arm, matured
+from level2_cicd.rollout.queries import FIRST, SECOND, Arm, matured
 
 # A refresh, in units of the gate's `max_harm`: 4 % of ordinary retrainings exceed one of them on a single day.
 REFRESH_HARM = 5
@@ -25,7 +26,7 @@ REFRESH_SLICE_ROWS = 200
 
 
 def shadow_pairs(store: Store, candidate: Arm, champion: Arm, now: datetime) -> pd.DataFrame:
-    """The scores of both on the same cases of whole, matured days; `first` is the champion's, `second` the candidate's.
+    """The scores of both on the same cases of whole, matured days; the champion's are FIRST, the candidate's SECOND.
 
     Days with less than a quarter of the fullest day's rows (the day of the start, say) are left out:
     every day counts alike in the comparison.
@@ -50,7 +51,7 @@ def quality(rows: pd.DataFrame, policy: RolloutPolicy) -> tuple[list[Check], int
         return [Check("quality", "pass", "the gate has judged the champion's recipe on newer rows")], n
     if n < policy.shadow_days:
         return [Check("quality", "inconclusive", f"{n} of {policy.shadow_days} whole days have their outcomes")], n
-    champion, candidate = rows["first"].to_numpy(), rows["second"].to_numpy()
+    champion, candidate = from_columns(rows, FIRST), from_columns(rows, SECOND)
     comparison, rules = compare(rows, champion, candidate), gate.rules()
     if comparison.identical:
         return [Check("quality", "fail", "predictions are identical to the champion's: no gain")], n
@@ -77,7 +78,7 @@ def refresh_quality(store: Store, candidate: Arm, champion: Arm, now: datetime, 
     name, rows = "quality of the copies", queries.pairs(store, champion, candidate, matured(now))
     if len(rows) < policy.min_outcomes:
         return Check(name, "inconclusive", f"{len(rows)} of {policy.min_outcomes} copies have their outcomes")
-    first, second = rows["first"].to_numpy(), rows["second"].to_numpy()
+    first, second = from_columns(rows, FIRST), from_columns(rows, SECOND)
     metric, y, allowed = problem.PRIMARY_METRIC, rows[problem.TARGET].to_numpy(), gate.rules().max_harm
     worse = problem.evaluate(y, second)[metric] - problem.evaluate(y, first)[metric]
     new, old = (by_slice(rows, p, REFRESH_SLICE_ROWS) for p in (second, first))
@@ -94,7 +95,7 @@ def effect(candidate: pd.DataFrame, champion: pd.DataFrame) -> str:
     """The difference of the two arms as a trial (different cases, same days), or that it cannot be seen.
 
     Args:
-        candidate: EVENT_TIME, TARGET and `score` of the canary's answers with outcomes.
+        candidate: EVENT_TIME, TARGET and the scores of the canary's answers with outcomes.
         champion: the same of the champion's.
     """
     daily = (_daily(champion) - _daily(candidate)).dropna()
@@ -110,7 +111,7 @@ def effect(candidate: pd.DataFrame, champion: pd.DataFrame) -> str:
 def _daily(rows: pd.DataFrame) -> pd.Series:
     day = rows[problem.EVENT_TIME].dt.tz_convert(problem.TIMEZONE).dt.date
     figures = {
-        name: problem.evaluate(part[problem.TARGET].to_numpy(), part["score"].to_numpy())[problem.PRIMARY_METRIC]
+        name: problem.evaluate(part[problem.TARGET].to_numpy(), from_columns(part))[problem.PRIMARY_METRIC]
         for name, part in rows.groupby(day)
     }
     return pd.Series(figures, dtype=float)

@@ -7,18 +7,22 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import sqlalchemy as sa
 
 from level1_pipeline import problem
 from level1_pipeline.bundle.time_limit import OVERDUE
 from level1_pipeline.evaluation import gate
+from level1_pipeline.schema.scores import as_columns, finite, from_columns, is_of_today, stacked
+from level1_pipeline.schema.several_classes import classes
 from level1_pipeline.store import quarantine
 from level1_pipeline.store.database import Store
 from level1_pipeline.store.routes import CHAMPION
 from level1_pipeline.store.tables import outcomes, predictions
 
 MOST_ROWS = 100_000  # that are compared, the newest: enough for any verdict
+FIRST, SECOND = "first ", "second "  # before the names of scores
 C = predictions.c
 
 
@@ -38,14 +42,19 @@ class Arm:
 
 @dataclass(frozen=True)
 class Counts:
-    """Cases, failures (no score), and mean and standard deviation of the scores (NaN without any)."""
+    """Cases, failures (no score), and mean and standard deviation of each part of the scores (empty without any)."""
 
     rows: int = 0
     errors: int = 0
     alone: int = 0  # of the errors: cases that the champion answered
-    mean: float = math.nan
-    sd: float = math.nan
+    mean: tuple[float, ...] = ()
+    sd: tuple[float, ...] = ()
     error: str = ""  # an example
+
+
+def whole_score(table: Any = C) -> Any:
+    """The column of the log that holds a whole score: the number, or the probabilities of all classes."""
+    return table.scores if classes() else table.score
 
 
 def matured(now: datetime) -> datetime:
@@ -58,19 +67,21 @@ def counts(store: Store, arm: Arm) -> Counts:
     other = predictions.alias("other")
     same = (other.c.problem == C.problem) & (other.c.id == C.id) & (other.c.arm == CHAMPION)
     alone = C.score.is_(None), sa.exists().where(same, other.c.score.is_not(None))
+    parts = [C.scores[place].as_float() for place in range(len(classes()))] or [C.score]
     wanted = sa.select(
         sa.func.count(),
         sa.func.count(C.score),
         sa.func.count().filter(*alone),
-        sa.func.avg(C.score),
-        sa.func.avg(C.score * C.score),
         sa.func.max(C.error).filter(*alone),
+        *(average for part in parts for average in (sa.func.avg(part), sa.func.avg(part * part))),
     ).where(arm.rows())
     with store.engine.connect().execution_options(reads_only=True) as connection:
-        [(rows, scored, by_itself, mean, square, error)] = connection.execute(wanted).all()
-    if not scored:
-        return Counts(rows, rows, by_itself, error=error or "")
-    return Counts(rows, rows - scored, by_itself, mean, math.sqrt(max(square - mean * mean, 0.0)), error or "")
+        [(rows, scored, by_itself, error, *averages)] = connection.execute(wanted).all()
+    if None in averages:
+        return Counts(rows, rows - scored, by_itself, error=error or "")
+    mean, squares = averages[::2], averages[1::2]
+    sd = [math.sqrt(max(square - value * value, 0.0)) for value, square in zip(mean, squares, strict=True)]
+    return Counts(rows, rows - scored, by_itself, tuple(mean), tuple(sd), error or "")
 
 
 def calls(store: Store, arm: Arm) -> pd.DataFrame:
@@ -91,56 +102,67 @@ def calls(store: Store, arm: Arm) -> pd.DataFrame:
 def pairs(store: Store, first: Arm, second: Arm, before: datetime) -> pd.DataFrame:
     """Cases that both arms scored, decided before a time and with a known outcome: the newest, oldest first.
 
-    Columns: EVENT_TIME, TARGET, SLICES (empty text where a slice is no input), `first`, `second` (scores). Labels in
-    quarantine count as missing.
+    Columns: EVENT_TIME, TARGET, SLICES (empty text where a slice is no input), and the scores of both with the prefixes
+    FIRST and SECOND (`schema.scores`). Labels in quarantine count as missing.
     """
     other = predictions.alias("other")
     both = predictions.join(other, (other.c.problem == C.problem) & (other.c.id == C.id))
     labelled = both.join(outcomes, (outcomes.c.problem == C.problem) & (outcomes.c.id == C.id))
+    scores = whole_score(), whole_score(other.c)
     wanted = (
-        sa.select(C.at, outcomes.c.value, C.record, C.score, other.c.score)
+        sa.select(C.at, outcomes.c.value, C.record, *scores)
         .select_from(labelled)
-        .where(first.rows(), second.rows(other.c), C.at < before, C.score.is_not(None), other.c.score.is_not(None))
+        .where(first.rows(), second.rows(other.c), C.at < before, *(score.is_not(sa.null()) for score in scores))
         .order_by(C.at.desc())
         .limit(MOST_ROWS)
     )
-    return _table(store, wanted, ["first", "second"])
+    return _table(store, wanted, [FIRST, SECOND])
 
 
 def answers(store: Store, arm: Arm, before: datetime) -> pd.DataFrame:
-    """What an arm answered before a time and has a known outcome; columns as for `pairs`, with `score`, `record`."""
+    """What an arm answered before a time and has a known outcome; columns as for `pairs`, the scores without a prefix."""
     wanted = (
-        sa.select(C.at, outcomes.c.value, C.record, C.score)
+        sa.select(C.at, outcomes.c.value, C.record, whole_score())
         .join(outcomes, (outcomes.c.problem == C.problem) & (outcomes.c.id == C.id))
-        .where(arm.rows(), C.at < before, C.score.is_not(None))
+        .where(arm.rows(), C.at < before, whole_score().is_not(sa.null()))
         .order_by(C.at.desc())
         .limit(MOST_ROWS)
     )
-    return _table(store, wanted, ["score"])
+    return _table(store, wanted, [""])
 
 
-def _table(store: Store, wanted: Any, scores: list[str]) -> pd.DataFrame:
+def _table(store: Store, wanted: Any, prefixes: list[str]) -> pd.DataFrame:
     rows: list[tuple[Any, ...]] = []
     with store.engine.connect().execution_options(reads_only=True) as connection:
         for at, value, record, *values in connection.execute(wanted.execution_options(yield_per=5000)):
             rows.append((at, value, *(str(record.get(name, "")) for name in problem.SLICES), *values))
-    columns = [problem.EVENT_TIME, problem.TARGET, *problem.SLICES, *scores]
-    types = {problem.EVENT_TIME: "datetime64[us, UTC]", problem.TARGET: float, **dict.fromkeys(scores, float)}
-    table = pd.DataFrame(reversed(rows), columns=columns).astype(types)
+    columns = [problem.EVENT_TIME, problem.TARGET, *problem.SLICES]
+    types = {problem.EVENT_TIME: "datetime64[us, UTC]", problem.TARGET: float}
+    rows.reverse()
+    table = pd.DataFrame([row[: len(columns)] for row in rows], columns=columns).astype(types)
+    for place, prefix in enumerate(prefixes, len(columns)):
+        table = table.assign(**as_columns(stacked([row[place] for row in rows]), prefix))
     hidden = quarantine.covers(table, quarantine.spans(store), quarantine.LABELS)
-    return table[~hidden].reset_index(drop=True)
+    return _of_today(table[~hidden], prefixes)
+
+
+def _of_today(table: pd.DataFrame, prefixes: list[str]) -> pd.DataFrame:
+    """Without rows whose score is of other classes, from before CLASSES changed."""
+    fits = [finite(from_columns(table, prefix)) for prefix in prefixes]
+    return table[np.all(fits, axis=0)].reset_index(drop=True)
 
 
 def records(store: Store, arm: Arm, before: datetime, limit: int) -> tuple[list[dict[str, Any]], pd.DataFrame]:
-    """The newest answers with known outcomes: their records, and a table of TARGET and `score` in the same order."""
+    """The newest answers with known outcomes: their records, and a table of TARGET and the scores in the same order."""
     wanted = (
-        sa.select(C.record, outcomes.c.value, C.score)
+        sa.select(C.record, outcomes.c.value, whole_score())
         .join(outcomes, (outcomes.c.problem == C.problem) & (outcomes.c.id == C.id))
-        .where(arm.rows(), C.at < before, C.score.is_not(None))
+        .where(arm.rows(), C.at < before, whole_score().is_not(sa.null()))
         .order_by(C.at.desc())
         .limit(limit)
     )
     with store.engine.connect().execution_options(reads_only=True) as connection:
         rows = connection.execute(wanted).all()
-    table = pd.DataFrame([(value, score) for _, value, score in rows], columns=[problem.TARGET, "score"]).astype(float)
-    return [record for record, _, _ in rows], table
+    rows = [row for row in rows if is_of_today(row[2])]
+    table = pd.DataFrame({problem.TARGET: [value for _, value, _ in rows]}, dtype=float)
+    return [record for record, _, _ in rows], table.assign(**as_columns(stacked([score for _, _, score in rows])))

@@ -19,6 +19,7 @@ from level1_pipeline.bundle.load import load_bundle, version_folder
 from level1_pipeline.errors import TrainingStopped
 from level1_pipeline.orchestration.conclusion import PASSED
 from level1_pipeline.orchestration.run import Request, run_training
+from level1_pipeline.schema.scores import shape, stacked
 from level1_pipeline.settings import Settings
 from level1_pipeline.steps.fit import shared_fits
 from level1_pipeline.store.audit import Line, Order, RolledBack, Rollout, RolloutMoved
@@ -29,6 +30,7 @@ from level1_pipeline.store.routes import SHADOW
 from level1_pipeline.store.tables import leases, predictions, tickets
 from level2_cicd.control_loop.operate import Operator, Publisher
 from level2_cicd.control_loop.triggers import RELEASE
+from level2_cicd.rollout.queries import whole_score
 from level2_cicd.rollout.states import ROLLED_BACK
 from level2_cicd.simulation import replay
 from level2_cicd.simulation.faults.table import Planted, bad_release
@@ -84,7 +86,7 @@ def level1(world: World, settings: Settings, every_weeks: int, tell: Tell) -> Pl
             store.set_replay_time(start_of(monday).to_pydatetime())
             train(settings, monday, "champion")
     tenures = _tenures(store, world)
-    scores = np.full(len(world.rows), np.nan)
+    scores = np.full(shape(len(world.rows)), np.nan)
     for day, version in tenures:
         served = world.since(day)
         scores[served] = _scores_of(settings, world)(version, served)
@@ -153,13 +155,13 @@ def train_order(settings: Settings, order: Order) -> int:
 
 
 def _logged(store: Store, world: World) -> np.ndarray:
-    """The scores that callers got; shape (n,)."""
+    """The scores that callers got; see `schema.scores.shape`."""
     p = predictions.c
-    query = sa.select(p.id, p.score).where(p.problem == problem.NAME, p.arm != SHADOW)
+    query = sa.select(p.id, whole_score()).where(p.problem == problem.NAME, p.arm != SHADOW)
     with store.engine.connect() as connection:
         answers = pd.DataFrame(connection.execute(query).all(), columns=["id", "score"])
     by_id = answers.drop_duplicates("id", keep="last").set_index("id")["score"]
-    return by_id.reindex(world.rows[problem.ID]).to_numpy("float64")
+    return stacked(by_id.reindex(world.rows[problem.ID]).tolist())
 
 
 def _tenures(store: Store, world: World) -> list[tuple[str, str]]:

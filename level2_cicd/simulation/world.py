@@ -14,6 +14,7 @@ import pandas as pd
 from level1_pipeline import problem
 from level1_pipeline.bundle.predict import predict
 from level1_pipeline.inputs import source
+from level1_pipeline.schema.scores import shape
 from level1_pipeline.settings import Settings
 from level1_pipeline.steps.fit import fit_model, shared_fits
 from level1_pipeline.steps.split import split_rows
@@ -79,7 +80,7 @@ class World:
             time, later = start_of(monday), self.since(monday)
             with shared_fits(self.settings.home / "fits") as fits:
                 model = fit_model(split_rows(source.load(self.settings, time), time).pool)
-            scores = np.full(len(self.rows), np.nan)
+            scores = np.full(shape(len(self.rows)), np.nan)
             scores[later] = predict(model, self.rows[later])
             file.parent.mkdir(parents=True, exist_ok=True)
             partial = file.with_suffix(f".{os.getpid()}")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import math
 from types import SimpleNamespace
 
 import numpy as np
@@ -11,7 +12,16 @@ from sklearn.metrics import log_loss, mean_squared_error
 
 from level1_pipeline import problem
 from level1_pipeline.errors import ProblemRefused
-from level1_pipeline.schema.scores import as_columns, by_part, finite, from_columns, residuals, shape
+from level1_pipeline.schema.scores import (
+    as_columns,
+    by_part,
+    difference,
+    finite,
+    from_columns,
+    residuals,
+    shape,
+    stacked,
+)
 from level1_pipeline.schema.several_classes import Classes, classes
 from level1_pipeline.schema.task import TASKS, Event, Number, task
 from tests.support import ROOT
@@ -147,6 +157,31 @@ def test_no_rows_have_no_scores_and_are_no_trouble(three: Classes, monkeypatch: 
     assert [len(part) for _, _, part in by_part(no_labels, nothing)] == [0] * len(task().columns())
     assert residuals(no_labels, nothing).shape == shape(0)
     assert from_columns(as_columns(nothing)).shape == shape(0)
+
+
+def test_logged_scores_become_an_array_and_those_of_other_classes_are_missing(three: Classes) -> None:
+    logged = stacked([[0.2, 0.3, 0.5], None, [0.4, 0.6], 0.7])
+    np.testing.assert_array_equal(logged, [[0.2, 0.3, 0.5], *[[np.nan] * 3] * 3])
+    assert stacked([]).shape == (0, 3)
+
+
+def test_a_logged_number_stays_one_and_probabilities_of_classes_are_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(problem, "TASK", "classification")
+    np.testing.assert_array_equal(stacked([0.25, None, [0.4, 0.6]]), [0.25, np.nan, np.nan])
+
+
+def test_two_answers_are_as_far_apart_as_the_class_that_differs_most() -> None:
+    one = {"low": 0.25, "high": 0.75}
+    assert difference(0.25, 0.75) == difference(0.75, 0.25) == 0.5
+    assert difference(one, one) == 0.0
+    assert difference(one, {"low": 0.125, "high": 0.5}) == 0.25
+    assert difference(one, {"low": 0.25, "middle": 0.75}) == math.inf
+
+
+def test_a_loss_is_missing_where_the_label_is(three: Classes) -> None:
+    y = np.array([0.0, np.nan, 2.0])
+    for losses in (three.losses(y, SHARES[:3]), three.excess(y, SHARES[:3], None)):
+        assert np.isfinite(losses).tolist() == [True, False, True]
 
 
 def test_of_several_classes_each_part_has_labels_and_residuals_of_its_own(three: Classes) -> None:

@@ -13,7 +13,6 @@ from level1_pipeline.store.database import Store
 from level1_pipeline.store.tables import outcomes, predictions
 
 USUAL = {
-    "problem": problem.NAME,
     "entity_id": "UA1",
     "arm": "champion",
     "version": "1",
@@ -24,7 +23,7 @@ USUAL = {
 
 def log_predictions(store: Store, lines: Iterable[dict[str, Any]]) -> None:
     """Write lines that give `id`, `at`, `record`, `score`, and whatever is not as USUAL."""
-    rows = [USUAL | {"recorded_at": line["at"]} | line for line in lines]
+    rows = [USUAL | {"problem": problem.NAME, "recorded_at": line["at"]} | line for line in lines]
     with store.engine.begin() as connection:
         connection.execute(sa.insert(predictions), rows)
 

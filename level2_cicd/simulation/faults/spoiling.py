@@ -127,9 +127,9 @@ def labels_late(rows: pd.DataFrame, start: pd.Timestamp, end: pd.Timestamp) -> p
 
 
 def concept_change(rows: pd.DataFrame, start: pd.Timestamp, end: pd.Timestamp) -> pd.DataFrame:
-    """The same inputs have other outcomes: some 0 are 1 (of a regression: a standard deviation more)."""
+    """The same inputs have other outcomes: some 0 are 1, as places of classes, too (of a regression: a standard deviation more)."""
     label, hit = rows[problem.TARGET], in_span(rows, start, end) & _drawn(rows[problem.ID], CHANGED_SHARE)
-    changed = label.where(label != 0, 1) if task().has_event else label + _before(rows, start)[label.name].std()
+    changed = label.where(label != 0, 1) if task().has_classes else label + _before(rows, start)[label.name].std()
     return rows.assign(**{problem.TARGET: label.where(~hit, changed)})
 
 
