@@ -49,6 +49,20 @@ def demand_task(place: str, manifest: Mapping[str, Any]) -> None:
         )
 
 
+def moved_classes(manifest: Mapping[str, Any]) -> str:
+    """What is wrong with today's CLASSES beside those of an earlier model; empty if nothing is.
+
+    The store keeps labels as places in CLASSES, so each class has to keep its place. New ones may come at the end.
+    """
+    before, now = manifest.get("classes", []), list(classes())
+    if not now or now[: len(before)] == before:
+        return ""
+    return (
+        f"are {now}, and the champion was trained for {before}; the store keeps labels as places, so keep the earlier "
+        "classes where they were and add new ones at the end, or give the problem another NAME"
+    )
+
+
 def demand_inputs(place: str, manifest: Mapping[str, Any], golden: Iterable[Mapping[str, Any]]) -> None:
     """Every input of the model is in the Record, and of the same form. An input that came later is no reason.
 

@@ -4,19 +4,23 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import pandas as pd
 
 from level1_pipeline import problem
+from level1_pipeline.bundle.contract import moved_classes
+from level1_pipeline.bundle.load import verify_bundle
 from level1_pipeline.errors import (
+    BundleRefused,
     DataCheckFailed,
     LeaseHeld,
     MLOpsError,
     NoAnswer,
     NotEnoughData,
+    ProblemRefused,
     PromotionRefused,
 )
 from level1_pipeline.evaluation.contract import check
@@ -27,6 +31,7 @@ from level1_pipeline.orchestration.conclusion import PASSED, Result
 from level1_pipeline.orchestration.pipeline import TrainingResults, pipeline
 from level1_pipeline.orchestration.prefect_server import prefect_server, wait_until_ready
 from level1_pipeline.registry import CHAMPION, Registry
+from level1_pipeline.schema.several_classes import classes
 from level1_pipeline.settings import Settings
 from level1_pipeline.steps.step import Run, StepResult
 from level1_pipeline.store import clock, leases
@@ -78,6 +83,7 @@ def run_training(
         raise PromotionRefused(
             f"version {rollout.challenger} is in {rollout.mode}: Level 1 does not change the champion during a rollout; train with --promote-to none"
         )
+    _refuse_moved_classes(registry, rollout.champion)
     run = new_run(settings, request, rollout.champion)
     with ExitStack() as stack:
         try:
@@ -87,6 +93,13 @@ def run_training(
         if request.order and was_carried_out(registry.store.audit_log(problem.NAME), request.order):
             return Result(PASSED, f"level 1 | {problem.NAME} | skipped: this order was carried out")
         return _train(registry, run, request, watch, done, orchestrated)
+
+
+def _refuse_moved_classes(registry: Registry, champion: str | None) -> None:
+    """Each class keeps its place; what a damaged champion was trained for is told by whoever loads it."""
+    with suppress(BundleRefused):
+        if champion and classes() and (wrong := moved_classes(verify_bundle(registry.bundle_folder(champion)))):
+            raise ProblemRefused(f"problem.py: CLASSES: {wrong}")
 
 
 def _train(

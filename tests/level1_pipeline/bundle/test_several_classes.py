@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -19,11 +20,14 @@ from level1_pipeline.bundle.predict import predict
 from level1_pipeline.bundle.tree_compiler import compile_pipeline
 from level1_pipeline.bundle.tree_scorer import Scorer
 from level1_pipeline.bundle.write import write_bundle
-from level1_pipeline.errors import NotCompilable, OtherContract
+from level1_pipeline.errors import NotCompilable, OtherContract, ProblemRefused
 from level1_pipeline.evaluation.drift import day_summaries
 from level1_pipeline.evaluation.infrastructure import fit_for_service
+from level1_pipeline.orchestration import run
+from level1_pipeline.settings import Settings
 from tests.problems import tickets
 from tests.support.problems import forget_the_record, put_in_place
+from tests.support.serving import set_route
 
 
 @pytest.fixture(autouse=True, scope="module")
@@ -98,6 +102,36 @@ def test_a_model_of_other_classes_is_refused(
     monkeypatch.setattr(problem, "CLASSES", named)
     with pytest.raises(OtherContract, match=r"trained for the classes .*, and CLASSES are .* now; train one for them"):
         load_to_serve(folder)
+
+
+@pytest.mark.parametrize(
+    ("named", "refused"),
+    [
+        (("sales", "billing", "technical"), True),
+        (("billing", "technical"), True),
+        (("legal", *tickets.CLASSES), True),
+        ((*tickets.CLASSES, "legal"), False),
+        (tickets.CLASSES, False),
+    ],
+)
+def test_no_training_begins_where_a_class_would_take_the_place_of_another(
+    folder: Path, home: Settings, monkeypatch: pytest.MonkeyPatch, named: tuple[str, ...], refused: bool
+) -> None:
+    """Labels in the store are places: those of the classes that the champion knows have to stay."""
+    shutil.copytree(folder, home.home / "bundles" / problem.NAME / "1")
+    set_route(home, champion="1")
+    monkeypatch.setattr(problem, "CLASSES", named)
+    monkeypatch.setattr("level1_pipeline.evaluation.contract.check.refuse", lambda *_: None)
+    monkeypatch.setattr(run, "_train", lambda *_: "it trains")
+    request = run.Request(pd.Timestamp("2024-04-01", tz="UTC"))
+    if refused:
+        with pytest.raises(
+            ProblemRefused, match=r"problem.py: CLASSES: are .*keep the earlier classes where they were"
+        ):
+            run.run_training(home, request)
+    else:
+        result: Any = run.run_training(home, request)
+        assert result == "it trains"
 
 
 def test_a_class_that_training_lacks_costs_the_compilation_and_nothing_else(
