@@ -209,10 +209,11 @@ def _relation(measured: Measured) -> list[str]:
     if measured.untested:
         return []
     shown = f"{measured.windows_in_direction} of the last {LAST_WINDOWS} windows show it"
+    about = [f" of {relation.about}" if relation.about else "" for relation in (now, over)]
     return [
-        f"calibration: observed - expected {_with_t(now.bias, now.bias_t)} over {now.days} days",
+        f"calibration{about[0]}: observed - expected {_with_t(now.bias, now.bias_t)} over {now.days} days",
         f"loss: observed - expected {_with_t(now.excess, now.excess_t)}",
-        f"over {over.days} days: {_with_t(over.bias, over.bias_t)}, loss {_with_t(over.excess, over.excess_t)}; {shown}",
+        f"over {over.days} days{about[1]}: {_with_t(over.bias, over.bias_t)}, loss {_with_t(over.excess, over.excess_t)}; {shown}",
     ]
 
 

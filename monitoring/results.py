@@ -95,8 +95,9 @@ class DayFigures(JsonData):
     predictions: int
     matured: int
     metrics: dict[str, float | None]
-    observed: float | None  # mean outcome of the matured rows
-    expected: float | None  # mean score of the same rows
+    observed: float | None  # mean outcome of the matured rows; of several classes how often the likeliest was right
+    expected: float | None  # mean score of the same rows; of several classes that of the likeliest
+    shares: dict[str, tuple[float, float]] = field(default_factory=dict)  # of each class: observed, and expected
 
 
 @dataclass(frozen=True)

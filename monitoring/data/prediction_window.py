@@ -20,7 +20,7 @@ import pandas as pd
 import sqlalchemy as sa
 
 from level1_pipeline import problem, schema
-from level1_pipeline.schema.scores import from_log
+from level1_pipeline.schema.scores import finite, from_columns, from_log
 from level1_pipeline.schema.several_classes import classes
 from level1_pipeline.schema.task import task
 from level1_pipeline.store.database import Store
@@ -177,9 +177,7 @@ def of_rows(rows: pd.DataFrame, window: Window, version: str = "") -> Log:
     table["at"] = table[problem.EVENT_TIME]
     table["day"] = _local_day(table["at"])
     fixed = {
-        **dict.fromkeys(task().columns(), np.nan),
-        "score": np.nan,
-        "latency_ms": np.nan,
+        **dict.fromkeys([*task().columns(), "score", "latency_ms"], np.nan),
         "open": False,
         "hash": 0,
         "arm": CHAMPION,
@@ -243,6 +241,8 @@ def _chunk(columns: list[Any], now: datetime) -> pd.DataFrame:
     table["open"] = table["at"] > now - timedelta(hours=problem.GATE["maturity_hours"])
     table[problem.TARGET] = table["value"].where(~table["open"])
     table["hash"] = [zlib.crc32(name.encode()) for name in table["id"]]
+    if classes():  # answers from before CLASSES changed say nothing about these
+        table = table[table["score"].isna() | finite(from_columns(table))].reset_index(drop=True)
     return table
 
 

@@ -46,6 +46,7 @@ def measure(collected: Collected) -> Measured:
     promised = _promised_rmse(collected.model)
     relation = _without_lifted_slices(collected, concept_drift.check(*current, promised))
     over = concept_drift.check(*last_windows, promised, lasting=True)
+    other_class = over.about not in ("", relation.about)
     faults = data_faults.find(
         collected.reference, collected.current, collected.quarantined, collected.lifted, collected.trained_on
     )
@@ -57,6 +58,7 @@ def measure(collected: Collected) -> Measured:
         skew=skew,
         concept_drift=relation,
         concept_drift_over=over,
+        same_class=concept_drift.check(*current, promised, about=over.about) if other_class else None,
         windows_in_direction=_windows_in_direction(collected, last_windows, over),
         faults=tuple(faults),
         label_faults=of_labels,

@@ -23,6 +23,7 @@ class Measured:
     skew: Skew
     concept_drift: ConceptDrift = UNTESTED  # of this window
     concept_drift_over: ConceptDrift = UNTESTED  # of the last windows together: a week alone is weather
+    same_class: ConceptDrift | None = None  # of this window, about the class of the last windows, if its own is another
     windows_in_direction: int = (
         0  # of the last windows, this one included, that are off in the direction of all together
     )
@@ -67,7 +68,7 @@ class Measured:
         """The relation is off over the last windows, enough of them and the newest in its direction, and not in one
         slice only."""
         together = bool(self.concept_drift_over.changed) and self.concept_drift_over.everywhere
-        newest = concept_drift.same_direction(self.concept_drift, self.concept_drift_over)
+        newest = concept_drift.same_direction(self.same_class or self.concept_drift, self.concept_drift_over)
         return together and self.windows_in_direction >= PERSISTENT_WINDOWS and newest
 
     @property

@@ -110,10 +110,17 @@ def _days(answers: Answers) -> tuple[DayFigures, ...]:
         judged = matured(part)
         y, p = judged[problem.TARGET].to_numpy(), from_columns(judged)
         by_metric = {name: number(value) for name, value in figures(y, p).items()} if len(y) >= METRIC_MIN_ROWS else {}
-        curves = [float(curve.mean()) for curve in watched(y, p)] if len(y) else (None, None)
+        observed, expected = (float(curve.mean()) if len(y) else None for curve in watched(y, p))
         n, with_outcome = int(exact["predictions"][day]), int(exact["matured"][day])
-        days.append(DayFigures(str(day), n, with_outcome, by_metric, *curves))
+        days.append(DayFigures(str(day), n, with_outcome, by_metric, observed, expected, _shares(y, p)))
     return tuple(days)
+
+
+def _shares(y: np.ndarray, p: np.ndarray) -> dict[str, tuple[float, float]]:
+    """Of each class how many rows have it, and how many the scores promise; empty without several classes."""
+    if not classes() or not len(y):
+        return {}
+    return {about: (float(labels.mean()), float(part.mean())) for about, labels, part in by_part(y, p)}
 
 
 def _bins(rows: pd.DataFrame) -> tuple[Bin, ...]:

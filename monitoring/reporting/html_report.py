@@ -139,6 +139,9 @@ def _performance(run: MonitoringRun, own: Performance | None, days: list[DayFigu
         draw = partial(plots.over_time, days=days, releases=run.releases, promised=promised)
         note = "A week of bad weather is hard for every model: look at observed against expected, too."
         yield Section("Performance over time", plots.picture(draw, "performance by day", 5, 2), note)
+    if any(day.shares for day in days):
+        draw = partial(plots.shares, days=days)
+        yield Section("How often does each class come?", plots.picture(draw, "share of each class by day", 3.5))
     if own and own.calibration:
         draw = partial(plots.calibration, bins=own.calibration)
         yield Section("Do predictions mean what they say?", plots.picture(draw, "calibration", 4))

@@ -68,6 +68,18 @@ def over_time(axes: Any, days: list[DayFigures], releases: tuple[Release, ...], 
     axes[1].tick_params(axis="x", rotation=30)
 
 
+def shares(axes: Any, days: list[DayFigures]) -> None:
+    """How often each class was observed, and how often the model expected it, by day."""
+    x = [date.fromisoformat(day.day) for day in days]
+    for number, about in enumerate(dict.fromkeys(about for day in days for about in day.shares)):
+        observed, expected = zip(*(day.shares.get(about, (None, None)) for day in days), strict=True)
+        axes.plot(x, _numbers(observed), marker="o", ms=3, color=f"C{number}", label=about)
+        axes.plot(x, _numbers(expected), color=f"C{number}", ls="--", lw=1)
+    axes.set(ylabel="share of rows\n(line: observed, dashes: expected)")
+    axes.legend(frameon=False, fontsize=8, loc="lower left", bbox_to_anchor=(0, 1), ncols=4)
+    axes.tick_params(axis="x", rotation=30)
+
+
 def local_day(release: Release) -> date:
     """The local day on which a version took over."""
     return release.at.astimezone(ZoneInfo(problem.TIMEZONE)).date()

@@ -284,6 +284,7 @@ EQUAL = Skew("equal", 5000, 0, (), "0 of 5,000 replayed requests differ")
 FINE = replace(UNTESTED, changed=False, days=6, rows=5000)
 OFF = replace(FINE, changed=True, bias=0.1, bias_t=4.0, everywhere=True)
 IN_ONE_SLICE = replace(OFF, everywhere=False, explained_by_slice="origin=JFK")
+OF_ANOTHER_CLASS = replace(OFF, bias=-0.1, bias_t=-4.0, about="another class")
 CALM = Measured(COVERAGE, STEADY, EQUAL, FINE)
 LASTING = replace(CALM, concept_drift=OFF, concept_drift_over=OFF, windows_in_direction=2)
 WRONG = LabelFault("constant", "", (pd.Timestamp("2013-06-03").date(),), "the labels are all 0")
@@ -301,6 +302,9 @@ STRANGE = Fault("does not fit the other inputs", "a", "", (pd.Timestamp("2013-06
         (replace(LASTING, windows_in_direction=1), "inconclusive"),
         (LASTING, "concept drift"),
         (replace(LASTING, concept_drift=FINE), "nothing"),
+        (replace(LASTING, concept_drift=OF_ANOTHER_CLASS), "inconclusive"),
+        (replace(LASTING, concept_drift=OF_ANOTHER_CLASS, same_class=OFF), "concept drift"),
+        (replace(LASTING, concept_drift=OF_ANOTHER_CLASS, same_class=FINE), "inconclusive"),
         (
             replace(
                 LASTING,

@@ -1,7 +1,7 @@
 """Which team will solve this ticket?  Three classes, made from a seed.
 
-24,000 tickets over 200 days; the team that solved a ticket is known a day later. From 1 June 2024 on, many tickets about
-the `app` that were technical become a matter of billing: the same inputs have other outcomes.
+24,000 tickets over 200 days; the team that solved a ticket is known a day later. From 1 June 2024 on, errors
+say less about who will solve a ticket: the same inputs have other outcomes.
 """
 
 from __future__ import annotations
@@ -75,10 +75,8 @@ def load(until: pd.Timestamp, source: Path | None = None, cache: Path | None = N
     rows["errors"] = pd.Series(draws.poisson(3, n).astype("float64")).mask(rows["channel"] == "phone")
     rows["age_days"] = draws.gamma(1.5, 300, n).clip(0, 5000).round()
     came = pd.Timestamp("2024-01-01", tz="UTC") + pd.to_timedelta(number * 200 / n, unit="D").round("s")
-    app, new = rows["product"] == "app", rows["age_days"] < 120
-    technical = (
-        0.5 * rows["errors"].fillna(2) - 1.5 + 1.0 * app - 2.5 * (app & (came >= pd.Timestamp("2024-06-01", tz="UTC")))
-    )
+    new, changed = rows["age_days"] < 120, came >= pd.Timestamp("2024-06-01", tz="UTC")
+    technical = (0.5 - 0.3 * changed) * rows["errors"].fillna(2) - 1.5 + 1.0 * (rows["product"] == "app")
     billing = 0.6 * rows["invoices"] - 1.2 + 0.8 * (rows["product"] == "card")
     sales = 1.8 * new - 0.5 + 0.004 * rows["words"] * (rows["product"] == "loan")
     gumbel = draws.gumbel(size=(n, 3))

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from datetime import datetime, timedelta
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pandas as pd
 import pytest
 import sqlalchemy as sa
+from matplotlib.figure import Figure
 
 from level1_pipeline import problem, schema
 from level1_pipeline.bundle.predict import predict
@@ -17,11 +19,13 @@ from level1_pipeline.schema.scores import as_columns, from_columns
 from level1_pipeline.settings import Settings
 from level1_pipeline.steps.fit import fit_model
 from level1_pipeline.store.database import Store
+from level1_pipeline.store.tables import predictions
 from monitoring import thresholds
 from monitoring.data.prediction_window import read
-from monitoring.detectors import concept_drift, performance
+from monitoring.detectors import concept_drift, past_champions, performance
 from monitoring.detectors.labels import label_faults
-from monitoring.results import Window
+from monitoring.reporting import plots
+from monitoring.results import DayFigures, Window
 from tests.problems import tickets
 from tests.support.prediction_log import log_outcomes, log_predictions
 from tests.support.problems import forget_the_record, put_in_place
@@ -64,21 +68,31 @@ def test_ordinary_weeks_are_no_concept_drift(answered: pd.DataFrame) -> None:
     assert found == [False] * 4
 
 
-def test_a_concept_drift_between_two_classes_names_one_of_them_and_the_slice(answered: pd.DataFrame) -> None:
+def test_a_concept_drift_names_the_class_that_is_off_most_and_is_no_matter_of_one_slice(answered: pd.DataFrame) -> None:
     after = between(answered, "2024-06-01", "2024-06-15")
     drift = concept_drift.check(after, from_columns(after))
-    assert drift.changed
+    assert (drift.changed, drift.everywhere, drift.outlier_slices) == (True, True, ())
     assert (drift.about, drift.bias < -0.1) == ("team technical", True)
     assert drift.excess is not None
     assert drift.excess > 0.1
-    assert "product=app" in [part.slice for part in (*drift.outlier_slices, *drift.slices)]
+
+
+def test_a_slice_whose_classes_left_those_of_all_others_is_named(answered: pd.DataFrame) -> None:
+    week = between(answered, "2024-05-08", "2024-05-15")
+    of_app = (week["product"] == "app") & (week[problem.TARGET] == 2)
+    drift = concept_drift.check(*with_labels(week, week[problem.TARGET].mask(of_app, 0.0)))
+    assert [part.slice for part in drift.outlier_slices] == ["product=app"]
+    assert drift.explained_by_slice == "product=app"
+
+
+def with_labels(rows: pd.DataFrame, labels: pd.Series) -> tuple[pd.DataFrame, np.ndarray]:
+    return rows.assign(**{problem.TARGET: labels}), from_columns(rows)
 
 
 def test_two_rare_classes_that_change_places_are_seen_although_the_third_is_as_before(answered: pd.DataFrame) -> None:
     week = between(answered, "2024-05-08", "2024-05-15")
     places = week[problem.TARGET]
-    swapped = week.assign(**{problem.TARGET: places.mask(places == 1, 2.0)})
-    drift = concept_drift.check(swapped, from_columns(swapped))
+    drift = concept_drift.check(*with_labels(week, places.mask(places == 1, 2.0)))
     assert drift.changed
     assert drift.about in ("team sales", "team technical")
 
@@ -160,15 +174,59 @@ def test_a_version_is_measured_from_the_log(answered: pd.DataFrame, home: Settin
     assert {part.slice.split("=")[0] for part in measured.slices} == {"channel", "product"}
 
 
-def test_rows_of_other_classes_have_no_probabilities(answered: pd.DataFrame, home: Settings) -> None:
-    logged(answered, home)
-    store = Store(home.operations)
+def test_answers_from_before_the_classes_changed_are_left_out(answered: pd.DataFrame, home: Settings) -> None:
+    week, _ = logged(answered, home)
+    store, other = Store(home.operations), set(week[problem.ID].head(100))
     with store.engine.begin() as connection:
-        connection.execute(sa.text("UPDATE predictions SET scores = '[0.5, 0.5]'"))
+        of_other_classes = predictions.c.id.in_(other)
+        connection.execute(sa.update(predictions).where(of_other_classes).values(scores=[0.5, 0.5]))
     start = datetime.fromisoformat("2024-05-08T00:00+00:00")
     log = read(store, Window(start, start + timedelta(days=7)), start + timedelta(days=20))
     store.close()
-    assert np.isnan(from_columns(log.answers[("1", "champion")].rows)).all()
+    answers = log.answers[("1", "champion")]
+    assert (answers.predictions, answers.errors) == (len(week) - 100, 0)
+    assert not other & set(answers.rows["id"])
+    assert performance.measure(answers, {}, None).metrics["log_loss"].value is not None
+
+
+def test_the_share_of_each_class_stands_beside_what_the_scores_promise_for_each_day(
+    answered: pd.DataFrame, home: Settings
+) -> None:
+    week, answers = logged(answered, home)
+    days = performance.measure(answers, {}, None).days
+    assert [list(day.shares) for day in days] == [CLASSES] * 7
+    day = week[week["day"] == week["day"].iloc[0]]
+    observed, expected = days[0].shares["team sales"]
+    assert observed == pytest.approx((day[problem.TARGET] == 1.0).mean())
+    assert expected == pytest.approx(day["score sales"].mean())
+    assert sum(observed for observed, _ in days[0].shares.values()) == pytest.approx(1.0)
+    assert DayFigures.from_dict(days[0].as_dict()) == days[0]
+
+
+def test_the_report_draws_each_class_in_a_colour_of_its_own() -> None:
+    shares = {name: (0.3 + 0.1 * place, 0.3) for place, name in enumerate(CLASSES)}
+    days = [DayFigures(f"2024-05-0{n}", 100, 100, {}, 0.7, 0.7, {} if n == 2 else shares) for n in (1, 2, 3)]
+    axes = Figure().subplots()
+    plots.shares(axes, days)
+    observed, expected = axes.get_lines()[::2], axes.get_lines()[1::2]
+    assert [line.get_label() for line in observed] == CLASSES
+    assert [line.get_color() for line in observed] == [line.get_color() for line in expected] == ["C0", "C1", "C2"]
+    assert np.asarray(observed[2].get_ydata()).tolist() == pytest.approx([0.5, np.nan, 0.5], nan_ok=True)
+
+
+@pytest.mark.parametrize(("changed", "better"), [(True, True), (False, False)])
+def test_a_past_champion_that_fits_again_is_found_by_the_loss_of_all_classes(
+    answered: pd.DataFrame, changed: bool, better: bool
+) -> None:
+    """The champion has learned what holds since June; the past champion knows only the weeks before the middle of March."""
+    rows = schema.typed(problem.load(pd.Timestamp("2024-07-15", tz="UTC"))).dropna(subset=problem.TARGET)
+    weeks = between(answered, "2024-05-01", "2024-05-22") if changed else between(answered, "2024-06-20", "2024-07-11")
+    newer = predict(fit_model(between(rows, "2024-06-01", "2024-06-20"), {}), weeks)
+    past: Any = SimpleNamespace(
+        manifest={"trained_until": "2024-03-14T00:00:00+00:00"}, predict_frame=lambda some: from_columns(some)
+    )
+    found = past_champions.compare(weeks, newer, past, "1")
+    assert (found.days, found.clearly_better, found.gain > 0) == (21, better, better)
 
 
 def faults(week: pd.DataFrame, before: pd.DataFrame) -> list[str]:
