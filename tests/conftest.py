@@ -18,7 +18,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from level1_pipeline import problem
+from level1_pipeline import problem, schema
 from level1_pipeline.settings import Settings
 from level1_pipeline.store.database import Store
 from tests.evidence.results import ABOUT_FLIGHTS, Recorder
@@ -70,4 +70,4 @@ def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def rows(cache: Path) -> pd.DataFrame:
     """All rows of the problem with all outcomes. Shared by every test: do not change it in place."""
-    return problem.load(END_OF_TIME, cache=cache)
+    return schema.typed(problem.load(END_OF_TIME, cache=cache))

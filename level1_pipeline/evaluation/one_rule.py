@@ -8,6 +8,7 @@ import pandas as pd
 from level1_pipeline import schema
 from level1_pipeline.evaluation.decisions import prices
 from level1_pipeline.schema.scores import shape
+from level1_pipeline.schema.several_classes import classes
 from level1_pipeline.schema.task import task
 
 
@@ -63,7 +64,7 @@ class OneRule:
 
 
 def _told(means: np.ndarray) -> str:
-    return " / ".join(f"{mean:.3g}" for mean in means)
+    return ", ".join(f"{name} {mean:.3g}".strip() for name, mean in zip(classes() or [""], means, strict=True))
 
 
 def _loss(sums: np.ndarray, rows: np.ndarray) -> np.ndarray:

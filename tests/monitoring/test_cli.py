@@ -38,6 +38,7 @@ from tests.support import ROOT
 from tests.support.homes import Done, in_process
 from tests.support.monitoring_runs import CHANGE, END, FAULT, NOTHING, RELEASE, RETURN, SHIFT, UNSURE, a_run
 from tests.support.prediction_log import log_predictions
+from tests.support.problems import ONE_NUMBER
 from tests.support.serving import eventually
 from tests.support.webhook import listener
 from tests.support.world import midnight
@@ -186,6 +187,7 @@ def test_a_run_that_would_delete_much_deletes_nothing_and_asks_a_person(
     assert "| 1 predictions and 0 outcomes" in command(home, "retain", "--confirm").stdout
 
 
+@ONE_NUMBER
 def test_outcomes_forget_and_retain_end_with_a_line_and_a_code(
     home: Settings, store: Store, tmp_path: Path, command: Callable[..., Done]
 ) -> None:

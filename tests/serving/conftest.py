@@ -14,8 +14,10 @@ import pytest
 from level1_pipeline import problem, schema
 from level1_pipeline.bundle.load import load_bundle
 from level1_pipeline.bundle.write import write_bundle
+from level1_pipeline.schema.several_classes import classes
 from level1_pipeline.settings import Settings
 from level1_pipeline.steps.fit import fit_model
+from tests.support.problems import NO_NUMBER
 from tests.support.serving import Models, ServiceProcess, asked, empty_database, serve
 
 POSTGRES = os.environ.get("MLOPS_TEST_POSTGRES", "")  # read now: the fixture `home` clears the environment
@@ -25,6 +27,8 @@ KINDS = 3  # different models
 @pytest.fixture(scope="session")
 def models(rows: pd.DataFrame, tmp_path_factory: pytest.TempPathFactory) -> Models:
     """Three models, the best first, as bundles that passed the gate. Of few iterations, so that they are there soon."""
+    if classes():
+        pytest.skip(NO_NUMBER)
     few = {name: 20 for name in problem.build_model().get_params() if name.endswith("max_iter")}
     folder = tmp_path_factory.mktemp("models")
     labelled = rows[rows[problem.TARGET].notna()].head(3000)

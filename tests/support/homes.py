@@ -18,6 +18,7 @@ from sklearn.pipeline import Pipeline
 from level1_pipeline import problem, schema
 from level1_pipeline.command_line import console
 from level1_pipeline.registry import CHAMPION, Registry
+from level1_pipeline.schema.task import task
 from level1_pipeline.settings import Settings
 from tests.support import ROOT
 from tests.support.bundles import make_bundle
@@ -92,7 +93,7 @@ class Models:
         from sklearn.linear_model import Ridge
         from sklearn.preprocessing import StandardScaler
 
-        last = LogisticRegression(C=strength) if problem.TASK == "classification" else Ridge(alpha=strength)
+        last = LogisticRegression(C=strength) if task().has_classes else Ridge(alpha=strength)
         encode = ColumnTransformer([("numbers", StandardScaler(), self.numbers)])
         return Pipeline([("encode", encode), ("model", last)]).fit(self.rows[schema.names()], self.rows[problem.TARGET])
 

@@ -9,8 +9,12 @@ import pytest
 from level1_pipeline import problem, schema
 from level1_pipeline.schema import checks
 from level1_pipeline.schema import values as schema_values
-from level1_pipeline.schema.several_classes import Classes
+from level1_pipeline.schema.several_classes import Classes, classes
 from level1_pipeline.schema.task import TASKS
+
+# Where a test plants scores or labels itself, each is one number.
+NO_NUMBER = f"a score of {problem.NAME} is a probability for each class; test_several_classes.py is about that"
+ONE_NUMBER = pytest.mark.skipif(bool(classes()), reason=NO_NUMBER)
 
 
 def put_in_place(monkeypatch: pytest.MonkeyPatch, other: ModuleType) -> None:

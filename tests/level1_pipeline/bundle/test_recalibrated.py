@@ -17,6 +17,7 @@ from level1_pipeline.bundle.recalibrated import Recalibrated, moved, recalibrate
 from level1_pipeline.bundle.tree_compiler import compile_pipeline
 from level1_pipeline.bundle.write import write_bundle
 from tests.support.bundles import is_compiled
+from tests.support.problems import ONE_NUMBER
 
 pytestmark = pytest.mark.integration
 
@@ -32,6 +33,7 @@ def pipeline(labelled: pd.DataFrame) -> Pipeline:
     return problem.build_model().set_params(**few).fit(labelled[schema.names()], labelled[problem.TARGET])
 
 
+@ONE_NUMBER
 def test_its_bundle_serves_the_moved_scores_without_more_trees(
     pipeline: Pipeline, labelled: pd.DataFrame, tmp_path: Path
 ) -> None:
@@ -54,6 +56,7 @@ def test_an_offset_on_an_offset_is_one_offset(pipeline: Pipeline) -> None:
     assert twice[-1].model is pipeline[-1]
 
 
+@ONE_NUMBER
 def test_a_model_that_is_not_compiled_is_moved_too() -> None:
     inputs, y = pd.DataFrame({"a": np.arange(4.0)}), np.array([0, 0, 0, 1])
     if problem.TASK == "classification":

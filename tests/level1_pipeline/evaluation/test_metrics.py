@@ -10,6 +10,7 @@ import pytest
 
 from level1_pipeline import problem
 from level1_pipeline.evaluation import metrics
+from tests.support.problems import ONE_NUMBER
 
 NOON = pd.Timestamp("2013-05-01 12:00", tz=problem.TIMEZONE).tz_convert("UTC")
 # Student's t, 90th percentile, from a printed table.
@@ -72,6 +73,7 @@ def test_the_harm_bound_is_students_one_sided_90_percent_bound_on_the_mean_of_da
     assert seen.harm_bound == pytest.approx(T90[n - 1] * deviation / math.sqrt(n) - gains.mean(), abs=1e-4)
 
 
+@ONE_NUMBER
 def test_days_in_a_row_say_less_than_days_apart() -> None:
     draw = np.random.default_rng(0)
     y, p, q = draw.integers(0, 2, 140), draw.uniform(0.2, 0.8, 140), draw.uniform(0.2, 0.8, 140)
@@ -99,6 +101,7 @@ def test_a_worse_challenger_has_a_negative_gain_and_the_mirrored_comparison_a_po
     assert worse.harm_bound > -worse.gain
 
 
+@ONE_NUMBER
 def test_one_day_gives_no_bound_on_the_harm() -> None:
     draw = np.random.default_rng(0)
     y = draw.integers(0, 2, 50)
@@ -107,6 +110,7 @@ def test_one_day_gives_no_bound_on_the_harm() -> None:
     assert seen.harm_bound == math.inf
 
 
+@ONE_NUMBER
 def test_identical_means_every_bit_and_one_other_prediction_is_not_identical() -> None:
     rows, p = table([0, 0, 1, 1], [1, 0, 1, 0]), np.array([0.2, 0.3, 0.4, 0.6])
     assert metrics.compare(rows, p, p.copy()).identical
@@ -128,6 +132,7 @@ def test_flips_count_decisions_that_change_and_say_where() -> None:
 
 
 @pytest.mark.evidence("Model 6")
+@ONE_NUMBER
 def test_slices_that_are_too_small_are_not_judged_and_the_others_are_by_their_own_rows(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -211,6 +216,7 @@ def test_about_19_of_20_intervals_cover_the_truth_when_rows_of_a_day_succeed_and
     assert naive <= 45
 
 
+@ONE_NUMBER
 def test_one_day_gives_no_interval() -> None:
     y = np.array([1.0, 0.0, 1.0, 0.0])
     intervals = metrics.with_intervals(y, np.array([0.6, 0.4, 0.7, 0.2]), np.zeros(4, int))

@@ -9,6 +9,7 @@ import pytest
 from level1_pipeline import problem, schema
 from level1_pipeline.evaluation.metrics import cost
 from level1_pipeline.evaluation.one_rule import OneRule
+from tests.support.problems import ONE_NUMBER
 
 NUMBERS = [column.name for column in schema.columns() if not column.text]
 
@@ -37,6 +38,7 @@ def test_no_other_threshold_costs_less(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.parametrize("costs", [None, {"too_high": 1.0}], ids=["no costs", "costs of a regression"])
+@ONE_NUMBER
 def test_without_prices_the_rule_is_the_stump_of_least_squares(
     costs: dict[str, float] | None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -51,6 +53,7 @@ def test_without_prices_the_rule_is_the_stump_of_least_squares(
     assert str(rule) == f"{NUMBERS[0]} above 59: 7, else 2"
 
 
+@ONE_NUMBER
 def test_a_missing_value_counts_as_low_and_may_be_the_rule() -> None:
     x = np.r_[np.full(50, np.nan), np.arange(50.0)]
     rule = OneRule().fit(made(**{NUMBERS[0]: x}), pd.Series(np.r_[np.zeros(50), np.ones(50)]))
@@ -58,6 +61,7 @@ def test_a_missing_value_counts_as_low_and_may_be_the_rule() -> None:
     assert rule.predict(made(**{NUMBERS[0]: np.array([np.nan, 3.0])})).tolist() == [0.0, 1.0]
 
 
+@ONE_NUMBER
 def test_where_no_threshold_helps_it_says_the_mean() -> None:
     rule = OneRule().fit(made(**{NUMBERS[0]: np.full(9, np.nan)}), pd.Series([0.0, 1.0, 0.0] * 3))
     assert "no threshold" in str(rule)

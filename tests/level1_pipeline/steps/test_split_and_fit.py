@@ -19,6 +19,7 @@ from level1_pipeline.steps.fit import fit_model
 from level1_pipeline.steps.split import SplitRows, split_rows
 from level1_pipeline.steps.train import fit_baselines, tune_model
 from tests.support import ROOT
+from tests.support.problems import ONE_NUMBER
 
 HOLDOUT = pd.Timedelta(days=problem.GATE["holdout_days"])
 MATURITY = pd.Timedelta(hours=problem.GATE["maturity_hours"])
@@ -42,7 +43,7 @@ def as_of(request: pytest.FixtureRequest, rows: pd.DataFrame) -> pd.Timestamp:
 
 @pytest.fixture(scope="module")
 def known_rows(as_of: pd.Timestamp, cache: Path) -> pd.DataFrame:
-    return problem.load(as_of, cache=cache)
+    return schema.typed(problem.load(as_of, cache=cache))
 
 
 # ---- split
@@ -158,7 +159,7 @@ def parts(rows: pd.DataFrame, cache: Path) -> SplitRows:
     for share in (0.16, 0.4, 0.7, 0.9, 1.0):  # of few rows nearly all are needed
         as_of = midnight(rows, share)
         try:
-            train, holdout = split_rows(problem.load(as_of, cache=cache), as_of)
+            train, holdout = split_rows(schema.typed(problem.load(as_of, cache=cache)), as_of)
             break
         except NotEnoughData:
             if problem.NAME == "flight_delay" or share == 1.0:
@@ -199,6 +200,7 @@ def test_fitting_neither_changes_the_rows_nor_looks_at_anything_but_the_record(p
     assert np.array_equal(predict(fit_model(rows.drop(columns=others)), parts.holdout), plain)
 
 
+@ONE_NUMBER
 def test_the_constant_says_the_mean_and_the_linear_model_does_not(parts: SplitRows) -> None:
     models = fit_baselines(parts.train)
     answer = {name: predict(model, parts.holdout) for name, model in models.items()}

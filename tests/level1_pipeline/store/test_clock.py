@@ -12,6 +12,7 @@ import sqlalchemy as sa
 from level1_pipeline import problem
 from level1_pipeline.cli import main as level1
 from level1_pipeline.errors import ClockRefused
+from level1_pipeline.schema.task import task
 from level1_pipeline.settings import Settings
 from level1_pipeline.store import clock, leases
 from level1_pipeline.store.audit import Change, ClockSet, Promoted
@@ -121,9 +122,10 @@ def test_a_replayed_home_loses_nothing_to_a_forgotten_variable(
 
 
 NO_LABEL = "2" if problem.TASK == "classification" else "none"
+LABEL = str(task().as_json(1.0))
 
 
-@pytest.mark.parametrize(("value", "remembers"), [(NO_LABEL, None), ("1", "wall")])
+@pytest.mark.parametrize(("value", "remembers"), [(NO_LABEL, None), (LABEL, "wall")])
 def test_a_home_takes_the_clock_of_the_first_outcomes_that_are_kept(
     home: Settings, store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, value: str, remembers: str | None
 ) -> None:

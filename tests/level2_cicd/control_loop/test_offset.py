@@ -9,7 +9,9 @@ import pytest
 from level1_pipeline import problem
 from level1_pipeline.bundle.recalibrated import moved
 from level2_cicd.control_loop.recalibration import fit_offset, judge
+from tests.support.problems import ONE_NUMBER
 
+pytestmark = ONE_NUMBER
 DRAWS = np.random.default_rng(0)
 BIAS = 0.8 if problem.TASK == "classification" else 3.0
 

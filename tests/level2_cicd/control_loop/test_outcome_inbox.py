@@ -15,7 +15,10 @@ from level1_pipeline.store.database import Store
 from level2_cicd.control_loop import outcome_inbox
 from monitoring.alerting import tickets
 from monitoring.data import outcome_files
+from tests.support.problems import ONE_NUMBER
 from tests.support.serving import known_outcomes
+
+pytestmark = ONE_NUMBER
 
 
 @pytest.fixture

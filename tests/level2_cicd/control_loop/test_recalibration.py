@@ -27,10 +27,11 @@ from monitoring import history
 from monitoring.results import Window
 from tests.support import monitoring_runs
 from tests.support.monitoring_runs import CHANGE
+from tests.support.problems import ONE_NUMBER
 from tests.support.serving import Models, edit_manifest, set_route
 from tests.support.world import World, midnight
 
-pytestmark = [pytest.mark.integration, pytest.mark.slow]
+pytestmark = [pytest.mark.integration, pytest.mark.slow, ONE_NUMBER]
 
 FIRST, TODAY = "2013-01-10", "2013-01-31"  # the days that were answered, and now
 ROWS_A_DAY = 250

@@ -30,6 +30,7 @@ from serving.schemas import PredictRequest
 from serving.service.service import Service
 from serving.telemetry.metrics import Metrics
 from serving.telemetry.prediction_log import PredictionLog
+from tests.support.problems import ONE_NUMBER
 
 POLICY = RolloutPolicy(canary_shares=(0.25, 0.5))
 NOW = datetime(2013, 4, 1, 4, tzinfo=UTC)
@@ -140,6 +141,7 @@ def asked(home: Settings, rows: pd.DataFrame, serving: Serving) -> Store:
         (Crashing(0, 0), Crashing(0, 5), "fail"),
     ],
 )
+@ONE_NUMBER
 def test_a_candidate_is_blamed_for_failing_where_the_champion_answers_and_only_there(
     home: Settings, rows: pd.DataFrame, mode: str, share: float, champion: Any, candidate: Any, outcome: str
 ) -> None:
@@ -152,6 +154,7 @@ def test_a_candidate_is_blamed_for_failing_where_the_champion_answers_and_only_t
     assert (theirs.errors > 0) == bool(champion.fails)
 
 
+@ONE_NUMBER
 def test_harm_is_judged_on_the_cases_that_the_champion_can_score(home: Settings, rows: pd.DataFrame) -> None:
     """Else a candidate that mends a crash could never be shown to do no harm."""
     labelled = rows[rows[problem.TARGET].notna()].head(300)
@@ -181,6 +184,7 @@ def test_failed_calls_say_nothing_about_speed(store: Store) -> None:
     assert alarms.latency(calls(26, 1, 200), result, POLICY).status == "pass"
 
 
+@ONE_NUMBER
 def test_a_distribution_is_judged_in_the_standard_deviations_of_both_models() -> None:
     usual = Counts(1000, mean=(0.2,), sd=(0.1,))
     assert alarms.distribution(Counts(1000, mean=(0.29,), sd=(0.1,)), usual, POLICY).status == "pass"

@@ -19,9 +19,11 @@ from monitoring.data import outcome_files as files
 from monitoring.data.outcome_files import Report, check
 from tests.serving.conftest import both
 from tests.support.prediction_log import log_predictions
+from tests.support.problems import ONE_NUMBER
 from tests.support.serving import NOW, known_outcomes, opened
 
 __all__ = ["both"]  # a fixture
+pytestmark = ONE_NUMBER
 CLASSIFY = problem.TASK == "classification"
 
 

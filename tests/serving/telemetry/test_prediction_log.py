@@ -29,6 +29,7 @@ from serving.schemas import OutcomeRequest
 from serving.service.service import Service
 from serving.telemetry.metrics import Metrics
 from serving.telemetry.prediction_log import PredictionLog
+from tests.support.problems import ONE_NUMBER
 from tests.support.serving import (
     NOW,
     Models,
@@ -92,6 +93,7 @@ def log_of() -> Iterator[MakeLog]:
 # ---- the log, on both databases
 
 
+@ONE_NUMBER
 def test_rows_come_back_as_they_were(both: Settings, log_of: MakeLog) -> None:
     log, rows = log_of(both), [row(number) for number in range(2512)]  # more than two batches, and some
     for first, last in ((0, 1500), (1500, 2500)):  # many cases at once
@@ -117,6 +119,7 @@ def test_the_same_id_and_arm_leave_one_row_the_first(both: Settings, log_of: Mak
 
 @pytest.mark.parametrize("count", [1, 250], ids=["alone", "many together"])
 @pytest.mark.parametrize("at_once", [True, False])
+@ONE_NUMBER
 def test_an_answer_takes_the_place_of_a_failure_and_no_failure_that_of_an_answer(
     both: Settings, log_of: MakeLog, at_once: bool, count: int
 ) -> None:
@@ -403,6 +406,7 @@ def test_unknown_ids_are_kept_apart_until_their_prediction_appears(both: Setting
     assert ingest(both, [outcome("id-00002", 0)], NOW) == Result(unchanged=1)
 
 
+@ONE_NUMBER
 def test_an_outcome_from_the_future_is_refused_with_all_of_its_request(both: Settings) -> None:
     service = Service(both.changed({"clock": NOW.isoformat()}))
     fine = OutcomeRequest(id="a", value=1, known_at=NOW)

@@ -12,6 +12,7 @@ from level1_pipeline import problem
 from level1_pipeline.evaluation.labels.label_rates import HISTORY, label_rates
 from level1_pipeline.steps.split import SplitRows, split_rows
 from level1_pipeline.store.days import start_of
+from tests.support.problems import ONE_NUMBER
 from tests.support.wrong_labels import flip
 
 SIX_WEEKS = pd.Timedelta("42D")  # four of training, before the holdout and the days that have not matured
@@ -78,6 +79,7 @@ def made(gap: float, days: int = 100, regression: bool = False, values: str = "a
 
 @pytest.mark.parametrize("regression", [False, True], ids=["classification", "regression"])
 @pytest.mark.parametrize(("gap", "status"), [(0.0, "pass"), (0.3, "fail"), (-0.25, "fail")])
+@ONE_NUMBER
 def test_the_mean_label_of_any_problem_is_judged(gap: float, status: str, regression: bool) -> None:
     assert label_rates(*made(gap, regression=regression)).status == status
 
