@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -20,8 +22,11 @@ from level1_pipeline.steps.fit import fit_model
 from level1_pipeline.store.database import Store
 from level2_cicd.control_loop import recalibration
 from level2_cicd.lineage import trace
-from level2_cicd.simulation.faults import table
+from level2_cicd.simulation import pipelines, scoreboard, scoreboard_page
+from level2_cicd.simulation.faults import figures, table
 from level2_cicd.simulation.faults.table import Planted
+from level2_cicd.simulation.policies import Played, calendar
+from level2_cicd.simulation.world import World
 from tests.problems import tickets
 from tests.support.prediction_log import log_outcomes, log_predictions
 from tests.support.problems import forget_the_record, put_in_place
@@ -107,3 +112,37 @@ def test_a_concept_change_makes_some_of_the_first_class_the_second(rows: pd.Data
     assert rows[problem.EVENT_TIME][changed].min() >= pd.Timestamp("2024-02-01", tz="UTC")
     flipped = next(fault for fault in table.TABLE if fault.name == "flipped")
     assert flipped.lacks() == "it needs SLICES and labels 0 and 1"
+
+
+def test_policies_of_a_year_are_held_against_the_oracle_by_the_loss_of_all_classes(
+    home: Settings, tmp_path: Path
+) -> None:
+    world = World(home, "2024-05-20", "2024-06-16")
+    played = [calendar(world, "never", world.mondays[:1]), calendar(world, "weekly", world.mondays)]
+    assert played[1].scores.shape == (len(world.rows), 3)
+    board = scoreboard.score(world, played, 800.0)
+    never, weekly = board.rows
+    y = world.labels
+    assert never.loss == pytest.approx(problem.evaluate(y[~np.isnan(y)], played[0].scores[~np.isnan(y)])["log_loss"])
+    assert board.oracle <= weekly.loss < never.loss, "the world changes on 1 June"
+    assert (never.wrong, board.silent) == (None, None), "COSTS are about one event"
+    assert [promotion.day for promotion in played[1].promotions] == world.mondays[1:]
+    played[1].save(tmp_path)
+    again = Played.load(tmp_path, "weekly")
+    assert again is not None
+    assert again.scores.tobytes() == played[1].scores.tobytes()
+    page = scoreboard_page.write(board, tmp_path / "scoreboard.html")
+    assert "weekly" in page.read_text()
+
+
+def test_what_callers_got_is_read_whole_from_the_log(home: Settings, answered: dict[str, Any]) -> None:
+    store, rows = Store(home.operations), pd.DataFrame({problem.ID: ["ticket-1", "ticket-0"]})
+    world: Any = SimpleNamespace(rows=rows)
+    np.testing.assert_array_equal(pipelines._logged(store, world), [[np.nan] * 3, answered["scores"]])
+    store.close()
+
+
+def test_an_action_that_is_another_one_is_counted_from_all_probabilities() -> None:
+    sure, unsure = np.array([0.9, 0.05, 0.05]), np.array([0.4, 0.3, 0.3])
+    assert not figures._differs(sure, np.array([0.8, 0.1, 0.1]))
+    assert figures._differs(sure, unsure)

@@ -6,6 +6,7 @@ import json
 from dataclasses import asdict, dataclass
 from datetime import timedelta
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -146,7 +147,7 @@ def _days(first: str, day: str) -> int:
     return (pd.Timestamp(day) - pd.Timestamp(first)).days
 
 
-def _differs(old: float, new: float) -> bool:
+def _differs(old: Any, new: Any) -> bool:
     return problem.choose_action(old) != problem.choose_action(new)
 
 
