@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from sklearn.pipeline import Pipeline
 
 NAME = "flight_delay"
-TASK: Literal["classification", "regression"] = "classification"
+TASK: Literal["classification", "multiclass", "regression"] = "classification"
 TIMEZONE = "America/New_York"  # a day, and "as of D", begin at 00:00 here
 
 

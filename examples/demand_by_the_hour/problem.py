@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from sklearn.pipeline import Pipeline
 
 NAME = "demand_by_the_hour"
-TASK: Literal["classification", "regression"] = "regression"
+TASK: Literal["classification", "multiclass", "regression"] = "regression"
 TIMEZONE = "Europe/Berlin"
 START, DAYS, CHANGED = "2023-01-01", 420, "2023-11-06"
 

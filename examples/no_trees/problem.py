@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from sklearn.pipeline import Pipeline
 
 NAME = "no_trees"
-TASK: Literal["classification", "regression"] = "classification"
+TASK: Literal["classification", "multiclass", "regression"] = "classification"
 TIMEZONE = "UTC"
 MODEL = "logistic"  # or "forest", or "calibrated"
 START, DAYS, ROWS_A_DAY, CHANGED = "2024-01-01", 210, 60, "2024-06-03"

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from sklearn.pipeline import Pipeline
 
 NAME = "friedman"
-TASK: Literal["classification", "regression"] = "regression"
+TASK: Literal["classification", "multiclass", "regression"] = "regression"
 TIMEZONE = "UTC"
 
 

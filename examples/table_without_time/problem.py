@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from sklearn.pipeline import Pipeline
 
 NAME = "table_without_time"
-TASK: Literal["classification", "regression"] = "classification"
+TASK: Literal["classification", "multiclass", "regression"] = "classification"
 TIMEZONE = "UTC"
 START, ROWS_A_DAY = "2024-01-01", 8
 FIRST_ROWS = 569  # of the table when its times were drawn

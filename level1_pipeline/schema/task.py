@@ -15,7 +15,7 @@ import numpy as np
 from level1_pipeline import problem
 from level1_pipeline.errors import ProblemRefused
 from level1_pipeline.schema.probabilities import EXCESS_EDGE, LOSS_EDGE, PROMISE_EDGE
-from level1_pipeline.schema.several_classes import Classes
+from level1_pipeline.schema.several_classes import MULTICLASS, Classes
 
 
 class Event:
@@ -153,7 +153,7 @@ class Number:
 
 
 Task = Event | Number | Classes
-TASKS: dict[str, Task] = {"classification": Event(), "regression": Number()}
+TASKS: dict[str, Task] = {"classification": Event(), MULTICLASS: Classes(), "regression": Number()}
 
 
 def task() -> Task:

@@ -89,7 +89,9 @@ def test_the_task_is_that_of_the_problem_and_an_unknown_one_is_refused_in_words(
 ) -> None:
     assert task() is TASKS[problem.TASK]
     monkeypatch.setattr(problem, "TASK", "clustering")
-    with pytest.raises(ProblemRefused, match=r"TASK: 'clustering' is no task .* classification or regression"):
+    with pytest.raises(
+        ProblemRefused, match=r"TASK: 'clustering' is no task .* classification or multiclass or regression"
+    ):
         task()
 
 

@@ -12,6 +12,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from examples.several_classes import problem as tickets
 from level1_pipeline import problem, schema
 from level1_pipeline.bundle.load import load_bundle
 from level1_pipeline.bundle.write import write_bundle
@@ -27,7 +28,6 @@ from level2_cicd.simulation.faults import figures, table
 from level2_cicd.simulation.faults.table import Planted
 from level2_cicd.simulation.policies import Played, calendar
 from level2_cicd.simulation.world import World
-from tests.problems import tickets
 from tests.support.prediction_log import log_outcomes, log_predictions
 from tests.support.problems import forget_the_record, put_in_place
 

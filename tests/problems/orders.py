@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from sklearn.pipeline import Pipeline
 
 NAME = "orders"
-TASK: Literal["classification", "regression"] = "classification"
+TASK: Literal["classification", "multiclass", "regression"] = "classification"
 TIMEZONE = "UTC"
 
 

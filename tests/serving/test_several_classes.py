@@ -12,6 +12,7 @@ import pandas as pd
 import pytest
 import sqlalchemy as sa
 
+from examples.several_classes import problem as tickets
 from level1_pipeline import problem, schema
 from level1_pipeline.bundle.load import Bundle, load_bundle
 from level1_pipeline.bundle.write import write_bundle
@@ -29,7 +30,6 @@ from serving.models.loaded_model import Model
 from serving.models.routing import Case
 from serving.telemetry.metrics import Metrics
 from serving.telemetry.prediction_log import PredictionLog
-from tests.problems import tickets
 from tests.support.problems import forget_the_record, put_in_place
 
 NOW = datetime(2024, 3, 1, 12, tzinfo=UTC)

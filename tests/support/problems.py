@@ -9,8 +9,7 @@ import pytest
 from level1_pipeline import problem, schema
 from level1_pipeline.schema import checks
 from level1_pipeline.schema import values as schema_values
-from level1_pipeline.schema.several_classes import Classes, classes
-from level1_pipeline.schema.task import TASKS
+from level1_pipeline.schema.several_classes import classes
 
 # Where a test plants scores or labels itself, each is one number.
 NO_NUMBER = f"a score of {problem.NAME} is a probability for each class; test_several_classes.py is about that"
@@ -21,7 +20,6 @@ def put_in_place(monkeypatch: pytest.MonkeyPatch, other: ModuleType) -> None:
     """Every name of problem.py is the other's, until the test ends."""
     for name in [name for name in vars(problem) if name.isupper() and not hasattr(other, name)]:
         monkeypatch.delattr(problem, name)
-    monkeypatch.setitem(TASKS, "multiclass", Classes())  # which problem.py may not choose before all parts take it
     for name, value in vars(other).items():
         if name.isupper() or getattr(value, "__module__", "") == other.__name__:
             monkeypatch.setattr(problem, name, value, raising=False)

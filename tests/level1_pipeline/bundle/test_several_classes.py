@@ -14,6 +14,7 @@ import pytest
 from sklearn.ensemble import RandomForestClassifier
 from sklearn.pipeline import Pipeline
 
+from examples.several_classes import problem as tickets
 from level1_pipeline import problem, schema
 from level1_pipeline.bundle.load import GOLDEN, load_to_serve
 from level1_pipeline.bundle.predict import predict
@@ -25,7 +26,6 @@ from level1_pipeline.evaluation.drift import day_summaries
 from level1_pipeline.evaluation.infrastructure import fit_for_service
 from level1_pipeline.orchestration import run
 from level1_pipeline.settings import Settings
-from tests.problems import tickets
 from tests.support.problems import forget_the_record, put_in_place
 from tests.support.serving import set_route
 

@@ -11,6 +11,7 @@ import pandas as pd
 import pytest
 from sklearn.linear_model import LogisticRegression
 
+from examples.several_classes import problem as tickets
 from level1_pipeline import problem, schema
 from level1_pipeline.bundle.predict import predict
 from level1_pipeline.errors import NotEnoughData
@@ -24,7 +25,6 @@ from level1_pipeline.steps.fit import fit_model
 from level1_pipeline.steps.model_card import EVALUATED
 from level1_pipeline.steps.split import SplitRows, split_rows
 from level1_pipeline.steps.train import fit_baselines
-from tests.problems import tickets
 from tests.support.problems import forget_the_record, put_in_place
 
 TIME = pd.Timestamp("2024-05-01", tz="UTC")

@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from examples.several_classes import problem as tickets
 from level1_pipeline import problem
 from level1_pipeline.policies import RolloutPolicy
 from level1_pipeline.schema.scores import as_columns, from_columns
@@ -17,7 +18,6 @@ from level1_pipeline.settings import Settings
 from level1_pipeline.store.database import Store
 from level2_cicd.rollout import alarms, quality, queries
 from level2_cicd.rollout.queries import FIRST, SECOND, Arm, Counts
-from tests.problems import tickets
 from tests.support.prediction_log import log_outcomes, log_predictions
 from tests.support.problems import forget_the_record, put_in_place
 

@@ -8,10 +8,10 @@ from typing import Any
 
 import pytest
 
+from examples.several_classes import problem as tickets
 from level1_pipeline import problem
 from level1_pipeline.store.outcomes import Reported
 from monitoring.data.outcome_files import check
-from tests.problems import tickets
 from tests.support.problems import forget_the_record, put_in_place
 
 NOW = datetime(2024, 3, 1, tzinfo=UTC)

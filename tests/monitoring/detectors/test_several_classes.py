@@ -13,6 +13,7 @@ import pytest
 import sqlalchemy as sa
 from matplotlib.figure import Figure
 
+from examples.several_classes import problem as tickets
 from level1_pipeline import problem, schema
 from level1_pipeline.bundle.predict import predict
 from level1_pipeline.schema.scores import as_columns, from_columns
@@ -26,7 +27,6 @@ from monitoring.detectors import concept_drift, past_champions, performance
 from monitoring.detectors.labels import label_faults
 from monitoring.reporting import plots
 from monitoring.results import DayFigures, Window
-from tests.problems import tickets
 from tests.support.prediction_log import log_outcomes, log_predictions
 from tests.support.problems import forget_the_record, put_in_place
 

@@ -15,6 +15,7 @@ from pydantic import BaseModel, ConfigDict, Field, create_model
 
 from examples.demand_by_the_hour import problem as demand
 from examples.no_trees import problem as no_trees
+from examples.several_classes import problem as tickets
 from examples.simulated_regression import problem as friedman
 from examples.table_without_time import problem as table
 from level1_pipeline import problem, schema
@@ -24,7 +25,7 @@ from level1_pipeline.inputs import source
 from level1_pipeline.orchestration.conclusion import DATA_FAULT
 from level1_pipeline.orchestration.run import Request, run_training
 from level1_pipeline.settings import Settings
-from tests.problems import orders, tickets
+from tests.problems import orders
 from tests.support.problems import forget_the_record, put_in_place
 
 TIME = pd.Timestamp("2024-08-20", tz="UTC")
@@ -106,7 +107,10 @@ STATIC: dict[str, tuple[Change, str]] = {
     "costs are a list": ({"COSTS": [1, 2]}, "COSTS: must be a dict of prices"),
     "a slash in NAME": ({"NAME": "orders/eu"}, "NAME: 'orders/eu' is no name; use 1 to 64 letters"),
     "NAME is empty": ({"NAME": ""}, "NAME: '' is no name"),
-    "an unknown task": ({"TASK": "clustering"}, "TASK: 'clustering' is no task .* classification or regression"),
+    "an unknown task": (
+        {"TASK": "clustering"},
+        "TASK: 'clustering' is no task .* classification or multiclass or regression",
+    ),
     "a demo that is a list": ({"DEMO": ["2024-08-20"]}, "DEMO: must be a dict, and it is of the type list"),
     "a misspelt key of the demo": ({"DEMO": {"asof": "2024-08-20"}}, "DEMO: knows no 'asof'; did you mean 'as_of'?"),
     "a day of the demo in another form": (

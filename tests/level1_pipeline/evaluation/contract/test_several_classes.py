@@ -11,10 +11,10 @@ import pandas as pd
 import pytest
 from sklearn.metrics import log_loss
 
+from examples.several_classes import problem as tickets
 from level1_pipeline import problem, schema
 from level1_pipeline.evaluation.contract import check
 from level1_pipeline.settings import Settings
-from tests.problems import tickets
 from tests.support.problems import forget_the_record, put_in_place
 
 TIME = pd.Timestamp("2024-05-01", tz="UTC")
