@@ -90,8 +90,8 @@ def _insert(connection: sa.Connection, chunk: list[Reported], now: datetime) -> 
         }
         for outcome in chunk
     ]
-    insert = INSERT[connection.dialect.name](outcomes).values(values).on_conflict_do_nothing().returning(COLUMNS.id)
-    return set(connection.scalars(insert))
+    insert = INSERT[connection.dialect.name](outcomes).on_conflict_do_nothing().returning(COLUMNS.id)
+    return set(connection.scalars(insert, values))  # not `insert.values(…)`, which is compiled again for each call
 
 
 def _amend(connection: sa.Connection, outcome: Reported, now: datetime) -> str:
