@@ -14,6 +14,7 @@ from level1_pipeline.bundle.predict import predict
 from level1_pipeline.errors import NotEnoughData
 from level1_pipeline.evaluation.one_rule import OneRule
 from level1_pipeline.schema.scores import as_columns, from_columns
+from level1_pipeline.schema.several_classes import classes
 from level1_pipeline.schema.task import task
 from level1_pipeline.steps.extract import Extracted
 from level1_pipeline.steps.fit import fit_model
@@ -57,16 +58,19 @@ def train(run: Run, extracted: Extracted, parts: Split) -> Trained:
 
 
 def _write_predictions(run: Run, predictions: dict[str, np.ndarray]) -> None:
-    """One column for each model and each part of its scores."""
-    parts = {name: as_columns(scores, f"{name}|") for name, scores in predictions.items()}
-    pd.DataFrame({name: part for columns in parts.values() for name, part in columns.items()}).to_parquet(
-        run.path(PREDICTIONS), index=False
-    )
+    """A column for each model; of several classes one for each model and class."""
+    columns = predictions
+    if classes():
+        parts = [as_columns(scores, f"{name}|") for name, scores in predictions.items()]
+        columns = {name: part for model in parts for name, part in model.items()}
+    pd.DataFrame(columns).to_parquet(run.path(PREDICTIONS), index=False)
 
 
 def read_predictions(run: Run) -> dict[str, np.ndarray]:
     """What each model says about the holdout, the evaluation model first."""
     table = pd.read_parquet(run.path(PREDICTIONS))
+    if not classes():
+        return {name: table[name].to_numpy() for name in table}
     return {name: from_columns(table, f"{name}|") for name in dict.fromkeys(name.split("|")[0] for name in table)}
 
 
