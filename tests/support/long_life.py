@@ -1,6 +1,6 @@
 """Many days of a home in one process, in a project with any problem.
 
-`python -m tests.support.long_life live HOME FIRST LAST` trains once a month by the calendar, and prunes once a month.
+`python -m tests.support.long_life live HOME FIRST LAST` trains every six weeks by the calendar, and prunes once a month.
 `python -m tests.support.long_life time HOME` prints the seconds of a core that a monitoring run and the start of a
 service take, in JSON.
 """
@@ -26,14 +26,14 @@ from monitoring.results import MonitoringRun
 from monitoring.run import run_monitoring
 from serving.service.service import Service
 
-MONTH = 28
-RETENTION_DAYS, KEEP = 60.0, 5
+MONTH, SIX_WEEKS = 28, 42
+RETENTION_DAYS, KEEP = 60.0, 3
 
 
 def settings_of(home: Path) -> Settings:
     """A home that has not much room, and trains by the calendar."""
     of_60_rows_a_day = {"min_requests": 120, "step_requests": 60, "min_outcomes": 30}  # a rollout ends in two weeks
-    by_calendar = {"triggers": "schedule", "schedule_days": MONTH}
+    by_calendar = {"triggers": "schedule", "schedule_days": SIX_WEEKS}
     rules = {"home": home, "retention_days": RETENTION_DAYS, **of_60_rows_a_day, **by_calendar}
     return apart(Settings()).changed(FAST | pipelines.UNTIMED | rules)
 
