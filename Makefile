@@ -152,13 +152,16 @@ trace: setup  ## from one served prediction (PREDICTION=id) back to model, run, 
 IN_ORDER := -n 2 --dist loadfile --no-loadscope-reorder
 
 test: setup  ## the tests, but for the long proofs
-	@OMP_NUM_THREADS=1 $(PY) -m pytest -m "not slow and not containers" $(IN_ORDER)
+	@OMP_NUM_THREADS=1 $(PY) -m pytest -m "not slow and not containers and not gallery" $(IN_ORDER)
 
 test-fast: setup  ## the tests without databases, servers and processes: for those who edit
 	@OMP_NUM_THREADS=1 $(PY) -m pytest -m "not slow and not integration" $(IN_ORDER)
 
 test-slow: setup  ## the long proofs
 	@OMP_NUM_THREADS=1 $(PY) -m pytest -m slow $(IN_ORDER)
+
+test-examples: setup  ## a project of each example: weeks of Level 2 with a fault and a real change, its fast tests, an update (EXAMPLE=name)
+	@OMP_NUM_THREADS=1 $(PY) -m pytest -m gallery -k "$$EXAMPLE" -n 2
 
 test-pythons: setup  ## parity on each other supported Python (3.11 to 3.14) that is here or that uv brings, the fast tests on the newest
 	@UV="$(UV)" INSTALL="$(INSTALL)" .ci/other-pythons

@@ -13,8 +13,15 @@ import pytest
 from tests.support import ROOT
 from tests.support.checkout import git
 
-OLDER = "5657e54"  # a commit of this template from which the project was made
-HAS_IT = subprocess.run(["git", "cat-file", "-e", OLDER], cwd=ROOT, capture_output=True, check=False).returncode == 0
+PROBLEM = "level1_pipeline/problem.py"
+OLDER = "5657e54"  # a commit of this template from which a project was made
+WITH_EXAMPLES = "161532f"  # a newer one, which has most examples
+
+
+def has(commit: str) -> bool:
+    """Whether this checkout has the commit."""
+    asked = ["git", "cat-file", "-e", commit]
+    return subprocess.run(asked, cwd=ROOT, capture_output=True, check=False).returncode == 0
 
 
 def call(project: Path, *arguments: str) -> str:
@@ -27,26 +34,50 @@ def call(project: Path, *arguments: str) -> str:
     return done.stdout.strip().splitlines()[-1]
 
 
-@pytest.mark.slow
-@pytest.mark.integration
-@pytest.mark.skipif(not HAS_IT, reason=f"the commit {OLDER} is not in this checkout: fetch its whole history")
-def test_a_project_of_an_older_template_merges_this_one_opens_its_home_and_runs_the_gate(tmp_path: Path) -> None:
-    project = tmp_path / "project"
-    git(tmp_path, "clone", "--quiet", str(ROOT), "project")
-    git(project, "checkout", "--quiet", "-b", "own", OLDER)
-    shutil.copyfile(ROOT / "examples/simulated_regression/problem.py", project / "level1_pipeline/problem.py")
+def older(folder: Path, commit: str, problem: Path) -> Path:
+    """A project that was made of an older template, with a problem of its own. The path may lie in that template."""
+    project = folder / "project"
+    git(folder, "clone", "--quiet", str(ROOT), "project")
+    git(project, "checkout", "--quiet", "-b", "own", commit)
+    shutil.copyfile(project / problem, project / PROBLEM)
     git(project, "commit", "--quiet", "--all", "--message", "our own problem")
-    assert "gate PASS | models:/friedman/1 -> champion" in call(
-        project, "level1_pipeline", "train", "--as-of", "2024-03-01"
-    )
+    return project
+
+
+def merge_this_one(project: Path) -> None:
+    """As docs/updating.md says it."""
+    own = (project / PROBLEM).read_text()
     head = subprocess.run(["git", "rev-parse", "HEAD"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
     merge = ["git", "merge", "--quiet", "--no-commit", head.strip()]
     subprocess.run(merge, cwd=project, check=False, capture_output=True)  # problem.py may be in conflict
-    git(project, "checkout", "HEAD", "--", "level1_pipeline/problem.py")
+    git(project, "checkout", "HEAD", "--", PROBLEM)
     git(project, "commit", "--quiet", "--no-edit")
-    own = (project / "level1_pipeline/problem.py").read_text()
-    assert own == (ROOT / "examples/simulated_regression/problem.py").read_text()
+    assert (project / PROBLEM).read_text() == own
+
+
+@pytest.mark.slow
+@pytest.mark.integration
+@pytest.mark.skipif(not has(OLDER), reason=f"the commit {OLDER} is not in this checkout: fetch its whole history")
+def test_a_project_of_an_older_template_merges_this_one_opens_its_home_and_runs_the_gate(tmp_path: Path) -> None:
+    project = older(tmp_path, OLDER, ROOT / "examples/simulated_regression/problem.py")
+    trained = call(project, "level1_pipeline", "train", "--as-of", "2024-03-01")
+    assert "gate PASS | models:/friedman/1 -> champion" in trained
+    merge_this_one(project)
     assert "champion 1" in call(project, "level1_pipeline", "history")
     assert "proved whole" in call(project, "level2_cicd", "backup")
     assert "| gate " in call(project, "level1_pipeline", "train", "--as-of", "2024-05-01")
     assert "(champion)" in call(project, "serving", "score", "--id", "row-10000")
+
+
+@pytest.mark.gallery
+@pytest.mark.integration
+@pytest.mark.skipif(not has(WITH_EXAMPLES), reason=f"the commit {WITH_EXAMPLES} is not in this checkout")
+@pytest.mark.parametrize("example", ["demand_by_the_hour", "no_trees", "simulated_regression", "table_without_time"])
+def test_a_project_of_each_example_of_an_older_template_takes_this_one_over(tmp_path: Path, example: str) -> None:
+    project = older(tmp_path, WITH_EXAMPLES, Path("examples", example, "problem.py"))
+    assert "/1 -> champion" in call(project, "level1_pipeline", "train", "--as-of", "demo")
+    merge_this_one(project)
+    assert "champion 1" in call(project, "level1_pipeline", "history")
+    assert "proved whole" in call(project, "level2_cicd", "backup")
+    assert "| gate " in call(project, "level1_pipeline", "train", "--as-of", "demo")
+    assert "(champion)" in call(project, "serving", "score")
