@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 from datetime import UTC, datetime
 
@@ -14,27 +13,17 @@ from level1_pipeline.store import audit_queries, leases
 from level1_pipeline.store.audit import Change, Promoted
 from level1_pipeline.store.database import Store
 from monitoring import history
+from tests.support.postgres import NEEDS_POSTGRES, empty_schema
 from tests.support.store import exit_codes, old_store, read_audit_log, start_processes
 
-URL = os.environ.get("MLOPS_TEST_POSTGRES", "")
-pytestmark = [
-    pytest.mark.integration,
-    pytest.mark.postgres,
-    pytest.mark.skipif(not URL, reason="no PostgreSQL: `.ci/postgres make test` starts one"),
-]
+pytestmark = NEEDS_POSTGRES
 
 
 @pytest.fixture
 def url() -> Iterator[str]:
-    """A database without tables: a schema of its own."""
-    admin = sa.create_engine(sa.make_url(URL).set(drivername="postgresql+psycopg"), isolation_level="AUTOCOMMIT")
-    with admin.connect() as connection:
-        connection.execute(sa.text("DROP SCHEMA IF EXISTS level1_tests CASCADE"))
-        connection.execute(sa.text("CREATE SCHEMA level1_tests"))
-    yield sa.make_url(URL).update_query_dict({"options": "-csearch_path=level1_tests"}).render_as_string(False)
-    with admin.connect() as connection:
-        connection.execute(sa.text("DROP SCHEMA level1_tests CASCADE"))
-    admin.dispose()
+    """A database without tables."""
+    with empty_schema("level1_tests") as address:
+        yield address
 
 
 @pytest.fixture

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import nullcontext
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -18,6 +19,7 @@ from level1_pipeline.settings import Settings
 from level1_pipeline.store.database import Store
 from level2_cicd.rollout import alarms, quality, queries
 from level2_cicd.rollout.queries import FIRST, SECOND, Arm, Counts
+from tests.support.postgres import NEEDS_POSTGRES, empty_schema
 from tests.support.prediction_log import log_outcomes, log_predictions
 from tests.support.problems import forget_the_record, put_in_place
 
@@ -36,11 +38,13 @@ def several(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     forget_the_record()
 
 
-@pytest.fixture
-def store(home: Settings) -> Iterator[Store]:
-    made = Store(home.operations)
-    yield made
-    made.close()
+@pytest.fixture(params=["SQLite", pytest.param("PostgreSQL", marks=NEEDS_POSTGRES)])
+def store(home: Settings, request: pytest.FixtureRequest) -> Iterator[Store]:
+    there = empty_schema("classes_tests") if request.param == "PostgreSQL" else nullcontext(home.operations)
+    with there as url:
+        made = Store(url)
+        yield made
+        made.close()
 
 
 def drawn(n: int, strength: float, y: np.ndarray) -> np.ndarray:
