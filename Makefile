@@ -45,7 +45,7 @@ unexport PYTHONHOME PYTHONPATH PYTHONOPTIMIZE PYTHONSTARTUP PYTHONWARNINGS
 export PYTHONUTF8 := 1
 # What a person types is data: make must not expand its dollars, and no shell may read it. So each of these reaches its
 # command through the environment, as it was typed.
-TYPED := RESUME FAULTS AS_OF CRON SIMULATION REASON SHOW WORKERS INPUT OUTPUT PREDICTION VERSION STEP BACKUP CHECKS ENV BASE RELEASE REPLAY CHECK NAME FROM TO NUMBER CONFIRM KEEP
+TYPED := RESUME FAULTS AS_OF CRON SIMULATION REASON SHOW WORKERS INPUT OUTPUT PREDICTION VERSION STEP BACKUP CHECKS ENV BASE RELEASE REPLAY CHECK NAME FROM TO NUMBER CONFIRM KEEP EXAMPLE
 $(foreach name,$(TYPED),$(eval override $(name) := $$(value $(name))))
 export $(TYPED)
 
@@ -160,7 +160,7 @@ test-fast: setup  ## the tests without databases, servers and processes: for tho
 test-slow: setup  ## the long proofs
 	@OMP_NUM_THREADS=1 $(PY) -m pytest -m slow $(IN_ORDER)
 
-test-examples: setup  ## a project of each example: weeks of Level 2 with a fault and a real change, its fast tests, an update (EXAMPLE=name)
+test-examples: setup  ## a project of each example: weeks of Level 2 with a fault and a concept drift, its fast tests, an update (EXAMPLE=name)
 	@OMP_NUM_THREADS=1 $(PY) -m pytest -m gallery -k "$$EXAMPLE" -n 2
 
 test-pythons: setup  ## parity on each other supported Python (3.11 to 3.14) that is here or that uv brings, the fast tests on the newest

@@ -22,11 +22,12 @@ def new(name: str, source: str, to: Path) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=60)
 
 
-def call(project: Path, *arguments: str) -> str:
+def call(project: Path, *arguments: str, **settings: str) -> str:
     """What a command of the project prints; it has to end well."""
-    environment = {name: value for name, value in os.environ.items() if not name.startswith(("MLOPS_", "PYTEST_"))}
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(("MLOPS_", "PYTEST_"))}
+    environment = kept | settings
     command = [sys.executable, "-m", *arguments]
-    done = subprocess.run(command, cwd=project, env=environment, capture_output=True, text=True, timeout=600)
+    done = subprocess.run(command, cwd=project, env=environment, capture_output=True, text=True, timeout=1800)
     assert done.returncode == 0, done.stdout[-5000:] + done.stderr[-3000:]
     return done.stdout
 
