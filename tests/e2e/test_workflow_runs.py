@@ -53,7 +53,7 @@ EXCEPTED = {
     "make up": "tests/containers starts the images",
     "make down": "tests/containers stops them",
     "make audit": "it asks a database of vulnerabilities on the network",
-    "make test-examples": "it takes 40 minutes; tests/e2e/test_new_project.py passes days of each example through both levels",
+    "make test-examples": "it takes half an hour; tests/e2e/test_new_project.py passes days of each example through both levels",
     "make test-newest": "it asks the package registry what is new, and takes minutes",
     "python .ci/without_make.py": "tests/test_without_make.py makes its environment and compares its commands with make",
 }
