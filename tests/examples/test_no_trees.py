@@ -15,7 +15,7 @@ from level1_pipeline.bundle.predict import predict
 from level1_pipeline.evaluation.contract import check
 from level1_pipeline.settings import Settings
 from tests.support import ROOT
-from tests.support.problems import forget_the_record, put_in_place
+from tests.support.problems import in_place
 
 LATER = pd.Timestamp("2024-05-01", tz="UTC")
 
@@ -33,10 +33,8 @@ def model(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.Mo
     module = importlib.util.module_from_spec(spec)
     monkeypatch.setitem(sys.modules, "with_a_model", module)
     spec.loader.exec_module(module)
-    put_in_place(monkeypatch, module)
-    yield request.param
-    monkeypatch.undo()
-    forget_the_record()
+    with in_place(module, monkeypatch):
+        yield request.param
 
 
 def test_the_check_finds_no_mistake_with_any_of_its_models(model: str, tmp_path: Path) -> None:

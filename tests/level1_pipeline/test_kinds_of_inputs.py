@@ -28,16 +28,14 @@ from level1_pipeline.steps.write_bundle import typical
 from serving.batch import chunk
 from serving.batch.reader import Source
 from tests.problems import orders
-from tests.support.problems import forget_the_record, put_in_place
+from tests.support.problems import in_place
 
 
 @pytest.fixture
 def rows(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[pd.DataFrame]:
     """The orders, as every part behind `load` gets them."""
-    put_in_place(monkeypatch, orders)
-    yield load(Settings(home=tmp_path))
-    monkeypatch.undo()
-    forget_the_record()
+    with in_place(orders, monkeypatch):
+        yield load(Settings(home=tmp_path))
 
 
 def fitted(rows: pd.DataFrame) -> Any:

@@ -29,7 +29,7 @@ from level2_cicd.simulation.faults.table import Planted
 from level2_cicd.simulation.policies import Played, calendar
 from level2_cicd.simulation.world import World
 from tests.support.prediction_log import log_outcomes, log_predictions
-from tests.support.problems import forget_the_record, put_in_place
+from tests.support.problems import in_place
 
 NOW = datetime(2024, 3, 1, 12, tzinfo=UTC)
 
@@ -37,10 +37,8 @@ NOW = datetime(2024, 3, 1, 12, tzinfo=UTC)
 @pytest.fixture(autouse=True)
 def several(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """The tickets are the problem."""
-    put_in_place(monkeypatch, tickets)
-    yield
-    monkeypatch.undo()
-    forget_the_record()
+    with in_place(tickets, monkeypatch):
+        yield
 
 
 @pytest.fixture

@@ -30,7 +30,7 @@ from serving.models.loaded_model import Model
 from serving.models.routing import Case
 from serving.telemetry.metrics import Metrics
 from serving.telemetry.prediction_log import PredictionLog
-from tests.support.problems import forget_the_record, put_in_place
+from tests.support.problems import in_place
 
 NOW = datetime(2024, 3, 1, 12, tzinfo=UTC)
 
@@ -38,10 +38,8 @@ NOW = datetime(2024, 3, 1, 12, tzinfo=UTC)
 @pytest.fixture(autouse=True, scope="module")
 def several() -> Iterator[None]:
     """The tickets are the problem."""
-    with pytest.MonkeyPatch.context() as patch:
-        put_in_place(patch, tickets)
+    with in_place(tickets):
         yield
-    forget_the_record()
 
 
 @pytest.fixture(scope="module")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from types import ModuleType
 
 import pytest
@@ -16,8 +18,20 @@ NO_NUMBER = f"a score of {problem.NAME} is a probability for each class; test_se
 ONE_NUMBER = pytest.mark.skipif(bool(classes()), reason=NO_NUMBER)
 
 
-def put_in_place(monkeypatch: pytest.MonkeyPatch, other: ModuleType) -> None:
-    """Every name of problem.py is the other's, until the test ends."""
+@contextmanager
+def in_place(other: ModuleType, patch: pytest.MonkeyPatch | None = None) -> Iterator[None]:
+    """Every name of problem.py is the other's until the end, and what was read from either Record is read again.
+
+    A test that changes names itself gives its own patch, so that all changes are undone in their order.
+    """
+    patch = patch or pytest.MonkeyPatch()
+    _put(patch, other)
+    yield
+    patch.undo()
+    forget_the_record()
+
+
+def _put(monkeypatch: pytest.MonkeyPatch, other: ModuleType) -> None:
     for name in [name for name in vars(problem) if name.isupper() and not hasattr(other, name)]:
         monkeypatch.delattr(problem, name)
     for name, value in vars(other).items():

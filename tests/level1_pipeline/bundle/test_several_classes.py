@@ -26,17 +26,15 @@ from level1_pipeline.evaluation.drift import day_summaries
 from level1_pipeline.evaluation.infrastructure import fit_for_service
 from level1_pipeline.orchestration import run
 from level1_pipeline.settings import Settings
-from tests.support.problems import forget_the_record, put_in_place
+from tests.support.problems import in_place
 from tests.support.serving import set_route
 
 
 @pytest.fixture(autouse=True, scope="module")
 def several() -> Iterator[None]:
     """The tickets are the problem."""
-    with pytest.MonkeyPatch.context() as patch:
-        put_in_place(patch, tickets)
+    with in_place(tickets):
         yield
-    forget_the_record()
 
 
 @pytest.fixture(scope="module")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import importlib.util
 import json
 import subprocess
 import sys
@@ -31,6 +30,7 @@ from sklearn.linear_model import LogisticRegression, Ridge
 from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import OneHotEncoder, OrdinalEncoder, StandardScaler
 
+from examples.simulated_regression import problem as friedman
 from level1_pipeline import problem, schema
 from level1_pipeline.bundle import write
 from level1_pipeline.bundle.equivalence import TOLERANCE, prove
@@ -43,6 +43,7 @@ from level1_pipeline.errors import BundleRefused, NotCompilable
 from level1_pipeline.schema.scores import shape
 from level1_pipeline.schema.task import task
 from tests.support import ROOT
+from tests.support.problems import in_place
 
 pytestmark = pytest.mark.integration
 
@@ -583,19 +584,9 @@ def test_a_compiled_bundle_is_loaded_and_asked_without_scikit_learn_and_pandas(
 
 @pytest.fixture
 def regression(monkeypatch: pytest.MonkeyPatch) -> Iterator[ModuleType]:
-    """The second problem in the place of problem.py."""
-    spec = importlib.util.spec_from_file_location("friedman", ROOT / "examples/simulated_regression/problem.py")
-    assert spec
-    assert spec.loader
-    other = importlib.util.module_from_spec(spec)
-    monkeypatch.setitem(sys.modules, "friedman", other)
-    spec.loader.exec_module(other)
-    for name, module in list(sys.modules.items()):
-        if name.startswith("level1_pipeline.") and getattr(module, "problem", None) is problem:
-            monkeypatch.setattr(module, "problem", other)
-    schema.columns.cache_clear()
-    yield other
-    schema.columns.cache_clear()
+    """The simulated regression in the place of problem.py."""
+    with in_place(friedman, monkeypatch):
+        yield friedman
 
 
 def test_a_regression_is_compiled_proved_and_served(regression: ModuleType, tmp_path: Path) -> None:

@@ -25,7 +25,7 @@ from level1_pipeline.steps.fit import fit_model
 from level1_pipeline.steps.model_card import EVALUATED
 from level1_pipeline.steps.split import SplitRows, split_rows
 from level1_pipeline.steps.train import fit_baselines
-from tests.support.problems import forget_the_record, put_in_place
+from tests.support.problems import in_place
 
 TIME = pd.Timestamp("2024-05-01", tz="UTC")
 BILLING, SALES, TECHNICAL = range(3)
@@ -34,10 +34,8 @@ BILLING, SALES, TECHNICAL = range(3)
 @pytest.fixture(autouse=True, scope="module")
 def several() -> Iterator[None]:
     """The tickets are the problem."""
-    with pytest.MonkeyPatch.context() as patch:
-        put_in_place(patch, tickets)
+    with in_place(tickets):
         yield
-    forget_the_record()
 
 
 @pytest.fixture(scope="module")

@@ -21,7 +21,7 @@ from level2_cicd.rollout import alarms, quality, queries
 from level2_cicd.rollout.queries import FIRST, SECOND, Arm, Counts
 from tests.support.postgres import NEEDS_POSTGRES, empty_schema
 from tests.support.prediction_log import log_outcomes, log_predictions
-from tests.support.problems import forget_the_record, put_in_place
+from tests.support.problems import in_place
 
 POLICY = RolloutPolicy(canary_shares=(0.25, 0.5))
 BEGAN = datetime(2024, 3, 1, 4, tzinfo=UTC)
@@ -32,10 +32,8 @@ CHAMPION, COPIES = Arm("1", "champion", BEGAN), Arm("2", "shadow", BEGAN)
 @pytest.fixture(autouse=True)
 def several(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """The tickets are the problem."""
-    put_in_place(monkeypatch, tickets)
-    yield
-    monkeypatch.undo()
-    forget_the_record()
+    with in_place(tickets, monkeypatch):
+        yield
 
 
 @pytest.fixture(params=["SQLite", pytest.param("PostgreSQL", marks=NEEDS_POSTGRES)])

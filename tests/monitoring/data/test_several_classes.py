@@ -12,7 +12,7 @@ from examples.several_classes import problem as tickets
 from level1_pipeline import problem
 from level1_pipeline.store.outcomes import Reported
 from monitoring.data.outcome_files import check
-from tests.support.problems import forget_the_record, put_in_place
+from tests.support.problems import in_place
 
 NOW = datetime(2024, 3, 1, tzinfo=UTC)
 
@@ -20,10 +20,8 @@ NOW = datetime(2024, 3, 1, tzinfo=UTC)
 @pytest.fixture(autouse=True)
 def several(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """The tickets are the problem."""
-    put_in_place(monkeypatch, tickets)
-    yield
-    monkeypatch.undo()
-    forget_the_record()
+    with in_place(tickets, monkeypatch):
+        yield
 
 
 @pytest.mark.parametrize(("given", "place"), [("billing", 0.0), ("technical", 2.0)])

@@ -28,7 +28,7 @@ from monitoring.detectors.labels import label_faults
 from monitoring.reporting import plots
 from monitoring.results import DayFigures, Window
 from tests.support.prediction_log import log_outcomes, log_predictions
-from tests.support.problems import forget_the_record, put_in_place
+from tests.support.problems import in_place
 
 CHANGE = pd.Timestamp("2024-06-01", tz="UTC")
 CLASSES = [f"team {name}" for name in tickets.CLASSES]
@@ -37,10 +37,8 @@ CLASSES = [f"team {name}" for name in tickets.CLASSES]
 @pytest.fixture(autouse=True, scope="module")
 def several() -> Iterator[None]:
     """The tickets are the problem."""
-    with pytest.MonkeyPatch.context() as patch:
-        put_in_place(patch, tickets)
+    with in_place(tickets):
         yield
-    forget_the_record()
 
 
 @pytest.fixture(scope="module")

@@ -26,7 +26,7 @@ from level1_pipeline.orchestration.conclusion import DATA_FAULT
 from level1_pipeline.orchestration.run import Request, run_training
 from level1_pipeline.settings import Settings
 from tests.problems import orders
-from tests.support.problems import forget_the_record, put_in_place
+from tests.support.problems import forget_the_record, in_place
 
 TIME = pd.Timestamp("2024-08-20", tz="UTC")
 ALL = orders.load(pd.Timestamp("2100-01-01", tz="UTC"))
@@ -37,10 +37,8 @@ Change = dict[str, Any]
 @pytest.fixture(params=[orders], ids=["orders"])
 def sound(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """A problem without a mistake."""
-    put_in_place(monkeypatch, request.param)
-    yield
-    monkeypatch.undo()
-    forget_the_record()
+    with in_place(request.param, monkeypatch):
+        yield
 
 
 def record(config: dict[str, Any] | None = None, **fields: Any) -> type[BaseModel]:

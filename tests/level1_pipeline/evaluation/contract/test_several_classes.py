@@ -15,7 +15,7 @@ from examples.several_classes import problem as tickets
 from level1_pipeline import problem, schema
 from level1_pipeline.evaluation.contract import check
 from level1_pipeline.settings import Settings
-from tests.support.problems import forget_the_record, put_in_place
+from tests.support.problems import in_place
 
 TIME = pd.Timestamp("2024-05-01", tz="UTC")
 ALL = tickets.load(pd.Timestamp("2100-01-01", tz="UTC"))
@@ -26,10 +26,8 @@ NO_TUPLE = "CLASSES: must be a tuple of texts or whole numbers; name the classes
 @pytest.fixture(autouse=True)
 def several(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """The tickets are the problem."""
-    put_in_place(monkeypatch, tickets)
-    yield
-    monkeypatch.undo()
-    forget_the_record()
+    with in_place(tickets, monkeypatch):
+        yield
 
 
 @pytest.mark.parametrize(
