@@ -11,8 +11,6 @@ from tests.e2e.test_new_project import EXAMPLES, call, new
 
 pytestmark = [pytest.mark.gallery, pytest.mark.integration, pytest.mark.timeout(3000)]
 
-# With the fewer rows of the other two, a few tests of the monitoring have too little to plant their changes in.
-WITH_60_ROWS_A_DAY = ("no_trees", "several_classes", "simulated_regression")
 FAULT = "control loop: quarantine"
 # What is told of the change that an example plants: in the story, or by a ticket that is open at its end.
 CHANGE = {
@@ -35,8 +33,8 @@ def test_weeks_of_an_example_show_its_fault_and_its_change(tmp_path: Path, examp
     assert CHANGE[example] in story + tickets
 
 
-@pytest.mark.parametrize("example", WITH_60_ROWS_A_DAY)
-def test_the_fast_tests_pass_in_a_project_of_an_example(tmp_path: Path, example: str) -> None:
+@pytest.mark.parametrize("example", EXAMPLES)
+def test_the_fast_tests_pass_in_a_project_of_each_example(tmp_path: Path, example: str) -> None:
     project = tmp_path / "project"
     assert new("mine", f"examples/{example}", project).returncode == 0
     fast = call(project, "pytest", "-m", "not slow and not integration", "-n", "0", "--deselect", "tests/e2e")

@@ -17,6 +17,8 @@ from level1_pipeline.schema.several_classes import classes
 NO_NUMBER = f"a score of {problem.NAME} is a probability for each class; test_several_classes.py is about that"
 ONE_NUMBER = pytest.mark.skipif(bool(classes()), reason=NO_NUMBER)
 
+SLICED = pytest.mark.skipif(not problem.SLICES, reason=f"{problem.NAME} has no SLICES")
+
 
 @contextmanager
 def in_place(other: ModuleType, patch: pytest.MonkeyPatch | None = None) -> Iterator[None]:

@@ -108,6 +108,7 @@ def named(text: str) -> tuple[PlantedFault, ...]:
     for name in names:
         if name not in by_name:
             raise ValueError(f"there is no fault '{name}'; there are {', '.join(by_name)}, and {ALL}")
+    for name in names:
         if lacks := by_name[name].lacks():
             raise ValueError(f"the fault '{name}' does not fit the problem {problem.NAME}: {lacks}")
     return tuple(by_name[name] for name in names)

@@ -14,6 +14,7 @@ from monitoring.data import prediction_window
 from monitoring.detectors import concept_drift, performance
 from monitoring.detectors.performance import CANNOT_SEE
 from tests.benchmarks.drift_power import Year, prepare, unmoved, unmoved_weeks
+from tests.support.problems import SLICED
 
 pytestmark = pytest.mark.skipif(problem.TASK != "classification", reason="about probabilities")
 DAYS, A_DAY = 40, 300
@@ -45,6 +46,7 @@ def test_a_metric_has_an_interval_by_days_that_is_wider_than_rows_suggest() -> N
     assert calibration.value - calibration.low > 1.3 * as_if_rows_were_independent
 
 
+@SLICED
 def test_counts_are_those_of_all_rows_when_the_metrics_rest_on_a_sample(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(prediction_window, "SAMPLE_MAX_ROWS", 400)
     rows = simulated(0)
@@ -174,6 +176,7 @@ def test_a_higher_and_a_lower_rate_and_a_lost_relation_are_changes() -> None:
         assert check.everywhere
 
 
+@SLICED
 def test_a_change_of_one_slice_is_named_and_not_everywhere() -> None:
     rows = with_slices(simulated(1, 7, swing=0.1))
     hit = (rows[problem.SLICES[0]] == "b") & (np.random.default_rng(0).random(len(rows)) < 0.4)

@@ -10,6 +10,7 @@ from level1_pipeline import problem, schema
 from level1_pipeline.settings import Settings
 from monitoring.data.collect import training_rows
 from monitoring.detectors import training_serving_skew
+from tests.support.problems import SLICED
 
 
 @pytest.fixture(scope="module")
@@ -50,6 +51,7 @@ def test_a_difference_in_the_last_bit_and_a_lost_value_are_caught(logged: pd.Dat
     assert training_serving_skew.compare(logged.assign(**{name: changed}), made).mismatched == 2
 
 
+@SLICED
 def test_only_the_days_and_the_slice_that_differ_are_named(logged: pd.DataFrame, made: pd.DataFrame) -> None:
     name, slice_ = a_number(), problem.SLICES[0]
     day = logged[problem.EVENT_TIME].dt.tz_convert(problem.TIMEZONE).dt.strftime("%Y-%m-%d")
