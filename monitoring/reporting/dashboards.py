@@ -121,8 +121,7 @@ def run(settings: Settings, say: Callable[[str], None], wanted: list[Dashboard] 
         for dashboard in dashboards:
             wait_until_answers(dashboard.address + dashboard.health, STARTUP_SECONDS, dashboard.log, dashboard.process)
             say(f"  {dashboard.name:<10} {dashboard.address}")
-        port, page = _free_port(OVERVIEW_PORT), _overview(settings, shown, dashboards)
-        with page_server.serve(settings.home, port, page):
+        with page_server.serve(settings.home, OVERVIEW_PORT, _overview(settings, shown, dashboards)) as port:
             addresses = ", ".join(f"{dashboard.name} {dashboard.address}" for dashboard in dashboards)
             say(f"  begin here: http://127.0.0.1:{port} ({title(settings, shown)})")
             say(f"ui | Overview http://127.0.0.1:{port}, {addresses} | stop with Ctrl-C")

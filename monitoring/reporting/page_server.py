@@ -42,12 +42,20 @@ class _Pages(SimpleHTTPRequestHandler):
 
 
 @contextmanager
-def serve(root: Path, port: int, first: Path) -> Iterator[None]:
-    """Serve the pages below a folder during a block; the address alone leads to `first`."""
+def serve(root: Path, wanted: int, first: Path) -> Iterator[int]:
+    """Serve the pages below a folder during a block; the address alone leads to `first`.
+
+    Yields the port: the wanted one, or another one when it is in use. A port that was looked for before it is used
+    may be taken in between.
+    """
     handler = partial(_Pages, directory=str(root), first=first.relative_to(root).as_posix())
-    with ThreadingHTTPServer(("127.0.0.1", port), handler) as server:
+    try:
+        server = ThreadingHTTPServer(("127.0.0.1", wanted), handler)
+    except OSError:
+        server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
+    with server:
         threading.Thread(target=server.serve_forever, daemon=True).start()
         try:
-            yield
+            yield server.server_port
         finally:
             server.shutdown()

@@ -11,7 +11,6 @@ import pytest
 
 from level1_pipeline import problem
 from level1_pipeline.errors import NotFound
-from level1_pipeline.processes import free_port
 from level1_pipeline.settings import Settings
 from level1_pipeline.store.audit import Change, DataQuarantined, OldRowsDeleted, TrainingJudged
 from level1_pipeline.store.database import Store
@@ -68,11 +67,21 @@ def test_the_summer_opens_until_there_is_a_monitoring_run_of_ones_own(home: Sett
 def test_the_server_gives_pages_and_no_database(tmp_path: Path) -> None:
     for name in ("a.html", "card.md", "operations.db"):
         (tmp_path / name).write_text(f"this is {name}")
-    root = f"http://127.0.0.1:{(port := free_port())}"
-    with page_server.serve(tmp_path, port, tmp_path / "a.html"):
+    with page_server.serve(tmp_path, 0, tmp_path / "a.html") as port:
+        root = f"http://127.0.0.1:{port}"
         for path, expected in (("", "a.html"), ("/card.md", "card.md")):
             with urllib.request.urlopen(root + path) as answer:
                 assert answer.read().decode() == f"this is {expected}"
         for path in ("/operations.db", "/x/", "/%2e%2e/operations.db", "/operations.db?x=.html"):
             with pytest.raises(urllib.error.HTTPError, match="404"):
                 urllib.request.urlopen(root + path)
+
+
+def test_two_pages_that_want_the_same_port_open_on_two(tmp_path: Path) -> None:
+    pages = [tmp_path / "summer.html", tmp_path / "own.html"]
+    for page in pages:
+        page.write_text(page.stem)
+    with page_server.serve(tmp_path, 0, pages[0]) as wanted, page_server.serve(tmp_path, wanted, pages[1]) as other:
+        for port, page in zip((wanted, other), pages, strict=True):
+            with urllib.request.urlopen(f"http://127.0.0.1:{port}/") as answer:
+                assert answer.read().decode() == page.stem
