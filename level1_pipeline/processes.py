@@ -90,9 +90,14 @@ def wait_until_answers(url: str, seconds: float, log: Path, process: subprocess.
                 return
         except (urllib.error.URLError, ConnectionError, TimeoutError):
             time.sleep(0.1)
-    raise NoAnswer(
-        f"the server at {without_password(url)} ended, or did not answer within {seconds:g} s; see its log: {log}"
-    )
+    what = f"the server at {without_password(url)} "
+    what += f"did not answer within {seconds:g} s" if process is None or process.poll() is None else "ended"
+    raise NoAnswer(f"{what}; its log ends with {_last_line(log)!r}: {log}")
+
+
+def _last_line(log: Path) -> str:
+    lines = log.read_text(errors="replace").split("\n") if log.exists() else []
+    return next((line.strip() for line in reversed(lines) if line.strip()), "")
 
 
 @contextmanager

@@ -62,9 +62,9 @@ def test_a_child_ends_with_the_block_and_its_output_is_in_the_log(tmp_path: Path
 
 def test_a_server_that_has_ended_is_not_waited_for(tmp_path: Path) -> None:
     url, log = f"http://127.0.0.1:{free_port()}/", tmp_path / "log"
-    with child_process(["false"], log) as child:
+    with child_process([sys.executable, "-c", "raise SystemExit('the port is in use\\n')"], log) as child:
         child.wait()
-        with pytest.raises(NoAnswer, match=r"ended, or did not answer.*log"):
+        with pytest.raises(NoAnswer, match=r"ended; its log ends with 'the port is in use': .*log"):
             wait_until_answers(url, 60, log, child)
     with pytest.raises(NoAnswer, match=r"within 0\.2 s"):
         wait_until_answers(url, 0.2, log)

@@ -372,9 +372,8 @@ def test_when_one_dashboard_dies_all_end_and_it_is_said_which(home: Settings) ->
 
 def test_a_dashboard_that_cannot_start_is_said_with_its_log(home: Settings) -> None:
     broken = Dashboard("broken", 0, (sys.executable, "-c", "raise SystemExit('no such thing')"), "/")
-    with pytest.raises(NoAnswer, match=r"ended.*broken\.log"):
+    with pytest.raises(NoAnswer, match=r"ended.*'no such thing'.*broken\.log"):
         dashboards.run(home, print, [broken])
-    assert "no such thing" in (home.home / "reports" / "dashboards" / "broken.log").read_text()
 
 
 def test_the_tools_are_told_to_stay_on_this_machine(home: Settings) -> None:
