@@ -125,7 +125,8 @@ def refuse(settings: Settings | None = None, as_of: pd.Timestamp | None = None) 
     wrong = static()
     if not wrong and settings is not None and as_of is not None:
         try:
-            wrong = of_load(source.load(settings, as_of), as_of)
+            table = source.load(settings, as_of)
+            wrong = of_load(table, as_of) or [*_asked(recipe.trusted_types, table)]
         except DataCheckFailed:
             return  # which the training tells, in its step `extract`
     if wrong:

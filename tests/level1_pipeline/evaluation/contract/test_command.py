@@ -93,8 +93,12 @@ def test_where_the_day_of_the_demo_cannot_be_told_the_mistake_is(clone: Path, co
             "ProblemRefused: problem.py: load: gives 1,200 rows whose placed_at is not before `until`",
         ),
         ({'NAME = "orders"': ""}, "ProblemRefused: problem.py: NAME: is missing"),
+        (
+            {'("sklearn.ensemble._hist_gradient_boosting.predictor.TreePredictor",)': "()"},
+            "ProblemRefused: problem.py: TRUSTED_TYPES: lacks sklearn.ensemble._hist_gradient_boosting.predictor.Tree",
+        ),
     ],
-    ids=["rows after until", "no name"],
+    ids=["rows after until", "no name", "a type that nobody reviewed"],
 )
 def test_a_training_is_refused_before_prefect_starts(clone: Path, change: dict[str, str], line: str) -> None:
     ended = call(clone, change, "train", "--as-of", "2024-08-20")

@@ -464,6 +464,19 @@ def test_numbers_as_ids_are_taken_as_texts(sound: None, tmp_path: Any, monkeypat
     assert check.mistakes(Settings(home=tmp_path), TIME) == []
 
 
+@pytest.mark.integration
+def test_a_fit_that_fails_because_of_the_rows_is_left_to_the_training(
+    sound: None, tmp_path: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    broken = with_column("price", lambda t: np.full(len(t), "dear"))
+    monkeypatch.setattr(problem, "load", lambda until, source, cache: broken(ALL.copy(), until))
+    check.refuse(Settings(home=tmp_path), TIME)  # does not raise: a broken column is bad data
+    monkeypatch.setattr(problem, "load", lambda until, source, cache: without_the_later(ALL.copy(), until))
+    monkeypatch.setattr(problem, "TRUSTED_TYPES", ())
+    with pytest.raises(ProblemRefused, match="TRUSTED_TYPES: lacks"):
+        check.refuse(Settings(home=tmp_path), TIME)
+
+
 WRONG_TIMES: dict[str, Callable[[pd.DataFrame], pd.Series]] = {
     "before the decision": lambda t: t["placed_at"] - pd.Timedelta("1h"),
     "missing": lambda t: t["known_at"].mask(t["known_at"].notna()),
