@@ -50,16 +50,22 @@ def demand_task(place: str, manifest: Mapping[str, Any]) -> None:
 
 
 def moved_classes(manifest: Mapping[str, Any]) -> str:
-    """What is wrong with today's CLASSES beside those of an earlier model; empty if nothing is.
+    """What is wrong with today's CLASSES, or with TASK, beside those of an earlier model; empty if nothing is.
 
-    The store keeps labels as places in CLASSES, so each class has to keep its place. New ones may come at the end.
+    The store keeps labels of several classes as places in CLASSES, so each class has to keep its place. New ones may
+    come at the end. Under another TASK the places would be read as values, and values as places.
     """
     before, now = manifest.get("classes", []), list(classes())
-    if not now or now[: len(before)] == before:
+    if bool(before) != bool(now):
+        return (
+            f"TASK: is {problem.TASK} now, and the champion was trained for another one; the store keeps labels of several "
+            "classes as places in CLASSES, so the earlier labels would be read wrongly; give the problem another NAME"
+        )
+    if now[: len(before)] == before:
         return ""
     return (
-        f"are {now}, and the champion was trained for {before}; the store keeps labels as places, so keep the earlier "
-        "classes where they were and add new ones at the end, or give the problem another NAME"
+        f"CLASSES: are {now}, and the champion was trained for {before}; the store keeps labels as places, so keep the "
+        "earlier classes where they were and add new ones at the end, or give the problem another NAME"
     )
 
 

@@ -31,7 +31,6 @@ from level1_pipeline.orchestration.conclusion import PASSED, Result
 from level1_pipeline.orchestration.pipeline import TrainingResults, pipeline
 from level1_pipeline.orchestration.prefect_server import prefect_server, wait_until_ready
 from level1_pipeline.registry import CHAMPION, Registry
-from level1_pipeline.schema.several_classes import classes
 from level1_pipeline.settings import Settings
 from level1_pipeline.steps.step import Run, StepResult
 from level1_pipeline.store import clock, leases
@@ -98,8 +97,8 @@ def run_training(
 def _refuse_moved_classes(registry: Registry, champion: str | None) -> None:
     """Each class keeps its place; what a damaged champion was trained for is told by whoever loads it."""
     with suppress(BundleRefused):
-        if champion and classes() and (wrong := moved_classes(verify_bundle(registry.bundle_folder(champion)))):
-            raise ProblemRefused(f"problem.py: CLASSES: {wrong}")
+        if champion and (wrong := moved_classes(verify_bundle(registry.bundle_folder(champion)))):
+            raise ProblemRefused(f"problem.py: {wrong}")
 
 
 def _train(

@@ -132,6 +132,23 @@ def test_no_training_begins_where_a_class_would_take_the_place_of_another(
         assert result == "it trains"
 
 
+@pytest.mark.parametrize("now_several", [True, False])
+def test_no_training_begins_where_earlier_labels_would_be_read_as_places(
+    folder: Path, home: Settings, monkeypatch: pytest.MonkeyPatch, now_several: bool
+) -> None:
+    shutil.copytree(folder, home.home / "bundles" / problem.NAME / "1")
+    if now_several:  # and the champion is of one event
+        monkeypatch.setattr(run, "verify_bundle", lambda _: {"task": "classification"})
+    else:
+        monkeypatch.setattr(problem, "TASK", "classification")
+    set_route(home, champion="1")
+    monkeypatch.setattr("level1_pipeline.evaluation.contract.check.refuse", lambda *_: None)
+    with pytest.raises(
+        ProblemRefused, match=r"problem.py: TASK: is .* now.*read wrongly; give the problem another NAME"
+    ):
+        run.run_training(home, run.Request(pd.Timestamp("2024-04-01", tz="UTC")))
+
+
 def test_a_class_that_training_lacks_costs_the_compilation_and_nothing_else(
     tmp_path: Path, labelled: pd.DataFrame
 ) -> None:
