@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
-import psutil
 import pytest
 
 from level1_pipeline import problem
@@ -18,6 +17,7 @@ from level1_pipeline.settings import Settings
 from level1_pipeline.store.routes import Route
 from serving import server
 from serving.__main__ import main
+from tests.support.child_processes import living_children
 from tests.support.serving import Models, edit_manifest, logged, opened, serve, set_route
 
 
@@ -136,9 +136,7 @@ def no_threads_set(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.slow
 def test_a_worker_scores_on_one_thread(served: Settings, start: Any) -> None:
     service = start(served, "--workers", "2")
-    workers = [
-        child for child in psutil.Process(service.process.pid).children() if "spawn_main" in " ".join(child.cmdline())
-    ]
+    workers = living_children(service.process.pid, "spawn_main")
     assert len(workers) == 2
     assert [worker.environ()["OMP_NUM_THREADS"] for worker in workers] == ["1", "1"]
 

@@ -18,6 +18,7 @@ import pytest
 
 from level1_pipeline.settings import Settings
 from tests.serving.conftest import KINDS
+from tests.support.child_processes import living_children
 from tests.support.serving import Models, ServiceProcess, eventually, logged, set_route
 
 FAST = {"watch_seconds": 0.2, "flush_seconds": 0.2, "rate_limit": 0}
@@ -157,7 +158,7 @@ def test_a_killed_worker_is_replaced_while_the_other_answers(start: Any, served:
     assert httpx2.post(f"{service.url}/predict", json={"record": models.records[0]}, timeout=30).status_code == 200
 
     def replaced() -> bool:
-        running = [(child.pid, child.cmdline()) for child in workers(service) if child.pid != victim]
+        running = [child.pid for child in workers(service) if child.pid != victim]
         assert len(running) == 2, (victim, running, service.errors.read_text()[-2000:])
         return True
 
@@ -181,10 +182,7 @@ def test_a_worker_that_is_killed_during_a_health_check_is_replaced_at_once(start
 
 def workers(service: ServiceProcess) -> list[psutil.Process]:
     """The processes that answer (not the helper that Python's multiprocessing starts beside them)."""
-    children = [
-        child for child in psutil.Process(service.process.pid).children() if child.status() != psutil.STATUS_ZOMBIE
-    ]
-    return [child for child in children if "resource_tracker" not in " ".join(child.cmdline())]
+    return living_children(service.process.pid, "spawn_main")
 
 
 @pytest.mark.slow

@@ -20,6 +20,7 @@ from level1_pipeline.settings import Settings
 from serving import server
 from serving.api import security
 from tests.support import ROOT
+from tests.support.child_processes import living_children
 from tests.support.serving import ServiceProcess, eventually, logged
 
 pytestmark = pytest.mark.integration
@@ -36,9 +37,7 @@ def predict(service: ServiceProcess, records: list[dict[str, Any]], first: int, 
 
 
 def workers_of(service: ServiceProcess) -> list[psutil.Process]:
-    children = psutil.Process(service.process.pid).children()
-    living = [child for child in children if child.status() != psutil.STATUS_ZOMBIE]
-    return [child for child in living if "spawn_main" in " ".join(child.cmdline())]
+    return living_children(service.process.pid, "spawn_main")
 
 
 @pytest.mark.slow

@@ -30,6 +30,7 @@ from level1_pipeline.store.days import date_of, start_of
 from level1_pipeline.store.tables import predictions
 from tests.level1_pipeline.orchestration.test_resume import wait_for
 from tests.level1_pipeline.orchestration.test_triggers import trained_as_of
+from tests.support.child_processes import living_children
 from tests.support.homes import environment
 from tests.support.webhook import listener
 
@@ -101,8 +102,7 @@ def worker(log: Path, home: Path, *arguments: str, **variables: str) -> Iterator
 
 def engine_of(process: subprocess.Popen[bytes], run: str) -> psutil.Process:
     """The process of the worker in which a run goes on."""
-    children = psutil.Process(process.pid).children(recursive=True)
-    engines = [child for child in children if "prefect.engine" in " ".join(child.cmdline())]
+    engines = living_children(process.pid, "prefect.engine")
     return next(engine for engine in engines if engine.environ().get("PREFECT__FLOW_RUN_ID") == run)
 
 

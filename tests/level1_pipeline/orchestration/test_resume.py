@@ -24,6 +24,7 @@ from level1_pipeline.registry import Registry
 from level1_pipeline.settings import Settings
 from level1_pipeline.store.days import start_of
 from tests.support import ROOT
+from tests.support.child_processes import living_children
 from tests.support.homes import environment, run_level1
 
 pytestmark = [pytest.mark.flights, pytest.mark.integration]
@@ -150,8 +151,7 @@ def test_a_killed_run_leaves_no_server_behind_and_resumes_with_another_one(seede
     servers: list[psutil.Process] = []
 
     def remember(pid: int) -> None:
-        children = psutil.Process(pid).children(recursive=True)
-        servers.extend(child for child in children if "level1_pipeline.orchestration.prefect_server" in child.cmdline())
+        servers.extend(living_children(pid, "level1_pipeline.orchestration.prefect_server"))
 
     killed_at = start_and_kill_while_training(seeded, tmp_path / "log", remember)
     assert len(servers) == 1
