@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import pytest
 
@@ -43,7 +44,9 @@ def days(home: Settings, models: Models, rows: pd.DataFrame) -> Days:
         models.publish(home.home, version, kind)
     settings = home.changed({"tracking_uri": NO_REGISTRY, "canary_shares": "0.25,0.5"})
     set_route(settings, champion="1")
-    labelled = rows[rows[problem.TARGET].notna()].iloc[10_000:20_000].reset_index(drop=True)
+    labelled = rows[rows[problem.TARGET].notna()]
+    places = np.arange(10_000, 20_000) % len(labelled)  # where there are fewer, they come again
+    labelled = labelled.iloc[places].reset_index(drop=True)
     first = labelled[problem.EVENT_TIME].iloc[0].tz_convert(problem.TIMEZONE).normalize().tz_convert("UTC")
     return Days(settings, Store(settings.operations), labelled, first)
 

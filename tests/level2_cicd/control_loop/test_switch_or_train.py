@@ -100,7 +100,7 @@ def test_with_an_old_champion_a_training_is_ordered_instead(loop: Loop) -> None:
     "settings",
     [
         {"training_dollars": 10_000_000.0},
-        {"triggers": "new data"},
+        {"triggers": ""},
         {"cooldown_days": 50.0},
     ],
     ids=["it does not pay", "the monitoring may not order one", "cooling down"],
