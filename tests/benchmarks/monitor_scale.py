@@ -145,7 +145,7 @@ def measure(home: Path, kind: str, end: datetime) -> dict[str, float]:
     command = [
         sys.executable,
         "-m",
-        "tests.monitor_scale",
+        "tests.benchmarks.monitor_scale",
         "--home",
         str(home),
         "--kind",

@@ -5,6 +5,8 @@ from __future__ import annotations
 import multiprocessing
 import os
 import signal
+import subprocess
+import sys
 import threading
 import time
 from datetime import timedelta
@@ -29,6 +31,7 @@ from level1_pipeline.store.tables import quarantine as spans
 from monitoring import history
 from monitoring.results import MonitoringRun
 from monitoring.run import run_monitoring
+from tests.support import ROOT
 from tests.support.planted import TYPE, Planted
 from tests.support.serving import eventually, serve
 from tests.support.world import World, midnight
@@ -314,3 +317,12 @@ def test_a_run_is_the_same_with_another_sample_size_of_the_log(world: World) -> 
     assert sampled.performances[0].sampled < 1 == full.performances[0].sampled
     assert sampled.diagnosis.cause == full.diagnosis.cause
     assert sampled.coverage == full.coverage
+
+
+@pytest.mark.slow
+@pytest.mark.integration
+def test_the_bench_of_a_monitoring_run_measures_each_kind() -> None:
+    bench = [sys.executable, "-m", "tests.benchmarks.monitor_scale", "--sizes", "2000"]
+    ended = subprocess.run(bench, cwd=ROOT, capture_output=True, text=True, timeout=600)
+    assert ended.returncode == 0, ended.stderr[-2000:]
+    assert [line.split()[0] for line in ended.stdout.splitlines()] == ["2,000", "2,000", "2,000", "bench-monitor"]
