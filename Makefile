@@ -49,8 +49,9 @@ TYPED := RESUME FAULTS AS_OF CRON SIMULATION REASON SHOW WORKERS INPUT OUTPUT PR
 $(foreach name,$(TYPED),$(eval override $(name) := $$(value $(name))))
 export $(TYPED)
 
-# Threads that wait must not spin, or parallel tests slow each other down.
+# Threads that wait must not spin for long, or parallel tests slow each other down; nor sleep at once.
 export OMP_WAIT_POLICY ?= PASSIVE
+export GOMP_SPINCOUNT ?= 10000
 export OPENBLAS_NUM_THREADS ?= 1
 
 .PHONY: help setup check-problem demo level0 level1 level2 year restore-home replay-week issues keep-home serve schedule watch history score monitor ui operate rollout approve reject rollback repair backup restore prune trace test test-fast test-slow test-pythons test-newest check check-workflows secrets audit components pr-report format bench bench-gate bench-serving bench-monitor bench-drift bench-staleness bench-inputs pictures site release deploy approve-release rollback-pipeline compare-releases up down test-containers scorecard assess lock new doctor clean

@@ -54,6 +54,7 @@ def main() -> int:
     os.environ["no_proxy"] = os.environ["NO_PROXY"] = ",".join(filter(None, [unproxied, "127.0.0.1"]))
     # Threads that wait for each other by spinning make a fit many times slower on a busy machine.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    os.environ.setdefault("GOMP_SPINCOUNT", "10000")  # nor sleep at once, which is dear on a virtual machine
     steps = 0
     try:
         for name in NOTEBOOKS:

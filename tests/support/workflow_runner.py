@@ -22,7 +22,7 @@ from tests.support.hosted_actions import ActionFailed, Hosted
 
 FILES = ("GITHUB_ENV", "GITHUB_OUTPUT", "GITHUB_PATH", "GITHUB_STEP_SUMMARY")
 # Of this machine: how it reaches packages, where programs are, and which engine answers. Nothing of ours: no MLOPS_….
-KEPT = ("PATH", "HOME", "LANG", "TMPDIR", "UV_CACHE_DIR", "OMP_NUM_THREADS", "OMP_WAIT_POLICY")
+KEPT = ("PATH", "HOME", "LANG", "TMPDIR", "UV_CACHE_DIR", "OMP_NUM_THREADS", "OMP_WAIT_POLICY", "GOMP_SPINCOUNT")
 NETWORK = ("UV_", "PIP_", "SSL_", "HTTP", "http", "NO_PROXY", "no_proxy", "ALL_PROXY", "all_proxy", "REQUESTS_")
 
 
