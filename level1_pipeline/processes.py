@@ -92,12 +92,8 @@ def wait_until_answers(url: str, seconds: float, log: Path, process: subprocess.
             time.sleep(0.1)
     what = f"the server at {without_password(url)} "
     what += f"did not answer within {seconds:g} s" if process is None or process.poll() is None else "ended"
-    raise NoAnswer(f"{what}; its log ends with {_last_line(log)!r}: {log}")
-
-
-def _last_line(log: Path) -> str:
-    lines = log.read_text(errors="replace").split("\n") if log.exists() else []
-    return next((line.strip() for line in reversed(lines) if line.strip()), "")
+    lines = [line for line in log.read_text(errors="replace").split("\n") if line.strip()] if log.exists() else []
+    raise NoAnswer(f"{what}; its log {f'ends with {lines[-1].strip()!r}' if lines else 'is empty'}: {log}")
 
 
 @contextmanager

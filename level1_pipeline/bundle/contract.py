@@ -49,8 +49,8 @@ def demand_task(place: str, manifest: Mapping[str, Any]) -> None:
         )
 
 
-def moved_classes(manifest: Mapping[str, Any]) -> str:
-    """What is wrong with today's CLASSES, or with TASK, beside those of an earlier model; empty if nothing is.
+def misread_labels(manifest: Mapping[str, Any]) -> str:
+    """Why earlier labels would be read wrongly with today's CLASSES or TASK; empty if they would not.
 
     The store keeps labels of several classes as places in CLASSES, so each class has to keep its place. New ones may
     come at the end. Under another TASK the places would be read as values, and values as places.

@@ -11,7 +11,7 @@ from typing import Any
 import pandas as pd
 
 from level1_pipeline import problem
-from level1_pipeline.bundle.contract import moved_classes
+from level1_pipeline.bundle.contract import misread_labels
 from level1_pipeline.bundle.load import verify_bundle
 from level1_pipeline.errors import (
     BundleRefused,
@@ -82,7 +82,7 @@ def run_training(
         raise PromotionRefused(
             f"version {rollout.challenger} is in {rollout.mode}: Level 1 does not change the champion during a rollout; train with --promote-to none"
         )
-    _refuse_moved_classes(registry, rollout.champion)
+    _refuse_misread_labels(registry, rollout.champion)
     run = new_run(settings, request, rollout.champion)
     with ExitStack() as stack:
         try:
@@ -94,10 +94,10 @@ def run_training(
         return _train(registry, run, request, watch, done, orchestrated)
 
 
-def _refuse_moved_classes(registry: Registry, champion: str | None) -> None:
-    """Each class keeps its place; what a damaged champion was trained for is told by whoever loads it."""
+def _refuse_misread_labels(registry: Registry, champion: str | None) -> None:
+    """Earlier labels keep their meaning; what a damaged champion was trained for is told by whoever loads it."""
     with suppress(BundleRefused):
-        if champion and (wrong := moved_classes(verify_bundle(registry.bundle_folder(champion)))):
+        if champion and (wrong := misread_labels(verify_bundle(registry.bundle_folder(champion)))):
             raise ProblemRefused(f"problem.py: {wrong}")
 
 

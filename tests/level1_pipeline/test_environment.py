@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from level1_pipeline.environment import QUIET, THREADS, take_over, without_password
+from tests.support import ROOT
 
 USUAL = {"PATH": os.environ["PATH"], "HOME": os.environ.get("HOME", "/"), "LOGNAME": "tester"}
 Take = Callable[..., dict[str, str]]
@@ -156,3 +157,10 @@ def test_the_password_in_an_address_goes_to_mlflow_in_variables(take: Take) -> N
         "sqlite:////a/b.db",
         "http://h:1",
     ]
+
+
+def test_threads_wait_alike_in_the_commands_in_make_and_in_level_0() -> None:
+    makefile, notebooks = ((ROOT / name).read_text() for name in ("Makefile", "level0_notebooks/run.py"))
+    assert [name for name, value in THREADS.items() if f"export {name} ?= {value}\n" not in makefile] == []
+    waiting = {name: value for name, value in THREADS.items() if name != "OPENBLAS_NUM_THREADS"}
+    assert [name for name, value in waiting.items() if f'setdefault("{name}", "{value}")' not in notebooks] == []

@@ -68,6 +68,9 @@ def test_a_server_that_has_ended_is_not_waited_for(tmp_path: Path) -> None:
             wait_until_answers(url, 60, log, child)
     with pytest.raises(NoAnswer, match=r"within 0\.2 s"):
         wait_until_answers(url, 0.2, log)
+    log.write_text("")
+    with pytest.raises(NoAnswer, match="its log is empty"):
+        wait_until_answers(url, 0.2, log)
 
 
 def test_a_server_that_answers_is_ready(tmp_path: Path) -> None:
